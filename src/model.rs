@@ -1,0 +1,15 @@
+//! The words every other room speaks: names and their limits, vector clocks, stamps, sessions and
+//! JSON values. Nothing here does I/O, reads a clock or draws randomness.
+
+pub mod cbor;
+pub mod json;
+pub mod name;
+pub mod session;
+pub mod stamp;
+pub mod vector;
+
+pub use json::{JsonError, JsonText};
+pub use name::{DocumentId, Environment, Key, NameError, NodeName, RegionName, Service};
+pub use session::{Session, SessionError};
+pub use stamp::Stamp;
+pub use vector::{Dot, Origin, Vector};
