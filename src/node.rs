@@ -1,1 +1,2 @@
-//! To come.
+//! One running node: what handlers call. Reads are answered from the published snapshot; writes
+//! go to the store and are pushed to the peers.
