@@ -10,5 +10,5 @@ pub mod view;
 pub mod waiting;
 
 pub use entry::{Entry, Idempotency};
-pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written};
+pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written, WrittenKey};
 pub use view::{DocumentView, Row, Snapshot};

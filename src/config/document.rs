@@ -119,7 +119,9 @@ pub struct Document {
     buckets: Vec<ObjId>,
     /// The changes that no other change builds on yet, with their dots.
     heads: Vec<(ChangeHash, Dot)>,
-    /// How many changes were applied since it was loaded from its last saved base.
+    /// How many changes its last saved base held.
+    changes_in_base: usize,
+    /// How many were written or applied since.
     changes_since_base: usize,
 }
 
@@ -137,6 +139,9 @@ pub struct SavedDocument {
     /// The dots of its heads.
     #[n(2)]
     heads: Vec<SavedHead>,
+    /// How many changes it holds.
+    #[n(3)]
+    changes: u64,
 }
 
 #[derive(Debug, minicbor::Encode, minicbor::Decode)]
@@ -152,7 +157,7 @@ struct SavedHead {
 impl Document {
     /// A document without any entry.
     pub fn new() -> Self {
-        Self::of(GENESIS.clone(), Vec::new())
+        Self::of(GENESIS.clone(), Vec::new(), 0)
     }
 
     /// The document as it was saved.
@@ -160,12 +165,13 @@ impl Document {
         let doc =
             Automerge::load(&saved.bytes).map_err(|e| DocumentError::Refused(e.to_string()))?;
         let heads = saved.heads.iter().map(|head| (ChangeHash(head.hash), head.dot)).collect();
-        Ok(Self::of(doc, heads))
+        Ok(Self::of(doc, heads, usize::try_from(saved.changes).unwrap_or(usize::MAX)))
     }
 
-    fn of(doc: Automerge, heads: Vec<(ChangeHash, Dot)>) -> Self {
+    fn of(doc: Automerge, heads: Vec<(ChangeHash, Dot)>, changes_in_base: usize) -> Self {
         let bucket = |i| ObjId::Id(i as u64 + 1, genesis_actor(), 0);
-        Self { doc, buckets: (0..BUCKETS).map(bucket).collect(), heads, changes_since_base: 0 }
+        let buckets = (0..BUCKETS).map(bucket).collect();
+        Self { doc, buckets, heads, changes_in_base, changes_since_base: 0 }
     }
 
     /// What to keep of it.
@@ -175,10 +181,21 @@ impl Document {
             epoch: EPOCH,
             bytes: self.doc.save(),
             heads: self.heads.iter().map(head).collect(),
+            changes: (self.changes_in_base + self.changes_since_base) as u64,
         }
     }
 
-    /// How many changes were written or applied since it was made or loaded.
+    /// Takes note that what [`Document::save`] gave is kept now.
+    pub fn set_base(&mut self) {
+        self.changes_in_base += std::mem::take(&mut self.changes_since_base);
+    }
+
+    /// How many changes its last saved base held.
+    pub fn changes_in_base(&self) -> usize {
+        self.changes_in_base
+    }
+
+    /// How many changes were written or applied since its last saved base.
     pub fn changes_since_base(&self) -> usize {
         self.changes_since_base
     }
