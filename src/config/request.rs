@@ -66,12 +66,23 @@ pub struct Written {
     /// The change that carries it, and with it everything the request wrote. `None` where nothing
     /// had to be written (all keys of an empty document removed).
     pub dot: Option<Dot>,
-    /// Each key's row right after, in the order of the request; with whether the key was new.
-    pub keys: Vec<(Key, Arc<Row>, bool)>,
+    /// What became of each key, in the order of the request.
+    pub keys: Vec<WrittenKey>,
     /// A state that includes the write: its session is the answer's.
     pub snapshot: Arc<Snapshot>,
     /// Whether this answers a retry of a request that had been carried out already.
     pub replayed: bool,
+}
+
+/// What a write did to one key.
+#[derive(Clone, Debug)]
+pub struct WrittenKey {
+    /// Which key.
+    pub key: Key,
+    /// Its row right after.
+    pub row: Arc<Row>,
+    /// Whether it was not there before.
+    pub created: bool,
 }
 
 /// Why a write was not carried out. Nothing was changed, whatever the reason, except for
