@@ -85,5 +85,9 @@ fn main() {
     drop(writer);
     let start = Instant::now();
     let writer = open(disk, "here-1");
-    println!("opening after kill: {:.0} ms, {} rows", start.elapsed().as_secs_f64() * 1e3, writer.counts().rows);
+    println!(
+        "opening after kill: {:.0} ms, {} rows",
+        start.elapsed().as_secs_f64() * 1e3,
+        writer.counts().rows
+    );
 }

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Action, Entry, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
-use crate::model::{Dot, Origin, Stamp, Vector};
+use crate::model::{DocumentId, Dot, Key, Origin, Stamp, Vector};
+use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{
     Applied, Command, Committed, HistoryReader, LogReader, Outcome, StoreError, Writer,
@@ -73,7 +74,7 @@ impl Store {
             advanced,
             history: writer.history(),
             log: writer.log(),
-            blocking: blocking.clone(),
+            blocking,
         };
         let driver = Driver { blocking, now, observer, tick, jobs: receiver, dirty_since: None };
         (store, tokio::spawn(driver.run(writer, stop)))
@@ -89,9 +90,16 @@ impl Store {
         &self.published
     }
 
-    /// Histories.
-    pub(crate) fn history(&self) -> &HistoryReader {
-        &self.history
+    /// A key's writes; see [`HistoryReader::read`].
+    pub(crate) async fn history(
+        &self,
+        document: DocumentId,
+        key: Key,
+        before: Option<Position>,
+        size: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let history = self.history.clone();
+        self.blocking.run(move || history.read(&document, &key, before, size)).await
     }
 
     /// Carries out a write. When it returns, the write is on disk and visible, or was refused.
