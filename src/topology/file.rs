@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use rustls::pki_types::DnsName;
 use serde::Deserialize;
 
 use super::{
@@ -250,6 +251,10 @@ impl Nodes {
         let peer = address(&format!("{field}.peer"), &node.peer)?;
         let http = address(&format!("{field}.http"), &node.http)?;
         let node_name: NodeName = name(&format!("{field}.name"), &node.name)?;
+        if DnsName::try_from(node_name.as_str()).is_err() {
+            let text = format!("{node_name} can't stand in a certificate: it is no DNS name");
+            return problem(format!("{field}.name"), text);
+        }
         if !self.names.insert(node_name.clone()) {
             return problem(format!("{field}.name"), format!("{node_name} is there twice"));
         }

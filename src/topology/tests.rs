@@ -61,6 +61,7 @@ fn an_error_names_the_file_and_the_field() {
         (r#"cluster = "test""#, "", "missing field `cluster`"),
         (r#"voters = false"#, "votes = 1", "unknown field `votes`"),
         (r#""b-1""#, r#""a-1""#, "regions[1].nodes[0].name: a-1 is there twice"),
+        (r#""b-1""#, r#""-""#, "regions[1].nodes[0].name: - can't stand in a certificate"),
         (r#""b-1""#, r#""B""#, "regions[1].nodes[0].name: node"),
         (r#"name = "b""#, r#"name = "a""#, "regions[1].name: a is there twice"),
         (r#""127.0.0.1:1""#, r#""127.0.0.1""#, "regions[0].nodes[0].peer: \"127.0.0.1\" is not"),
