@@ -6,21 +6,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::access::{ReadPermit, WritePermit};
 use crate::config::{Entry, Snapshot, WriteError, WriteRequest, Written};
-use crate::env::Env;
+use crate::env::{Env, WallClock};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{Committed, StoreError, Writer, WriterSettings};
+use crate::telemetry::Metrics;
 use crate::topology::Topology;
 
 pub mod feed;
 pub mod receipts;
+mod skew;
 mod store;
 
 pub use feed::{Feed, FeedEvent};
@@ -47,6 +50,7 @@ struct Inner {
     store: Store,
     hub: Arc<Hub>,
     standing: Arc<Standing>,
+    metrics: Arc<Metrics>,
     alone: bool,
     caught_up: AtomicBool,
     stop: watch::Sender<bool>,
@@ -63,26 +67,49 @@ pub enum StartError {
     /// The topology has no such node.
     #[error("the topology has no node {0}")]
     UnknownNode(NodeName),
+    /// The metrics cannot be set up.
+    #[error("the metrics: {0}")]
+    Metrics(String),
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
 }
 
+/// Tells everyone of what was committed.
 struct Watcher {
     hub: Arc<Hub>,
     standing: Arc<Standing>,
+    metrics: Arc<Metrics>,
+    clock: Arc<dyn WallClock>,
+    published: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Observer for Watcher {
-    fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, _took: Duration) {
-        self.standing.set(counts, origin);
+    fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration) {
+        let before = self.standing.set(counts, origin);
         self.hub.publish(&committed.touched);
+        if committed.records == 0 && counts.quarantined == before.quarantined {
+            return;
+        }
+        self.metrics.commit_done(took, committed.outcomes.len());
+        let documents = self.published.load().documents.len();
+        self.metrics.set_view(documents, counts.rows, counts.conflicts);
+        let now = self.clock.now();
+        for stamp in &committed.remote {
+            let age = Duration::from_micros(now.0.saturating_sub(stamp.0));
+            self.metrics.propagation_done(age);
+        }
+        for _ in before.quarantined..counts.quarantined {
+            self.metrics.quarantined("record");
+        }
     }
 }
 
 impl Standing {
-    fn set(&self, counts: Counts, origin: Origin) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (counts, Some(origin));
+    /// Sets what is known now, and gives what was known before.
+    fn set(&self, counts: Counts, origin: Origin) -> Counts {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *standing, (counts, Some(origin))).0
     }
 
     fn get(&self) -> (Counts, Option<Origin>) {
@@ -113,7 +140,14 @@ impl Node {
         let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
         standing.set(writer.counts(), writer.origin());
-        let observer = Watcher { hub: hub.clone(), standing: standing.clone() };
+        let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?);
+        let observer = Watcher {
+            hub: hub.clone(),
+            standing: standing.clone(),
+            metrics: metrics.clone(),
+            clock: env.clock.clone(),
+            published: writer.published(),
+        };
         let (stop, stopped) = watch::channel(false);
         let clock = env.clock.clone();
         let now: Arc<dyn Fn() -> Stamp + Send + Sync> = Arc::new(move || clock.now());
@@ -125,6 +159,7 @@ impl Node {
             store,
             hub,
             standing,
+            metrics,
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
             stop,
@@ -218,6 +253,11 @@ impl Node {
     /// watcher starts from.
     pub fn feed(&self, document: &DocumentId) -> Feed {
         self.0.hub.subscribe(document, self.0.store.published().clone())
+    }
+
+    /// What the node counts.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
     }
 
     /// Which regions are known to include `vector`.

@@ -106,6 +106,8 @@ pub struct Committed {
     pub own: Vec<Bytes>,
     /// How many records were committed.
     pub records: usize,
+    /// When other nodes' changes among them were written.
+    pub remote: Vec<Stamp>,
 }
 
 /// How the store stands, for metrics and `GET /cluster`.
@@ -119,8 +121,12 @@ pub struct Counts {
     pub waiting: usize,
     /// Records refused since the start.
     pub quarantined: u64,
-    /// Origins that were seen with two changes under one number.
+    /// Records refused since the start because their origin has two changes under one number.
     pub forks: u64,
+    /// How often a document was needed, and how often it had to be loaded.
+    pub documents_needed: u64,
+    /// See [`Counts::documents_needed`].
+    pub documents_loaded: u64,
 }
 
 /// What a group works on, and what it leaves untouched when it fails.
@@ -187,6 +193,8 @@ pub struct Writer {
     one_by_one: bool,
     quarantined: u64,
     forks: u64,
+    documents_needed: u64,
+    documents_loaded: u64,
 }
 
 impl Writer {
@@ -219,6 +227,8 @@ impl Writer {
             one_by_one: false,
             quarantined: 0,
             forks: 0,
+            documents_needed: 0,
+            documents_loaded: 0,
         };
         writer.recover()?;
         Ok(writer)
@@ -252,6 +262,8 @@ impl Writer {
             waiting: self.waiting.len(),
             quarantined: self.quarantined,
             forks: self.forks,
+            documents_needed: self.documents_needed,
+            documents_loaded: self.documents_loaded,
         }
     }
 
@@ -399,7 +411,9 @@ impl Writer {
 
     /// The document, for writing: from memory, or loaded from its base and the log.
     fn document(&mut self, id: &DocumentId) -> Result<&mut Document, StoreError> {
+        self.documents_needed += 1;
         if !self.documents.contains(id) {
+            self.documents_loaded += 1;
             let document = self.load(id)?;
             self.documents.put(id.clone(), document);
         }

@@ -70,6 +70,7 @@ pub(super) struct Group {
     pub(super) touched: BTreeMap<DocumentId, BTreeSet<Key>>,
     pub(super) entries: Vec<(DocumentId, Key, Entry)>,
     pub(super) idempotency: BTreeMap<[u8; 16], Dot>,
+    remote: Vec<Stamp>,
     /// Open changes by document; their numbers are given out, so they are closed together.
     open: BTreeMap<DocumentId, Open>,
     /// Requests with an idempotency key that this group carried out already.
@@ -89,6 +90,7 @@ impl Group {
             touched: BTreeMap::new(),
             entries: Vec::new(),
             idempotency: BTreeMap::new(),
+            remote: Vec::new(),
             open: BTreeMap::new(),
             carried_out: BTreeMap::new(),
             staged: Vec::with_capacity(commands.len()),
@@ -132,6 +134,7 @@ impl Group {
             records: self.records.len(),
             outcomes: self.staged.into_iter().map(outcome).collect(),
             touched: self.touched,
+            remote: self.remote,
         }
     }
 
@@ -384,6 +387,7 @@ impl Group {
             self.touched.entry(id).or_default().extend(keys);
         }
         for (record, change) in ready {
+            self.remote.extend(change.entries.iter().map(|(_, entry)| entry.stamp).max());
             for (key, entry) in change.entries {
                 if let Some(idempotency) = entry.idempotency {
                     self.idempotency.insert(idempotency.key, entry.dot);
