@@ -94,6 +94,11 @@ impl Observer for Watcher {
         self.metrics.commit_done(took, committed.outcomes.len());
         let documents = self.published.load().documents.len();
         self.metrics.set_view(documents, counts.rows, counts.conflicts);
+        self.metrics.set_database_bytes(counts.database_bytes);
+        for needed in before.documents_needed..counts.documents_needed {
+            let loaded = counts.documents_loaded - before.documents_loaded;
+            self.metrics.document_needed(needed - before.documents_needed >= loaded);
+        }
         let now = self.clock.now();
         for stamp in &committed.remote {
             let age = Duration::from_micros(now.0.saturating_sub(stamp.0));
@@ -134,6 +139,7 @@ impl Node {
             value_bytes_max: settings.limits.value_bytes_max,
             documents_max: DOCUMENTS_MAX,
             waiting_bytes_max: settings.gossip.waiting_bytes_max,
+            has_peers: topology.nodes().len() > 1,
         };
         let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
         let writer = env.blocking.run(move || Writer::open(writer_settings, disk, entropy)).await?;

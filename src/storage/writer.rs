@@ -38,6 +38,9 @@ const REFUSED_MAX: usize = 4_096;
 /// How often a group is tried again, each time without one more record that was found bad.
 const ATTEMPTS_MAX: usize = 64;
 
+/// From which size of the file on commits also keep what makes repairing it quick, in bytes.
+const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+
 /// How long a store that failed stays closed before it is tried again, in microseconds.
 const REOPEN_INTERVAL_US: u64 = 500_000;
 
@@ -56,6 +59,9 @@ pub struct WriterSettings {
     pub documents_max: usize,
     /// How much may wait for changes that have not come yet, in bytes.
     pub waiting_bytes_max: usize,
+    /// Whether there are other nodes. Then an origin that was used before is used again only after
+    /// one of them has said that it knows no more of it than the store has.
+    pub has_peers: bool,
 }
 
 /// One thing to do.
@@ -65,7 +71,7 @@ pub enum Command {
     Write(WriteRequest),
     /// Records that a peer sent.
     Apply(Vec<Bytes>),
-    /// A peer has seen the origin up to its `n`th change.
+    /// A peer has seen the origin up to its `n`th change, and no further.
     Witnessed(Dot),
 }
 
@@ -123,6 +129,8 @@ pub struct Counts {
     pub quarantined: u64,
     /// Records refused since the start because their origin has two changes under one number.
     pub forks: u64,
+    /// The database file's size, in bytes, as of the last checkpoint.
+    pub database_bytes: u64,
     /// How often a document was needed, and how often it had to be loaded.
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
@@ -181,6 +189,8 @@ pub struct Writer {
     stored_origin: Option<Origin>,
     /// What tells this store's file and this run of the machine from others.
     mark_of: (Vec<u8>, Vec<u8>),
+    /// Whether it is known that nobody has seen more of the origin than the store has.
+    confirmed: bool,
     /// When a closed store may be opened again.
     reopen_after: Stamp,
     /// Why the store is closed, while it is.
@@ -193,6 +203,7 @@ pub struct Writer {
     one_by_one: bool,
     quarantined: u64,
     forks: u64,
+    database_bytes: u64,
     documents_needed: u64,
     documents_loaded: u64,
 }
@@ -219,6 +230,7 @@ impl Writer {
             tail: Tail::default(),
             published: Arc::default(),
             stored_origin: None,
+            confirmed: false,
             mark_of: Default::default(),
             reopen_after: Stamp(0),
             failure: None,
@@ -227,6 +239,7 @@ impl Writer {
             one_by_one: false,
             quarantined: 0,
             forks: 0,
+            database_bytes: 0,
             documents_needed: 0,
             documents_loaded: 0,
         };
@@ -262,6 +275,7 @@ impl Writer {
             waiting: self.waiting.len(),
             quarantined: self.quarantined,
             forks: self.forks,
+            database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
         }
@@ -336,7 +350,7 @@ impl Writer {
             return Ok(());
         }
         let database = self.database.get()?;
-        let tx = database.begin_write()?;
+        let tx = self.begin(&database)?;
         log::put(&tx, &group.records)?;
         let heads: BTreeMap<Origin, &Record> =
             group.records.iter().map(|record| (record.dot.origin, record)).collect();
@@ -353,6 +367,14 @@ impl Writer {
             self.write_mark(false)?;
         }
         Ok(())
+    }
+
+    /// A transaction that is on disk when it commits.
+    fn begin(&self, database: &redb::Database) -> Result<redb::WriteTransaction, StoreError> {
+        let mut tx = database.begin_write()?;
+        // Repairing walks the whole file; past some size a dearer commit is the better deal.
+        tx.set_quick_repair(self.database_bytes >= QUICK_REPAIR_BYTES);
+        Ok(tx)
     }
 
     /// Says beside the store how far its origin got.
@@ -446,6 +468,7 @@ impl Writer {
     /// Makes changes as a new origin from now on.
     fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
         let old = self.actor.origin;
+        self.confirmed = true;
         self.actor =
             Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
         tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 
 use super::{Unwritten, Writer};
 use crate::config::document::Document;
-use crate::storage::database::StoreError;
+use crate::storage::database::{FILE, StoreError};
 use crate::storage::{documents, history, idempotency, meta, rows};
 
 /// A document gets a new base when at least this many changes came since the last one, and as many
@@ -31,6 +31,7 @@ impl Writer {
             return Err(error);
         }
         self.unwritten = Unwritten::default();
+        self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }
@@ -45,9 +46,16 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes note of the file's size.
+    pub(super) fn note_size(&mut self) -> Result<(), StoreError> {
+        let len = self.disk.len(FILE).map_err(super::io_error)?;
+        self.database_bytes = len.unwrap_or(0);
+        Ok(())
+    }
+
     fn write_derived(&mut self) -> Result<(), StoreError> {
         let database = self.database.get()?;
-        let tx = database.begin_write()?;
+        let tx = self.begin(&database)?;
         let changed = self.unwritten.rows.iter().filter_map(|(document, key)| {
             let row = self.state.view(document)?.rows.get(key)?;
             Some((document, key, &**row))

@@ -108,6 +108,8 @@ impl Group {
                     if dot.origin == own && dot.n > writer.state.vector.get(own) {
                         group.close_open(writer)?;
                         writer.renew_origin(&"a peer has seen more of it than it has");
+                    } else if dot.origin == own {
+                        writer.confirmed = true;
                     }
                     Staged::Witnessed
                 }
@@ -182,6 +184,10 @@ impl Group {
         });
         if !has_room {
             self.close_open(writer)?;
+        }
+        if !writer.confirmed {
+            // Put back as a whole, mark and all, a store looks as if nothing had happened.
+            writer.renew_origin(&"a write came before any peer confirmed the old one");
         }
         let own = writer.actor.origin;
         let next = writer.state.vector.get(own) + self.open.len() as u64 + 1;

@@ -45,6 +45,7 @@ impl Writer {
             }
         }
         self.choose_origin(&tx)?;
+        self.note_size()?;
         self.published.store(Arc::new(Snapshot::new(
             Arc::new(self.state.vector.clone()),
             self.state.documents.clone(),
@@ -121,6 +122,7 @@ impl Writer {
         self.stored_origin = meta::KEY_ORIGIN.get(tx)?;
         let origin = self.stored_origin.unwrap_or_else(|| Origin(self.entropy.random()));
         self.actor = Actor { origin, incarnation: self.entropy.random() };
+        self.confirmed |= self.stored_origin.is_none() || !self.settings.has_peers;
         if self.stored_origin.is_some() {
             let mark = self.disk.read(mark::FILE).map_err(super::io_error)?;
             let mark = mark.as_deref().and_then(mark::Mark::decode);

@@ -15,6 +15,7 @@ fn settings() -> WriterSettings {
         value_bytes_max: 1_000,
         documents_max: 2,
         waiting_bytes_max: 100_000,
+        has_peers: false,
     }
 }
 
@@ -168,6 +169,25 @@ fn an_old_copy_never_uses_a_number_again() {
     assert_eq!(written(&committed, 0).dot, Some(Dot { origin: new, n: 1 }));
     drop(rolled_back);
     assert_eq!(open(&old).origin(), new);
+}
+
+#[test]
+fn a_store_among_peers_goes_on_as_its_origin_only_once_one_of_them_agrees() {
+    let disk = MemoryDisk::new();
+    let open = || {
+        let settings = WriterSettings { has_peers: true, ..settings() };
+        let stream = Entropy::system().stream("store");
+        Writer::open(settings, Arc::new(disk.clone()), stream).unwrap()
+    };
+    let origin = |committed: &Committed| written(committed, 0).dot.unwrap().origin;
+    let write = || [put("web/dev", &[("a", "1")])];
+    let first = origin(&open().commit(Stamp(1), &write()));
+    let mut writer = open();
+    assert_eq!(writer.origin(), first);
+    writer.commit(Stamp(2), &[Command::Witnessed(Dot { origin: first, n: 1 })]);
+    assert_eq!(origin(&writer.commit(Stamp(3), &write())), first);
+    drop(writer);
+    assert_ne!(origin(&open().commit(Stamp(4), &write())), first, "nobody was asked");
 }
 
 fn database_file() -> &'static str {
