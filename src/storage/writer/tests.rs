@@ -7,6 +7,8 @@ use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::JsonText;
 use proptest::prelude::*;
 
+mod format;
+
 fn settings() -> WriterSettings {
     WriterSettings {
         cluster: "test".into(),
@@ -386,5 +388,87 @@ proptest! {
                 prop_assert_eq!(found.as_ref(), Some(expected));
             }
         }
+    }
+}
+
+/// One step of a random life of two stores that now and then hear of each other.
+#[derive(Clone, Debug)]
+enum Step {
+    Put { who: usize, document: usize, key: usize },
+    RemoveAll { who: usize, document: usize },
+    Hear { who: usize },
+    Checkpoint { who: usize },
+    Reopen { who: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0..2usize, 0..2usize, 0..4usize)
+            .prop_map(|(who, document, key)| Step::Put { who, document, key }),
+        1 => (0..2usize, 0..2usize).prop_map(|(who, document)| Step::RemoveAll { who, document }),
+        2 => (0..2usize).prop_map(|who| Step::Hear { who }),
+        1 => (0..2usize).prop_map(|who| Step::Checkpoint { who }),
+        1 => (0..2usize).prop_map(|who| Step::Reopen { who }),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+fn histories(writer: &Writer) -> Vec<Vec<crate::config::Entry>> {
+    let snapshot = writer.published.load();
+    let keys = snapshot
+        .documents
+        .iter()
+        .flat_map(|(id, view)| view.rows.keys().map(move |key| (id.clone(), key.clone())));
+    keys.map(|(id, key)| writer.history().read(&id, &key, None, 1_000).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn view_and_history_are_functions_of_the_changes_alone(steps in steps()) {
+        let disks = [MemoryDisk::new(), MemoryDisk::new()];
+        let mut stores: Vec<Option<Writer>> = disks.iter().map(|disk| Some(open(disk))).collect();
+        let hear = |stores: &mut Vec<Option<Writer>>, who: usize| {
+            let (me, other) = (stores[who].as_ref().unwrap(), stores[1 - who].as_ref().unwrap());
+            let vector = (*me.published.load().vector).clone();
+            let have = other.published.load().vector.clone();
+            let (records, _) = other.log().missing(vector, &have, 1 << 20).unwrap();
+            stores[who].as_mut().unwrap().commit(Stamp(1), &[Command::Apply(records)]);
+        };
+        for (i, step) in steps.iter().enumerate() {
+            let document = |document: &usize| format!("web/{document}");
+            match step {
+                Step::Put { who, document: d, key } => {
+                    let command = put(&document(d), &[(&format!("k{key}"), &i.to_string())]);
+                    stores[*who].as_mut().unwrap().commit(Stamp(i as u64 / 3), &[command]);
+                }
+                Step::RemoveAll { who, document: d } => {
+                    let Command::Write(mut write) = put(&document(d), &[]) else { panic!() };
+                    write.remove_all = true;
+                    stores[*who].as_mut().unwrap().commit(Stamp(i as u64), &[Command::Write(write)]);
+                }
+                Step::Hear { who } => hear(&mut stores, *who),
+                Step::Checkpoint { who } => stores[*who].as_mut().unwrap().checkpoint().unwrap(),
+                Step::Reopen { who } => {
+                    stores[*who] = None;
+                    stores[*who] = Some(open(&disks[*who]));
+                }
+            }
+        }
+        hear(&mut stores, 0);
+        hear(&mut stores, 1);
+        let [a, b] = &stores[..] else { unreachable!() };
+        let (a, b) = (a.as_ref().unwrap(), b.as_ref().unwrap());
+        // A third store gets the bare changes, all at once.
+        let mut c = open(&MemoryDisk::new());
+        let have = a.published.load().vector.clone();
+        let (records, _) = a.log().missing(Vector::new(), &have, 1 << 24).unwrap();
+        c.commit(Stamp(1), &[Command::Apply(records)]);
+        prop_assert_eq!(view(a), view(b));
+        prop_assert_eq!(view(a), view(&c));
+        prop_assert_eq!(histories(a), histories(b));
+        prop_assert_eq!(histories(a), histories(&c));
+        prop_assert_eq!(a.counts().rows, c.counts().rows);
+        prop_assert_eq!(a.counts().conflicts, c.counts().conflicts);
     }
 }
