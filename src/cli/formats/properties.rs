@@ -21,7 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Tree>, FormatError> {
             continue;
         }
         let mut logical = start.to_owned();
-        while logical.len() - logical.trim_end_matches('\\').len() & 1 == 1 {
+        while (logical.len() - logical.trim_end_matches('\\').len()) % 2 == 1 {
             logical.pop();
             match lines.next() {
                 Some((_, next)) => logical.push_str(next.trim_start_matches(BLANKS)),

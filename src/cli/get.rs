@@ -1,0 +1,74 @@
+//! `holm get`: one key's value, or every key of an environment.
+
+use clap::Args;
+
+use super::terminal::Items;
+use super::{Failure, Global, Terminal, address};
+use crate::model::{DocumentId, Key};
+
+/// Arguments of `holm get`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  holm get web/dev                     every key, as KEY=VALUE
+  holm get web/dev server.port         the value alone; a string without its quotes
+  holm get web/dev server.port --json-value
+  holm get web/dev server.port --output json")]
+pub struct Get {
+    /// SERVICE/ENVIRONMENT, for example web/dev.
+    #[arg(value_parser = address::document)]
+    document: DocumentId,
+    /// The key; all of them where there is none.
+    #[arg(value_parser = address::key)]
+    key: Option<Key>,
+    /// Print a string as JSON too, with its quotes.
+    #[arg(long, requires = "key")]
+    json_value: bool,
+}
+
+impl Get {
+    pub(crate) async fn run(
+        self,
+        global: &Global,
+        terminal: &mut Terminal<'_>,
+    ) -> Result<(), Failure> {
+        let client = global.client()?;
+        let Some(key) = self.key else {
+            let items = client.list(&self.document, None).await?;
+            if global.json() {
+                return terminal.say_json(&Items { items: &items });
+            }
+            if items.is_empty() {
+                terminal.note(format!("{} has no keys", self.document))?;
+            }
+            for item in items {
+                terminal.say(format!("{}={}", item.key, item.value))?;
+            }
+            return Ok(());
+        };
+        let item = client.get(&self.document, &key).await?;
+        if global.json() {
+            return terminal.say_json(&item);
+        }
+        match item.value.to_value() {
+            // For scripts: byte for byte. A person's terminal is not steered by it.
+            serde_json::Value::String(text) if !self.json_value && !terminal.out_is_terminal => {
+                terminal.say_raw(&text)?;
+                terminal.say_raw("\n")?;
+            }
+            serde_json::Value::String(text) if !self.json_value => terminal.say(text)?,
+            _ => terminal.say(item.value.as_str())?,
+        }
+        for sibling in &item.conflicts {
+            let what = match &sibling.value {
+                Some(value) if !sibling.removed => value.to_string(),
+                _ => "its removal".to_owned(),
+            };
+            terminal.note(format!(
+                "{} wrote {what} at the same time; the next write settles it",
+                if sibling.region.is_empty() { "another region" } else { &sibling.region }
+            ))?;
+        }
+        Ok(())
+    }
+}
