@@ -5,6 +5,8 @@
 mod access;
 mod duration;
 
+pub(crate) use duration::parse as parse_duration;
+
 pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings};
 

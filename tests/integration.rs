@@ -1,1 +1,13 @@
-//! To come.
+//! Everything that takes more than one room: clusters, processes, the command line.
+#![allow(missing_docs, clippy::disallowed_methods, reason = "tests run on the real machine")]
+
+#[path = "integration/cluster.rs"]
+mod cluster;
+#[path = "integration/converge.rs"]
+mod converge;
+#[path = "integration/laws.rs"]
+mod laws;
+#[path = "integration/petclinic.rs"]
+mod petclinic;
+#[path = "integration/process.rs"]
+mod process;
