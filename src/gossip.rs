@@ -139,7 +139,8 @@ struct Shared {
     settings: GossipSettings,
     topology: Arc<Topology>,
     node: NodeName,
-    region: RegionName,
+    /// Absent where the topology doesn't have the node: then there are no peers either.
+    region: Option<RegionName>,
     /// Drawn at the start, so that peers notice a restart.
     instance: u64,
     endpoint: quinn::Endpoint,
@@ -263,9 +264,8 @@ impl Shared {
                 peers.insert(peer.name.clone(), Arc::new(Peer::new(peer, rtt)));
             }
         }
-        let unknown = || RegionName::new("unknown").unwrap_or_else(|_| unreachable!("a label"));
         Self {
-            region: topology.region_of(node).cloned().unwrap_or_else(unknown),
+            region: topology.region_of(node).cloned(),
             instance: env.entropy.stream("gossip-instance").next_u64(),
             jitter: Mutex::new(env.entropy.stream("gossip-jitter")),
             env: env.clone(),
@@ -313,7 +313,7 @@ impl Shared {
             protocol_min: PROTOCOL_MIN,
             cluster: self.topology.cluster.clone(),
             node: self.node.as_str().to_owned(),
-            region: self.region.as_str().to_owned(),
+            region: self.region.iter().map(RegionName::as_str).collect(),
             origin: self.replica.origin(),
             instance: self.instance,
             now: self.env.clock.now(),
