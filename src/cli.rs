@@ -28,6 +28,9 @@ mod table;
 mod terminal;
 mod watch;
 
+#[cfg(test)]
+mod tests;
+
 pub use failure::Failure;
 pub use terminal::Terminal;
 
@@ -35,7 +38,7 @@ use crate::client::{Client, ClientSettings};
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "holm", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -131,13 +134,16 @@ pub enum Command {
 
 /// Does what the command line says. Never ends the process itself.
 pub async fn run(cli: Cli, terminal: &mut Terminal<'_>) -> ExitCode {
+    ExitCode::from(run_to_code(cli, terminal).await)
+}
+
+async fn run_to_code(cli: Cli, terminal: &mut Terminal<'_>) -> u8 {
     if cli.global.no_color {
         terminal.without_colour();
     }
     let done = execute(cli, terminal).await;
-    let done = done.and_then(|()| Ok(terminal.flush()?));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match done.and_then(|()| Ok(terminal.flush()?)) {
+        Ok(()) => 0,
         Err(failure) => failure.report(terminal),
     }
 }

@@ -19,6 +19,11 @@ mod sse;
 mod tls;
 mod watch;
 
+#[cfg(test)]
+pub(crate) mod stub;
+#[cfg(test)]
+mod tests;
+
 pub use answer::{DocumentInfo, Item, LinkChange, Removed, Sibling, Version, Write, Written};
 pub use error::{ClientError, Refusal};
 pub use watch::{Watch, WatchEvent, WatchSettings};

@@ -2,7 +2,6 @@
 //! exit code.
 
 use std::io;
-use std::process::ExitCode;
 
 use super::terminal::Terminal;
 use crate::client::ClientError;
@@ -59,7 +58,7 @@ impl Failure {
     }
 
     /// Says it on stderr. A reader who has gone away needs no message.
-    pub(crate) fn report(self, terminal: &mut Terminal<'_>) -> ExitCode {
+    pub(crate) fn report(self, terminal: &mut Terminal<'_>) -> u8 {
         // Nobody is left to tell if stderr is gone too.
         let _ = terminal.out.flush();
         if !self.message.is_empty() {
@@ -68,7 +67,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = terminal.note(hint);
         }
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

@@ -15,8 +15,8 @@ Examples:
   holm get web/dev server.port --json-value
   holm get web/dev server.port --output json")]
 pub struct Get {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// The key; all of them where there is none.
     #[arg(value_parser = address::key)]

@@ -9,7 +9,7 @@ use clap::Args;
 use super::difference::{self, Change};
 use super::formats::Keys;
 use super::set::warn_of_missing_regions;
-use super::terminal::{Colour, Items};
+use super::terminal::{Colour, Items, count};
 use super::{Failure, Global, Terminal};
 use crate::client::{Client, Write};
 use crate::model::{DocumentId, Environment, Key, Service};
@@ -135,8 +135,11 @@ impl Import {
             .hint("add --yes if it is meant, or look with --dry-run"));
         }
         let documents = plans.iter().filter(|plan| !plan.changes.is_empty()).count();
-        let agreed =
-            terminal.confirm(&format!("Change {changes} keys in {documents} environments?"))?;
+        let agreed = terminal.confirm(&format!(
+            "Change {} in {}?",
+            count(changes, "key"),
+            count(documents, "environment")
+        ))?;
         if !agreed {
             terminal.note("nothing was written")?;
         }
@@ -184,8 +187,11 @@ impl Import {
         terminal.progress_ends()?;
         if !global.json() {
             let pruned = if removed > 0 { format!(", {removed} removed") } else { String::new() };
-            terminal
-                .say(format!("{written} keys written in {} environments{pruned}", plans.len()))?;
+            terminal.say(format!(
+                "{} written in {}{pruned}",
+                count(written, "key"),
+                count(plans.len(), "environment")
+            ))?;
         }
         Ok(())
     }
@@ -224,17 +230,17 @@ fn show(plans: &[Plan], global: &Global, terminal: &mut Terminal<'_>) -> Result<
         return terminal.say_json(&Items { items: &rows });
     }
     for plan in plans.iter().filter(|plan| !plan.changes.is_empty()) {
-        let title = terminal.paint(Colour::Title, &plan.document.to_string());
-        let count = difference::count(&plan.changes);
-        terminal.say(format!("{title}: {count}, {} unchanged", plan.unchanged))?;
+        let counts = difference::count(&plan.changes);
+        let counts = format!(": {counts}, {} unchanged", plan.unchanged);
+        terminal.say_painted("", Colour::Title, &plan.document.to_string(), &counts)?;
         for change in &plan.changes {
-            let line = change.line(terminal);
-            terminal.say(format!("  {line}"))?;
+            change.say("  ", terminal)?;
         }
     }
     let same = plans.iter().filter(|plan| plan.changes.is_empty()).count();
     if same > 0 {
-        terminal.say(format!("{same} of {} environments have nothing to change", plans.len()))?;
+        terminal
+            .say(format!("nothing to change in {same} of {}", count(plans.len(), "environment")))?;
     }
     Ok(())
 }

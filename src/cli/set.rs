@@ -25,8 +25,8 @@ Examples:
   echo '{\"a\":1}' | holm set web/dev limits --file -
   holm set web/dev server.port 9090 --expect-version 3")]
 pub struct Set {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// KEY VALUE, or any number of KEY=VALUE, or KEY alone with --file.
     #[arg(required = true, num_args = 1.., allow_negative_numbers = true, value_name = "KEY VALUE")]
