@@ -24,7 +24,9 @@ pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{DocumentInfo, Item, LinkChange, Removed, Sibling, Version, Write, Written};
+pub use answer::{
+    DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
+};
 pub use error::{ClientError, Refusal};
 pub use watch::{Watch, WatchEvent, WatchSettings};
 
@@ -302,6 +304,7 @@ impl Client {
         let response = sent.map_err(|e| ClientError::Connection {
             url: self.settings.url.clone(),
             connected: !e.is_connect(),
+            tls: error::is_of_tls(&e),
             message: error::innermost(&e),
         })?;
         if let Some(session) = response.headers().get("holm-session")

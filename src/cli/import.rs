@@ -200,7 +200,9 @@ impl Import {
 impl Plan {
     fn writes(&self) -> Vec<Write> {
         let writes = self.changes.iter().filter_map(|change| match change {
-            Change::Added(key, value) => Some(Write::new(key.clone(), value.clone())),
+            Change::Added(key, value) => {
+                Some(Write { expect_version: Some(0), ..Write::new(key.clone(), value.clone()) })
+            }
             Change::Changed(key, _, value) => Some(Write {
                 expect_version: self.versions.get(key).copied(),
                 ..Write::new(key.clone(), value.clone())

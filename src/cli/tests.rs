@@ -183,6 +183,54 @@ async fn exit_codes_tell_what_kind_of_failure_it_was() {
 }
 
 #[tokio::test]
+async fn what_was_written_at_the_same_time_is_told() {
+    let stub = Stub::start().await;
+    holm(&stub, &["set", "web/dev", "a", "1"]).await;
+    let conflicts = r#""conflicts":[{"value":null,"version":2,"region":"us"},{"removed":true,"version":2,"region":"ap"}]"#;
+    let told = "holm: us wrote null at the same time; the next write settles it\n\
+                holm: ap removed it at the same time; the next write settles it\n";
+    let item = format!(
+        r#"{{"key":"a","value":1,"version":2,"service":"web","environment":"dev",{conflicts}}}"#
+    );
+    stub.node().next_answer = Some((StatusCode::OK, item));
+    let done = holm(&stub, &["get", "web/dev", "a"]).await;
+    assert_eq!((done.out.as_str(), done.err.as_str()), ("1\n", told));
+    let gone = format!(r#"{{"error":"NotFound","detail":"gone",{conflicts}}}"#);
+    stub.node().next_answer = Some((StatusCode::NOT_FOUND, gone));
+    let done = holm(&stub, &["get", "web/dev", "a"]).await;
+    assert_eq!((done.code, done.err), (3, format!("{told}holm: NotFound: gone (HTTP 404)\n")));
+    let ambiguous = r#"{"error":"AmbiguousVersion","candidates":["2@0a","2@0b"]}"#;
+    stub.node().next_answer = Some((StatusCode::CONFLICT, ambiguous.into()));
+    let done = holm(&stub, &["restore", "web/dev", "a", "2"]).await;
+    assert!(done.err.ends_with("name one as VERSION@ORIGIN: 2@0a, 2@0b\n"), "{done:?}");
+    stub.node().next_answer = Some((
+        StatusCode::ACCEPTED,
+        r#"{"receipts":[{"region":"eu","has":true},{"region":"us","has":false}],"items":[]}"#
+            .into(),
+    ));
+    let done = holm(&stub, &["set", "web/dev", "a", "1", "--ack", "all"]).await;
+    assert_eq!(done.code, 0);
+    assert!(done.err.ends_with("in: eu; on its way to: us\n"), "{done:?}");
+}
+
+#[tokio::test]
+async fn an_import_replaces_only_what_it_showed() {
+    let stub = Stub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("web.yml");
+    std::fs::write(&file, "a: 1\nb: 2\n").unwrap();
+    holm(&stub, &["set", "web/default", "a", "0"]).await;
+    holm(&stub, &["import", file.to_str().unwrap()]).await;
+    let body = stub.node().requests.last().map(|(.., body)| body.clone());
+    assert_eq!(
+        body.as_deref(),
+        Some(
+            r#"{"entries":[{"key":"a","value":1,"expect_version":1},{"key":"b","value":2,"expect_version":0}]}"#
+        )
+    );
+}
+
+#[tokio::test]
 async fn removing_everything_asks_first() {
     let stub = Stub::start().await;
     holm(&stub, &["set", "web/dev", "a=1", "b=2"]).await;

@@ -169,7 +169,8 @@ impl Node {
         };
         for entry in &entries {
             let known = self.entries.get(&(document.to_owned(), entry.key.clone()));
-            let version = known.map_or(0, |entries| entries.len() as u64);
+            let there = known.filter(|entries| matches!(entries.last(), Some(Some(_))));
+            let version = there.map_or(0, |entries| entries.len() as u64);
             if entry.expect_version.is_some_and(|expected| expected != version) {
                 return refusal(412, "PreconditionFailed", "another version");
             }

@@ -65,8 +65,15 @@ async fn a_write_that_too_few_regions_have_is_told_from_one_that_enough_have() {
     assert!(client.write(&document(), &[write("a", "1")], None).await.unwrap().acknowledged);
     client.documents().await.unwrap();
     assert_eq!(header(&stub, "holm-ack"), [Some("all".to_owned()), None]);
-    stub.node().next_answer = Some((StatusCode::ACCEPTED, r#"{"items":[],"have":["eu"]}"#.into()));
-    assert!(!client.write(&document(), &[write("a", "2")], None).await.unwrap().acknowledged);
+    stub.node().next_answer = Some((
+        StatusCode::ACCEPTED,
+        r#"{"receipts":[{"region":"eu","has":true},{"region":"us","has":false}],"items":[]}"#
+            .into(),
+    ));
+    let written = client.write(&document(), &[write("a", "2")], None).await.unwrap();
+    assert!(!written.acknowledged);
+    let has: Vec<bool> = written.receipts.iter().map(|receipt| receipt.has).collect();
+    assert_eq!(has, [true, false]);
 }
 
 #[tokio::test]
