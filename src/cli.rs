@@ -34,7 +34,7 @@ mod tests;
 pub use failure::Failure;
 pub use terminal::Terminal;
 
-use crate::client::{Client, ClientSettings};
+use crate::client::{Client, ClientSettings, Token};
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
@@ -61,7 +61,7 @@ pub struct Global {
     /// The bearer token. Seen by others on this machine: prefer --token-file or HOLM_TOKEN.
     #[arg(long, global = true, env = "HOLM_TOKEN", value_name = "JWT", hide_env_values = true)]
     #[arg(help_heading = "Connection")]
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// A file with the bearer token.
     #[arg(
         long,
@@ -172,14 +172,14 @@ impl Global {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
         };
-        let mut settings = ClientSettings::new(&self.url, self.token.as_deref());
+        let mut settings = ClientSettings::new(&self.url, self.token.clone());
         if let Some(path) = &self.token_file
             && self.token.is_none()
         {
-            let token = String::from_utf8(read(path)?).map_err(|_| {
-                Failure::usage(format!("{}: the token is not text", path.display()))
-            })?;
-            settings.token = Some(token.trim().to_owned());
+            let token = String::from_utf8(read(path)?).unwrap_or_default();
+            let token =
+                token.parse().map_err(|e: String| Failure::usage(e).about(path.display()))?;
+            settings.token = Some(token);
         }
         settings.ca_pem = self.ca.as_ref().map(read).transpose()?;
         settings.timeout = self.timeout;

@@ -17,6 +17,7 @@ mod answer;
 mod error;
 mod sse;
 mod tls;
+mod token;
 mod watch;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use answer::{
     DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
 };
 pub use error::{ClientError, Refusal};
+pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};
 
 /// Longest answer that is taken, in bytes.
@@ -42,7 +44,7 @@ pub struct ClientSettings {
     /// Where the node is, for example `http://127.0.0.1:8101`.
     pub url: String,
     /// The bearer token that every request carries.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// How long one request may take in all. A watch has this long to begin.
     pub timeout: Duration,
     /// `Holm-Ack`: who must have a write before it is answered, for example `majority`.
@@ -53,10 +55,10 @@ pub struct ClientSettings {
 
 impl ClientSettings {
     /// The defaults for a URL.
-    pub fn new(url: &str, token: Option<&str>) -> Self {
+    pub fn new(url: &str, token: Option<Token>) -> Self {
         Self {
             url: url.to_owned(),
-            token: token.map(str::to_owned),
+            token,
             timeout: Duration::from_secs(30),
             ack: None,
             ca_pem: None,
@@ -78,7 +80,7 @@ pub struct Client {
 
 impl Client {
     /// A client with the default settings.
-    pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
+    pub fn new(url: &str, token: Option<Token>) -> Result<Self, ClientError> {
         Self::with(ClientSettings::new(url, token))
     }
 
@@ -240,7 +242,7 @@ impl Client {
         let is_write = method != Method::GET;
         let mut request = self.http.request(method, format!("{}{path}", self.settings.url));
         if let Some(token) = &self.settings.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.expose());
         }
         if let Some(session) = self.session() {
             request = request.header("holm-session", session);

@@ -59,12 +59,9 @@ impl Get {
             return terminal.say_json(&item);
         }
         match item.value.to_value() {
-            // For scripts: byte for byte. A person's terminal is not steered by it.
-            serde_json::Value::String(text) if !self.json_value && !terminal.out_is_terminal => {
-                terminal.say_raw(&text)?;
-                terminal.say_raw("\n")?;
+            serde_json::Value::String(text) if !self.json_value => {
+                terminal.say_raw(&(text + "\n"))?
             }
-            serde_json::Value::String(text) if !self.json_value => terminal.say(text)?,
             _ => terminal.say(item.value.as_str())?,
         }
         tell_conflicts(&item.conflicts, terminal)

@@ -69,8 +69,11 @@ impl Terminal<'_> {
         Ok(writeln!(self.out, "{before}\x1b[{code}m{text}\x1b[0m{after}")?)
     }
 
-    /// Results as they are, byte for byte.
+    /// Results byte for byte, where it is a program that reads them.
     pub(crate) fn say_raw(&mut self, text: &str) -> Result<(), Failure> {
+        if self.out_is_terminal {
+            return Ok(write!(self.out, "{}", printable(text))?);
+        }
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
@@ -78,7 +81,7 @@ impl Terminal<'_> {
     pub(crate) fn say_json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value)
             .map_err(|e| Failure::failed(format!("the result cannot be written as JSON: {e}")))?;
-        Ok(writeln!(self.out, "{text}")?)
+        self.say_raw(&(text + "\n"))
     }
 
     /// A remark that is no result and no error.
@@ -117,7 +120,7 @@ impl Terminal<'_> {
 }
 
 /// What others wrote must not steer the reader's terminal: control characters become visible.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {

@@ -53,11 +53,16 @@ impl Watch {
         let settings =
             WatchSettings { prefix: self.prefix, since: self.since, jitter_seed: rand::random() };
         let mut watch = client.watch(&self.document, settings);
+        // Where the signal cannot be had, Ctrl-C ends the process as it always does.
+        let mut interrupted = std::pin::pin!(async {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
         loop {
             let event = tokio::select! {
                 biased;
-                // Where the signal cannot be had, Ctrl-C ends the process as it always does.
-                Ok(()) = tokio::signal::ctrl_c() => break,
+                () = &mut interrupted => break,
                 event = watch.next() => event?,
             };
             let is_ready = event == WatchEvent::Ready;

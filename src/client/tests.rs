@@ -42,7 +42,7 @@ async fn every_page_of_a_list_is_followed_and_digits_are_kept() {
 #[tokio::test]
 async fn the_session_of_an_answer_goes_with_the_next_request_and_never_back() {
     let stub = Stub::start().await;
-    let client = Client::new(&stub.url, Some("t")).unwrap();
+    let client = Client::new(&stub.url, Some("t".parse().unwrap())).unwrap();
     let other = Dot { origin: Origin([9; 8]), n: 5 };
     client.include_session(&Session::of([other].into_iter().collect()).encode());
     client.write(&document(), &[write("a", "1")], None).await.unwrap();
