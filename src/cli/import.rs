@@ -25,7 +25,8 @@ document is an environment; no profile is `default`, or --env. Maps become dotte
 JSON, and ${placeholders} stay as they are. Of a folder, the files directly in it are taken.
 
 What would change is shown first: + new, ~ other value, - removed (with --prune). Each service and
-environment is then written at once, all or none; removals of --prune follow, key by key.
+environment is then written at once, all or none (a node takes 1,000 keys in one write unless its
+settings say otherwise); removals of --prune follow, key by key.
 
 Examples:
   holm import config/ --dry-run
