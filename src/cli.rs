@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod address;
 mod chaos;
+mod dev;
 mod diff;
 mod difference;
 mod export;
@@ -20,12 +21,15 @@ mod get;
 mod history;
 mod import;
 mod list;
+mod pki;
 mod restore;
 mod rm;
+mod serve;
 mod set;
 mod status;
 mod table;
 mod terminal;
+mod token;
 mod watch;
 
 #[cfg(test)]
@@ -128,8 +132,16 @@ pub enum Command {
     Export(export::Export),
     /// Show the cluster: regions, members, lag.
     Status(status::Status),
+    /// Start a whole cluster on this machine, to try things on.
+    Dev(dev::Dev),
     /// Cut, slow and heal the links of a `holm dev` cluster.
     Chaos(chaos::Chaos),
+    /// Run one node until it is asked to stop.
+    Serve(serve::Serve),
+    /// Make the certificates with which nodes know each other.
+    Pki(pki::Pki),
+    /// Make keys to sign tokens with, and tokens.
+    Token(token::Token),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -162,7 +174,11 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Import(import) => import.run(&global, terminal).await,
         Command::Export(export) => export.run(&global, terminal).await,
         Command::Status(status) => status.run(&global, terminal).await,
+        Command::Dev(dev) => dev.run(terminal).await,
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
+        Command::Serve(serve) => serve.run(terminal).await,
+        Command::Pki(pki) => pki.run(terminal),
+        Command::Token(token) => token.run(terminal),
     }
 }
 
@@ -172,13 +188,13 @@ impl Global {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
         };
-        let mut settings = ClientSettings::new(&self.url, self.token.clone());
+        let mut settings = ClientSettings::new(&self.url, None);
+        settings.token.clone_from(&self.token);
         if let Some(path) = &self.token_file
             && self.token.is_none()
         {
             let token = String::from_utf8(read(path)?).unwrap_or_default();
-            let token =
-                token.parse().map_err(|e: String| Failure::usage(e).about(path.display()))?;
+            let token = token.parse().map_err(|e: &str| Failure::usage(e).about(path.display()))?;
             settings.token = Some(token);
         }
         settings.ca_pem = self.ca.as_ref().map(read).transpose()?;

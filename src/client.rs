@@ -55,10 +55,10 @@ pub struct ClientSettings {
 
 impl ClientSettings {
     /// The defaults for a URL.
-    pub fn new(url: &str, token: Option<Token>) -> Self {
+    pub fn new(url: &str, token: Option<&str>) -> Self {
         Self {
             url: url.to_owned(),
-            token,
+            token: token.map(Token::from),
             timeout: Duration::from_secs(30),
             ack: None,
             ca_pem: None,
@@ -80,7 +80,7 @@ pub struct Client {
 
 impl Client {
     /// A client with the default settings.
-    pub fn new(url: &str, token: Option<Token>) -> Result<Self, ClientError> {
+    pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         Self::with(ClientSettings::new(url, token))
     }
 
@@ -96,6 +96,9 @@ impl Client {
         if url.scheme() == "https" && settings.ca_pem.is_none() {
             let message = "https needs a file of the certificates to trust".to_owned();
             return Err(unusable(message));
+        }
+        if let Some(token) = &settings.token {
+            token.check().map_err(|e| unusable(e.to_owned()))?;
         }
         settings.url.truncate(settings.url.trim_end_matches('/').len());
         let tls = tls::config(settings.ca_pem.as_deref()).map_err(unusable)?;

@@ -1,1 +1,13 @@
-//! To come.
+//! How nodes speak: QUIC with mutual TLS 1.3 under one certificate authority a cluster, frames of
+//! a bounded length, and a hello before anything else. What is said is the business of `gossip`.
+
+pub mod endpoint;
+pub mod frame;
+pub mod hello;
+pub mod pki;
+pub mod tls;
+
+pub use endpoint::{EndpointError, endpoint};
+pub use frame::{FRAME_LEN_MAX, FrameError, FrameReader};
+pub use hello::{Hello, HelloError};
+pub use pki::{Authority, Identity, PkiError};

@@ -1,6 +1,17 @@
-//! Holm from outside: as a library and as a program. One binary, one module a subject.
+//! Everything that takes more than one room: clusters, processes, the command line.
+#![allow(missing_docs, clippy::disallowed_methods, reason = "tests run on the real machine")]
 
 #[path = "integration/cli_help.rs"]
 mod cli_help;
 #[path = "integration/cli_process.rs"]
 mod cli_process;
+#[path = "integration/cluster.rs"]
+mod cluster;
+#[path = "integration/converge.rs"]
+mod converge;
+#[path = "integration/laws.rs"]
+mod laws;
+#[path = "integration/petclinic.rs"]
+mod petclinic;
+#[path = "integration/process.rs"]
+mod process;

@@ -42,7 +42,7 @@ async fn every_page_of_a_list_is_followed_and_digits_are_kept() {
 #[tokio::test]
 async fn the_session_of_an_answer_goes_with_the_next_request_and_never_back() {
     let stub = Stub::start().await;
-    let client = Client::new(&stub.url, Some("t".parse().unwrap())).unwrap();
+    let client = Client::new(&stub.url, Some("t")).unwrap();
     let other = Dot { origin: Origin([9; 8]), n: 5 };
     client.include_session(&Session::of([other].into_iter().collect()).encode());
     client.write(&document(), &[write("a", "1")], None).await.unwrap();
@@ -103,6 +103,10 @@ async fn what_cannot_be_reached_or_used_says_so() {
     assert!(matches!(refused, Err(ClientError::Connection { connected: false, .. })));
     for bad in ["localhost:1", "ftp://x", "https://x", ""] {
         assert!(matches!(Client::new(bad, None), Err(ClientError::Settings(_))), "{bad}");
+    }
+    for token in ["", "a\nb", "ä"] {
+        let client = Client::new("http://localhost", Some(token));
+        assert!(matches!(client, Err(ClientError::Settings(_))), "{token:?}");
     }
 }
 

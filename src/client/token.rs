@@ -8,22 +8,34 @@ use std::str::FromStr;
 pub struct Token(String);
 
 impl Token {
+    /// Whether it can be sent.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        if self.0.is_empty() || !self.0.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err("the token is empty, or has characters that no token has");
+        }
+        Ok(())
+    }
+
     /// The token for the header it goes into.
     pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
 
+/// Takes the text as it is; a client refuses it where it cannot be sent.
+impl From<&str> for Token {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl FromStr for Token {
-    type Err = String;
+    type Err = &'static str;
 
     /// Takes visible ASCII, which is all a JWT has, without the white space around it.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err("the token is empty, or has characters that no token has".to_owned());
-        }
-        Ok(Self(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let token = Self(text.trim().to_owned());
+        token.check().map(|()| token)
     }
 }
 

@@ -1,0 +1,433 @@
+//! A disk in memory that knows what was synced, so that a test can ask what a crash leaves. Each
+//! crash gives a new disk; whoever still holds the old one changes nothing there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use redb::StorageBackend;
+
+use super::disk::{Disk, check_file_name};
+
+/// What a sector of a disk is: smaller writes are not torn.
+const SECTOR_LEN: usize = 512;
+
+/// What a crash does to writes that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashMode {
+    /// They are gone (power loss).
+    LoseUnsynced,
+    /// They are there (the process was killed, the machine was not).
+    KeepUnsynced,
+    /// Any of their sectors, in any order, drawn from this seed (power loss in the middle).
+    TearUnsynced(u64),
+}
+
+/// A disk in memory. Clones are one disk; [`MemoryDisk::snapshot`] makes a second one.
+#[derive(Clone, Default)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+#[derive(Clone, Default)]
+struct State {
+    files: BTreeMap<String, Arc<Mutex<Content>>>,
+    inodes_given: u64,
+    boot: u64,
+    /// Bytes that can still be written; `None` where there is no limit.
+    room: Arc<Mutex<Option<u64>>>,
+}
+
+#[derive(Clone, Default)]
+struct Content {
+    inode: u64,
+    /// As whoever reads sees it.
+    bytes: Vec<u8>,
+    /// As it is on disk; absent where the file itself was never synced.
+    synced: Option<Vec<u8>>,
+    /// What lies between the two, in order.
+    unsynced: Vec<Change>,
+    /// Whether a database has it open.
+    is_open: bool,
+}
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    SetLen(usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::SetLen(len) => bytes.resize(*len, 0),
+            Self::Write { offset, data } => {
+                let end = offset + data.len();
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[*offset..end].copy_from_slice(data);
+            }
+        }
+    }
+
+    /// Applies each sector of it or not, as drawn.
+    fn apply_torn(&self, bytes: &mut Vec<u8>, rng: &mut StdRng) {
+        match self {
+            Self::SetLen(_) if rng.random() => self.apply(bytes),
+            Self::SetLen(_) => {}
+            Self::Write { offset, data } => {
+                let mut at = *offset;
+                let mut rest = &data[..];
+                while !rest.is_empty() {
+                    let to_boundary = SECTOR_LEN - at % SECTOR_LEN;
+                    let (sector, later) = rest.split_at(to_boundary.min(rest.len()));
+                    if rng.random() {
+                        Self::Write { offset: at, data: sector.to_vec() }.apply(bytes);
+                    }
+                    at += sector.len();
+                    rest = later;
+                }
+            }
+        }
+    }
+}
+
+impl Content {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.bytes);
+        self.unsynced.push(change);
+    }
+
+    fn sync(&mut self) {
+        let synced = self.synced.get_or_insert_default();
+        for change in self.unsynced.drain(..) {
+            change.apply(synced);
+        }
+    }
+
+    /// The file after a crash; `None` where it is gone.
+    fn crashed(&self, mode: CrashMode, rng: &mut StdRng) -> Option<Content> {
+        let bytes = match mode {
+            CrashMode::KeepUnsynced => self.bytes.clone(),
+            CrashMode::LoseUnsynced => self.synced.clone()?,
+            CrashMode::TearUnsynced(_) => {
+                if self.synced.is_none() && rng.random() {
+                    return None;
+                }
+                let mut bytes = self.synced.clone().unwrap_or_default();
+                self.unsynced.iter().for_each(|change| change.apply_torn(&mut bytes, rng));
+                bytes
+            }
+        };
+        Some(Content {
+            inode: self.inode,
+            synced: Some(bytes.clone()),
+            bytes,
+            unsynced: Vec::new(),
+            is_open: false,
+        })
+    }
+}
+
+impl MemoryDisk {
+    /// An empty disk without a limit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The disk as the next start finds it. Losing power also means another boot of the machine.
+    pub fn crash(&self, mode: CrashMode) -> Self {
+        let seed = if let CrashMode::TearUnsynced(seed) = mode { seed } else { 0 };
+        let mut rng = StdRng::seed_from_u64(seed);
+        let state = self.state();
+        let survive = |(name, content): (&String, &Arc<Mutex<Content>>)| {
+            let content = lock(content).crashed(mode, &mut rng)?;
+            Some((name.clone(), Arc::new(Mutex::new(content))))
+        };
+        let files = state.files.iter().filter_map(survive).collect();
+        let boot = state.boot + u64::from(mode != CrashMode::KeepUnsynced);
+        let room = Arc::new(Mutex::new(*lock(&state.room)));
+        Self(Arc::new(Mutex::new(State { files, boot, room, inodes_given: state.inodes_given })))
+    }
+
+    /// An old copy: this disk as it is now, with the same identities, as a machine that is rolled
+    /// back finds it. With [`MemoryDisk::copied`] and [`MemoryDisk::rebooted`] it is less alike.
+    pub fn snapshot(&self) -> Self {
+        self.crash(CrashMode::KeepUnsynced)
+    }
+
+    /// The same content in files that are others to [`Disk::identity`], as `cp` makes them.
+    pub fn copied(self) -> Self {
+        {
+            let mut state = self.state();
+            for content in state.files.values() {
+                lock(content).inode += 1 << 32;
+            }
+            state.inodes_given += 1 << 32;
+        }
+        self
+    }
+
+    /// The same after another boot of the machine.
+    pub fn rebooted(self) -> Self {
+        self.state().boot += 1;
+        self
+    }
+
+    /// Only `room` more bytes can be written; then writes fail as on a full disk.
+    pub fn fill(&self, room: u64) {
+        *lock(&self.state().room) = Some(room);
+    }
+
+    /// There is room again.
+    pub fn free(&self) {
+        *lock(&self.state().room) = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+
+    fn file(&self, name: &str) -> io::Result<Arc<Mutex<Content>>> {
+        check_file_name(name)?;
+        let mut state = self.state();
+        if let Some(content) = state.files.get(name) {
+            return Ok(content.clone());
+        }
+        state.inodes_given += 1;
+        let content = Content { inode: state.inodes_given, ..Content::default() };
+        let content = Arc::new(Mutex::new(content));
+        state.files.insert(name.to_owned(), content.clone());
+        Ok(content)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn take_room(room: &Mutex<Option<u64>>, len: usize) -> io::Result<()> {
+    let mut room = lock(room);
+    if let Some(left) = *room {
+        let Some(left) = left.checked_sub(len as u64) else {
+            return Err(io::ErrorKind::StorageFull.into());
+        };
+        *room = Some(left);
+    }
+    Ok(())
+}
+
+impl Disk for MemoryDisk {
+    fn database(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        let content = self.file(name)?;
+        {
+            let mut content = lock(&content);
+            if content.is_open {
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    format!("{name} is open already"),
+                ));
+            }
+            content.is_open = true;
+            content.synced.get_or_insert_default();
+        }
+        Ok(Box::new(MemoryBackend { content, room: self.state().room.clone() }))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        check_file_name(name)?;
+        Ok(self.state().files.get(name).map(|content| lock(content).bytes.clone()))
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+        take_room(&self.state().room, bytes.len())?;
+        let content = self.file(name)?;
+        let mut content = lock(&content);
+        if durable {
+            content.bytes = bytes.to_vec();
+            content.unsynced.clear();
+            content.synced = Some(bytes.to_vec());
+            return Ok(());
+        }
+        content.change(Change::Write { offset: 0, data: bytes.to_vec() });
+        if content.bytes.len() > bytes.len() {
+            content.change(Change::SetLen(bytes.len()));
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        check_file_name(name)?;
+        self.state().files.remove(name);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        check_file_name(from)?;
+        check_file_name(to)?;
+        let mut state = self.state();
+        let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        state.files.insert(to.to_owned(), content);
+        Ok(())
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        check_file_name(name)?;
+        let state = self.state();
+        Ok(state.files.get(name).map(|content| lock(content).inode.to_be_bytes().to_vec()))
+    }
+
+    fn len(&self, name: &str) -> io::Result<Option<u64>> {
+        check_file_name(name)?;
+        Ok(self.state().files.get(name).map(|content| lock(content).bytes.len() as u64))
+    }
+
+    fn machine_boot(&self) -> Option<Vec<u8>> {
+        Some(self.state().boot.to_be_bytes().to_vec())
+    }
+}
+
+struct MemoryBackend {
+    content: Arc<Mutex<Content>>,
+    room: Arc<Mutex<Option<u64>>>,
+}
+
+impl fmt::Debug for MemoryBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryBackend")
+    }
+}
+
+impl Drop for MemoryBackend {
+    fn drop(&mut self) {
+        lock(&self.content).is_open = false;
+    }
+}
+
+fn position(offset: u64) -> io::Result<usize> {
+    usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+impl StorageBackend for MemoryBackend {
+    fn len(&self) -> io::Result<u64> {
+        Ok(lock(&self.content).bytes.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let content = lock(&self.content);
+        let start = position(offset)?;
+        let end = start.checked_add(out.len()).ok_or(io::ErrorKind::InvalidInput)?;
+        let bytes = content.bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut content = lock(&self.content);
+        let len = position(len)?;
+        take_room(&self.room, len.saturating_sub(content.bytes.len()))?;
+        content.change(Change::SetLen(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        lock(&self.content).sync();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        take_room(&self.room, data.len())?;
+        let offset = position(offset)?;
+        lock(&self.content).change(Change::Write { offset, data: data.to_vec() });
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written() -> MemoryDisk {
+        let disk = MemoryDisk::new();
+        let file = disk.database("db").unwrap();
+        file.set_len(4096).unwrap();
+        file.write(0, &[1; 2048]).unwrap();
+        file.sync_data().unwrap();
+        file.write(0, &[2; 2048]).unwrap();
+        disk.write("kept", b"kept", true).unwrap();
+        disk.write("lost", b"lost", false).unwrap();
+        disk
+    }
+
+    fn first(disk: &MemoryDisk) -> Vec<u8> {
+        disk.read("db").unwrap().unwrap()[..2048].to_vec()
+    }
+
+    #[test]
+    fn a_crash_leaves_what_was_synced_and_what_its_mode_says_of_the_rest() {
+        let disk = written();
+        let lost = disk.crash(CrashMode::LoseUnsynced);
+        assert_eq!(first(&lost), [1; 2048]);
+        assert_eq!(lost.read("kept").unwrap().unwrap(), b"kept");
+        assert_eq!(lost.read("lost").unwrap(), None);
+        let kept = disk.crash(CrashMode::KeepUnsynced);
+        assert_eq!(first(&kept), [2; 2048]);
+        assert_eq!(kept.read("lost").unwrap().unwrap(), b"lost");
+        let torn: Vec<Vec<u8>> =
+            (0..8).map(|s| first(&disk.crash(CrashMode::TearUnsynced(s)))).collect();
+        assert!(torn.iter().any(|bytes| bytes.contains(&1) && bytes.contains(&2)));
+        for sector in torn.iter().flat_map(|bytes| bytes.chunks(SECTOR_LEN)) {
+            assert!(sector == [1; SECTOR_LEN] || sector == [2; SECTOR_LEN]);
+        }
+        assert_eq!(first(&disk.crash(CrashMode::TearUnsynced(3))), torn[3]);
+    }
+
+    #[test]
+    fn copies_share_nothing_and_say_how_alike_they_are() {
+        let disk = written();
+        let old = disk.snapshot();
+        disk.write("kept", b"newer", true).unwrap();
+        assert_eq!(old.read("kept").unwrap().unwrap(), b"kept");
+        assert_eq!(old.identity("db").unwrap(), disk.identity("db").unwrap());
+        assert_eq!(old.machine_boot(), disk.machine_boot());
+        assert_ne!(old.copied().identity("db").unwrap(), disk.identity("db").unwrap());
+        assert_ne!(disk.snapshot().rebooted().machine_boot(), disk.machine_boot());
+        assert_ne!(disk.crash(CrashMode::LoseUnsynced).machine_boot(), disk.machine_boot());
+    }
+
+    #[test]
+    fn a_full_disk_refuses_writes_until_there_is_room() {
+        let disk = written();
+        disk.fill(10);
+        disk.write("small", b"12345678", false).unwrap();
+        let full = disk.write("small", b"12345678", true).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        disk.free();
+        disk.write("small", b"12345678", true).unwrap();
+    }
+
+    #[test]
+    fn redb_runs_on_it_and_keeps_what_it_committed_through_a_crash() {
+        const TABLE: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("t");
+        let open = |disk: &MemoryDisk| {
+            let backend = super::super::Backend(disk.database("db").unwrap());
+            redb::Builder::new().create_with_backend(backend).unwrap()
+        };
+        let disk = MemoryDisk::new();
+        let database = open(&disk);
+        assert!(disk.database("db").is_err());
+        let write = database.begin_write().unwrap();
+        write.open_table(TABLE).unwrap().insert(1, 2).unwrap();
+        write.commit().unwrap();
+        for mode in [CrashMode::LoseUnsynced, CrashMode::TearUnsynced(1), CrashMode::KeepUnsynced] {
+            let database = open(&disk.crash(mode));
+            let read = redb::ReadableDatabase::begin_read(&database).unwrap();
+            let table = read.open_table(TABLE).unwrap();
+            assert_eq!(redb::ReadableTable::get(&table, 1).unwrap().unwrap().value(), 2);
+        }
+        drop(database);
+        open(&disk);
+    }
+}

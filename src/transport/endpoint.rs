@@ -1,0 +1,152 @@
+//! A node's QUIC endpoint: one UDP socket that both dials and accepts. Limits on streams, windows
+//! and handshakes; no early data.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use quinn::congestion::CubicConfig;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{ConnectionId, ConnectionIdGenerator, TimeSource, TransportConfig, VarInt};
+use rand::{RngCore as _, SeedableRng as _};
+
+use super::pki::Identity;
+use super::tls::{self, TlsError};
+use crate::env::{Env, Stream, WallClock};
+use crate::model::NodeName;
+
+/// A connection that hears nothing for this long is gone.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// Keeps the path and its address translations open.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// Streams of each kind that a peer may have open.
+const STREAMS_MAX: u32 = 16;
+/// Bytes of one stream on their way: 40 MB/s at 100 ms.
+const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+/// Bytes of one connection on their way.
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
+/// Sent before the first acknowledgement. More than QUIC's usual 12 KB, because catching up over
+/// 200 ms would take 5 more round trips otherwise; a cluster's links are not a phone's.
+const WINDOW_INITIAL: u64 = 256 * 1024;
+/// Guess for a path that was never measured: a lost first packet is repeated after three times
+/// this.
+const RTT_INITIAL: Duration = Duration::from_millis(100);
+/// Handshakes that wait to be taken.
+const INCOMING_MAX: usize = 256;
+/// What a handshake may send before it is taken, in bytes.
+const INCOMING_BUFFER: u64 = 64 * 1024;
+
+/// Why there is no endpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The certificates don't do.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// TLS is without the cipher that QUIC starts with.
+    #[error(transparent)]
+    Cipher(#[from] NoInitialCipherSuite),
+    /// The address can't be bound.
+    #[error("{addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Binds `addr` and speaks QUIC there as `node`. Called inside a tokio runtime.
+pub fn endpoint(
+    env: &Env,
+    node: &NodeName,
+    addr: SocketAddr,
+    identity: &Identity,
+) -> Result<quinn::Endpoint, EndpointError> {
+    let (server, client) = tls::configs(env, identity)?;
+    let mut rng = env.entropy.stream("quic");
+    let transport = Arc::new(transport_config());
+
+    let mut server = quinn::ServerConfig::new(
+        Arc::new(QuicServerConfig::try_from(server)?),
+        Arc::new(
+            ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&bytes::<64>(&mut rng)),
+        ),
+    );
+    server
+        .transport_config(transport.clone())
+        .time_source(Arc::new(Clock(env.clock.clone())))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BUFFER)
+        .incoming_buffer_size_total(INCOMING_BUFFER * INCOMING_MAX as u64);
+
+    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
+    let first_ids = Mutex::new(Stream::from_seed(bytes(&mut rng)));
+    client.transport_config(transport).initial_dst_cid_provider(Arc::new(move || {
+        let mut rng = first_ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ConnectionId::new(&bytes::<20>(&mut rng))
+    }));
+
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &bytes::<64>(&mut rng));
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset_key));
+    config.rng_seed(Some(bytes(&mut rng)));
+    let ids: [u8; 32] = bytes(&mut rng);
+    config.cid_generator(move || Box::new(Ids(Stream::from_seed(ids))));
+
+    let bind = |source| EndpointError::Bind { addr, source };
+    let socket = env.net.udp(node, addr).map_err(bind)?;
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let mut endpoint =
+        quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
+            .map_err(bind)?;
+    endpoint.set_default_client_config(client);
+    Ok(endpoint)
+}
+
+fn transport_config() -> TransportConfig {
+    let mut congestion = CubicConfig::default();
+    congestion.initial_window(WINDOW_INITIAL);
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
+        .send_window(u64::from(CONNECTION_WINDOW))
+        .datagram_receive_buffer_size(None)
+        .initial_rtt(RTT_INITIAL)
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(IDLE.try_into().ok())
+        .congestion_controller_factory(Arc::new(congestion));
+    transport
+}
+
+fn bytes<const N: usize>(rng: &mut Stream) -> [u8; N] {
+    let mut bytes = [0; N];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+struct Ids(Stream);
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&bytes::<8>(&mut self.0))
+    }
+
+    fn cid_len(&self) -> usize {
+        8
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+struct Clock(Arc<dyn WallClock>);
+
+impl TimeSource for Clock {
+    fn now(&self) -> SystemTime {
+        self.0.system_time()
+    }
+}
