@@ -30,14 +30,19 @@ impl Status {
         let Value::Object(members) = &cluster else {
             return terminal.say(cell(&cluster));
         };
-        for (name, value) in members.iter().filter(|(_, value)| !is_table(value)) {
-            terminal.say(format!("{name}: {}", cell(value)))?;
+        for (name, value) in in_order(members).filter(|(_, value)| !is_table(value)) {
+            match value {
+                Value::Object(below) if name != "vector" => {
+                    for (below, value) in below {
+                        terminal.say(format!("{name}.{below}: {}", cell(value)))?;
+                    }
+                }
+                value => terminal.say(format!("{name}: {}", cell(value)))?,
+            }
         }
-        for (name, value) in members.iter().filter(|(_, value)| is_table(value)) {
+        for (name, value) in in_order(members).filter(|(_, value)| is_table(value)) {
             terminal.say(format!("\n{name}"))?;
-            let rows: Vec<&Map<String, Value>> =
-                value.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-            let (title, rows) = tabulate(&rows);
+            let (title, rows) = tabulate(&unfold(value));
             let title: Vec<&str> = title.iter().map(String::as_str).collect();
             print(&title, &rows, terminal)?;
         }
@@ -49,16 +54,43 @@ fn is_table(value: &Value) -> bool {
     value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object))
 }
 
-/// One column for each member of any row, in the order they first appear.
-fn tabulate(rows: &[&Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
+/// Members with those first that say what it is about; the node sends the others by alphabet.
+fn in_order(members: &Map<String, Value>) -> impl Iterator<Item = (&String, &Value)> {
+    const FIRST: [&str; 5] = ["cluster", "name", "region", "node", "ready"];
+    let rank = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_by_key(|(name, _)| rank(name));
+    members.into_iter()
+}
+
+/// The rows of a table; a row with a table of its own becomes a row for each of that one's.
+fn unfold(table: &Value) -> Vec<Map<String, Value>> {
+    let mut rows = Vec::new();
+    for row in table.as_array().into_iter().flatten().filter_map(Value::as_object) {
+        let inner = row.iter().find(|(_, value)| is_table(value));
+        let Some((name, inner)) = inner.and_then(|(name, value)| Some((name, value.as_array()?)))
+        else {
+            rows.push(row.clone());
+            continue;
+        };
+        for inner in inner.iter().filter_map(Value::as_object) {
+            let mut whole = row.clone();
+            whole.remove(name);
+            whole.extend(inner.clone());
+            rows.push(whole);
+        }
+    }
+    rows
+}
+
+/// One column for each member of any row.
+fn tabulate(rows: &[Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
     let mut names: Vec<&str> = Vec::new();
-    for name in rows.iter().flat_map(|row| row.keys()) {
+    for (name, _) in rows.iter().flat_map(in_order) {
         if !names.contains(&name.as_str()) {
             names.push(name);
         }
     }
-    // What says which row it is goes first; serde_json gives members in alphabetical order.
-    names.sort_by_key(|name| !matches!(*name, "node" | "name" | "region"));
     let cells = rows
         .iter()
         .map(|row| names.iter().map(|name| row.get(*name).map(cell).unwrap_or_default()).collect());

@@ -361,8 +361,11 @@ async fn chaos_and_status_speak_to_the_node() {
     let status = holm(&stub, &["status"]).await.out;
     assert_eq!(
         status,
-        "cluster_id: c1\nready: true\n\nmembers\nNODE  REGION  LAG_CHANGES  VECTOR\n\
-         eu-1  eu      0\nus-1  us      7            {\"a\":1}\n"
+        "cluster: c1\nready: true\nstore.documents: 2\n\nregions\n\
+         NAME  NODE  LAG_MS  PLACE    HEARD_BY\n\
+         eu    eu-1  0       Cork\n\
+         us    us-1  7       Ashburn  eu-1\n\
+         us    us-2  -       Ashburn\n"
     );
 }
 

@@ -101,9 +101,12 @@ async fn answer(
         ("POST", ["config", s, e, k, "restore"]) => node.restore(&format!("{s}/{e}"), k, &body),
         ("GET", ["cluster"]) => (
             200,
-            json!({"cluster_id": "c1", "ready": true, "members": [
-                {"lag_changes": 0, "node": "eu-1", "region": "eu"},
-                {"lag_changes": 7, "node": "us-1", "region": "us", "vector": {"a": 1}}
+            json!({"ready": true, "cluster": "c1", "store": {"documents": 2}, "regions": [
+                {"place": "Cork", "name": "eu", "nodes": [{"lag_ms": 0, "node": "eu-1"}]},
+                {"place": "Ashburn", "name": "us", "nodes": [
+                    {"lag_ms": 7, "node": "us-1", "heard_by": ["eu-1"]},
+                    {"lag_ms": null, "node": "us-2"}
+                ]}
             ]})
             .to_string(),
         ),
