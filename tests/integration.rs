@@ -1,5 +1,10 @@
 //! Everything that takes more than one room: clusters, processes, the command line.
-#![allow(missing_docs, clippy::disallowed_methods, reason = "tests run on the real machine")]
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests run on the real machine"
+)]
 
 #[path = "integration/cli_help.rs"]
 mod cli_help;
