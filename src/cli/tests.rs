@@ -361,8 +361,11 @@ async fn chaos_and_status_speak_to_the_node() {
     let status = holm(&stub, &["status"]).await.out;
     assert_eq!(
         status,
-        "cluster_id: c1\nready: true\n\nmembers\nNODE  REGION  LAG_CHANGES  VECTOR\n\
-         eu-1  eu      0\nus-1  us      7            {\"a\":1}\n"
+        "cluster c1, as eu-1 in eu sees it (ready)\n\
+         2 documents, 9 keys, 1 with conflicts; 0 changes wait, 0 records refused; 1.5 MB on disk\n\n\
+         REGION  NODE  STATE      RTT      LAG               HEARD      HEARD BY\n\
+         eu      eu-1  self       -        -                 -          us-1\n\
+         us      us-1  connected  80.5 ms  7 changes, 1.5 s  12 ms ago\n"
     );
 }
 

@@ -101,10 +101,17 @@ async fn answer(
         ("POST", ["config", s, e, k, "restore"]) => node.restore(&format!("{s}/{e}"), k, &body),
         ("GET", ["cluster"]) => (
             200,
-            json!({"cluster_id": "c1", "ready": true, "members": [
-                {"lag_changes": 0, "node": "eu-1", "region": "eu"},
-                {"lag_changes": 7, "node": "us-1", "region": "us", "vector": {"a": 1}}
-            ]})
+            json!({
+                "cluster": "c1", "node": "eu-1", "region": "eu", "waits_for": null,
+                "store": {"documents": 2, "rows": 9, "conflicts": 1, "waiting": 0,
+                          "quarantined": 0, "database_bytes": 1_500_000},
+                "regions": [
+                    {"region": "eu", "nodes": [{"node": "eu-1", "state": "self", "rtt_ms": null,
+                        "heard_ago_ms": null, "lag_changes": 0, "lag_ms": 0, "heard_by": ["us-1"]}]},
+                    {"region": "us", "nodes": [{"node": "us-1", "state": "connected", "rtt_ms": 80.5,
+                        "heard_ago_ms": 12, "lag_changes": 7, "lag_ms": 1500, "heard_by": []}]},
+                ]
+            })
             .to_string(),
         ),
         ("POST", ["dev", "links"]) => (200, "{}".to_owned()),
