@@ -74,8 +74,9 @@ pub trait Replica: Send + Sync + 'static {
         bytes_max: usize,
     ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
 
-    /// A peer has seen `n` changes of `origin`, which is or was this node's, and this node has
-    /// fewer: its store was rolled back, and it must not use the origin again.
+    /// A peer has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
+    /// every hello, and whenever a peer has more of them than this node: then its store was rolled
+    /// back, and it must not use the origin again.
     fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
 }
 
@@ -139,7 +140,8 @@ struct Shared {
     settings: GossipSettings,
     topology: Arc<Topology>,
     node: NodeName,
-    region: RegionName,
+    /// Absent where the topology doesn't have the node: then there are no peers either.
+    region: Option<RegionName>,
     /// Drawn at the start, so that peers notice a restart.
     instance: u64,
     endpoint: quinn::Endpoint,
@@ -263,9 +265,8 @@ impl Shared {
                 peers.insert(peer.name.clone(), Arc::new(Peer::new(peer, rtt)));
             }
         }
-        let unknown = || RegionName::new("unknown").unwrap_or_else(|_| unreachable!("a label"));
         Self {
-            region: topology.region_of(node).cloned().unwrap_or_else(unknown),
+            region: topology.region_of(node).cloned(),
             instance: env.entropy.stream("gossip-instance").next_u64(),
             jitter: Mutex::new(env.entropy.stream("gossip-jitter")),
             env: env.clone(),
@@ -313,7 +314,7 @@ impl Shared {
             protocol_min: PROTOCOL_MIN,
             cluster: self.topology.cluster.clone(),
             node: self.node.as_str().to_owned(),
-            region: self.region.as_str().to_owned(),
+            region: self.region.iter().map(RegionName::as_str).collect(),
             origin: self.replica.origin(),
             instance: self.instance,
             now: self.env.clock.now(),
@@ -335,7 +336,9 @@ impl Shared {
         self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
         self.state().met(peer, hello, &self.replica.vector(), now);
         self.known_changed();
-        self.check_witness(&hello.vector).await;
+        // Also where the peer has no more than this node: the store may wait for that word.
+        let origin = self.replica.origin();
+        self.replica.witnessed(origin, hello.vector.get(origin)).await;
     }
 
     /// A peer said what it has.

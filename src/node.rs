@@ -202,6 +202,7 @@ impl Node {
             let gossip_settings = GossipSettings {
                 push_queue_bytes_max: settings.gossip.queue_bytes_max,
                 heartbeat: settings.gossip.anti_entropy_every,
+                suspect_after: settings.gossip.anti_entropy_every * 2,
                 ..GossipSettings::default()
             };
             let started =

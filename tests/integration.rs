@@ -1,6 +1,15 @@
 //! Everything that takes more than one room: clusters, processes, the command line.
-#![allow(missing_docs, clippy::disallowed_methods, reason = "tests run on the real machine")]
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests run on the real machine"
+)]
 
+#[path = "integration/cli_help.rs"]
+mod cli_help;
+#[path = "integration/cli_process.rs"]
+mod cli_process;
 #[path = "integration/cluster.rs"]
 mod cluster;
 #[path = "integration/converge.rs"]
@@ -11,3 +20,5 @@ mod laws;
 mod petclinic;
 #[path = "integration/process.rs"]
 mod process;
+#[path = "integration/readme.rs"]
+mod readme;

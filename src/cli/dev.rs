@@ -117,9 +117,7 @@ async fn run_in(
     print(&topology, &servers, &token, &token_file, terminal)?;
     stop_asked().await?;
     terminal.note("stopping")?;
-    for server in servers {
-        server.shutdown().await;
-    }
+    futures_util::future::join_all(servers.into_iter().map(Server::shutdown)).await;
     Ok(())
 }
 

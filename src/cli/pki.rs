@@ -58,7 +58,7 @@ impl Pki {
                 let authority = Authority::create(&entropy, &SystemClock).map_err(failure)?;
                 authority.save(&dir).map_err(failure)?;
                 let (certificate, key) = (dir.join("ca.pem"), dir.join("ca.key"));
-                terminal.say(&format!("{}\n{}", certificate.display(), key.display()))
+                terminal.say(format!("{}\n{}", certificate.display(), key.display()))
             }
             Action::Issue { dir, node, out } => {
                 let out = out.unwrap_or_else(|| dir.clone());
@@ -68,7 +68,7 @@ impl Pki {
                 let identity = authority.issue(&node, &entropy, &SystemClock).map_err(failure)?;
                 identity.save(&out, &node).map_err(failure)?;
                 let path = |kind| out.join(format!("{node}.{kind}"));
-                terminal.say(&format!("{}\n{}", path("pem").display(), path("key").display()))
+                terminal.say(format!("{}\n{}", path("pem").display(), path("key").display()))
             }
         }
     }

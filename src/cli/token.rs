@@ -109,7 +109,7 @@ fn keygen(dir: &Path, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     for (name, text, mode) in files {
         let path = dir.join(name);
         write_new(&path, &text, mode)?;
-        terminal.say(&path.display().to_string())?;
+        terminal.say(path.display().to_string())?;
     }
     Ok(())
 }
