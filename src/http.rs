@@ -113,3 +113,6 @@ impl App {
         &self.0.settings
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -312,3 +312,6 @@ fn bad_field(field: &str, reason: &str) -> ApiError {
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
+
+#[cfg(test)]
+mod tests;

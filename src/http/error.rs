@@ -43,7 +43,7 @@ pub(crate) enum ApiError {
     NotFound { what: String, conflicts: Option<JsonText> },
     #[error("there is nothing at this path")]
     UnknownPath,
-    #[error("{allow} are what this path takes")]
+    #[error("this path takes {allow}")]
     MethodNotAllowed { allow: &'static str },
     #[error("the client was too slow to send its request")]
     RequestTooSlow,
@@ -256,3 +256,6 @@ impl From<WriteError> for ApiError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,5 +33,6 @@ pub(super) fn metrics(app: &App, incoming: &Incoming) -> Result<Response, ApiErr
         decide::read_cluster(incoming.caller()?)?;
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    app.node().refresh_metrics();
     Ok(([(header::CONTENT_TYPE, kind)], app.node().metrics().render()).into_response())
 }

@@ -159,7 +159,7 @@ mod tests {
         let row = Row::new(vec![entry(1, None), entry(2, Some("1.00000000000000000001"))]).unwrap();
         let item = item(&document, &key, &row);
         let expected = concat!(
-            r#"{"id":"9e4a","key":"a.b","service":"web","environment":"dev","#,
+            r#"{"id":"2b91f628-0164-5e54-8725-d4509270bef5","key":"a.b","service":"web","environment":"dev","#,
             r#""value":1.00000000000000000001,"version":7,"#,
             r#""updated_at":"2023-11-14T22:13:20.000002Z","updated_by":"ada","region":"eu-west","#,
             r#""origin":"0202020202020202","conflicts":[{"removed":true,"version":7,"#,
@@ -176,7 +176,7 @@ mod tests {
         let id = |document, key| {
             id(&DocumentId::parse(document).unwrap(), &Key::new(key).unwrap()).to_string()
         };
-        assert_eq!(id("web/dev", "a"), "0");
+        assert_eq!(id("web/dev", "a"), "fbf8c7ce-2eed-53b3-971e-d573357ca8a9");
         assert_ne!(id("web/dev", "a"), id("web/prod", "a"));
     }
 }
