@@ -1,1 +1,235 @@
-//! To come.
+//! The command line: a person's tool against any region. Says what it did on stdout, what went wrong
+//! and what to do about it on stderr, and tells scripts apart by the exit code.
+//!
+//! Refuses to guess: what it is asked to remove or overwrite it shows first.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+mod address;
+mod chaos;
+mod dev;
+mod diff;
+mod difference;
+mod export;
+mod failure;
+pub mod formats;
+mod get;
+mod history;
+mod import;
+mod list;
+mod pki;
+mod restore;
+mod rm;
+mod serve;
+mod set;
+mod status;
+mod table;
+mod terminal;
+mod token;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use failure::Failure;
+pub use terminal::Terminal;
+
+use crate::client::{Client, ClientSettings, Token};
+
+/// Configuration for services that run in many regions.
+#[derive(Debug, Parser)]
+#[command(name = "holm", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused or failed; 2 bad usage or input; \
+3 not found; 4 the key has changed, or another condition does not hold.";
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+pub struct Global {
+    /// Any node of the cluster, or a balancer before some.
+    #[arg(long, global = true, env = "HOLM_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:8101", help_heading = "Connection")]
+    pub url: String,
+    /// The bearer token. Seen by others on this machine: prefer --token-file or HOLM_TOKEN.
+    #[arg(long, global = true, env = "HOLM_TOKEN", value_name = "JWT", hide_env_values = true)]
+    #[arg(help_heading = "Connection")]
+    pub token: Option<Token>,
+    /// A file with the bearer token.
+    #[arg(
+        long,
+        global = true,
+        env = "HOLM_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    #[arg(conflicts_with = "token", help_heading = "Connection")]
+    pub token_file: Option<PathBuf>,
+    /// The certificates that https trusts, in PEM.
+    #[arg(long, global = true, env = "HOLM_CA", hide_env_values = true, value_name = "FILE")]
+    #[arg(help_heading = "Connection")]
+    pub ca: Option<PathBuf>,
+    /// How long one request may take, for example 500ms, 10s, 1m.
+    #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
+    #[arg(value_parser = duration, help_heading = "Connection")]
+    pub timeout: Duration,
+    /// Regions that must have a write on disk before it is answered: local, 2, majority, all; with
+    /// a time it may take: "majority; timeout=2s".
+    #[arg(long, global = true, value_name = "REGIONS", value_parser = ack)]
+    #[arg(help_heading = "Connection")]
+    pub ack: Option<String>,
+    /// Text for people, or JSON for programs.
+    #[arg(long, global = true, value_enum, default_value = "text", help_heading = "Output")]
+    pub output: OutputFormat,
+    /// No colours. There are none anyway where the output is not a terminal.
+    #[arg(long, global = true, env = "NO_COLOR", help_heading = "Output", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_color: bool,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    /// Tables and sentences.
+    Text,
+    /// What the node said.
+    Json,
+}
+
+/// One variant a command; its arguments and its `run` are in the module of its name.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read one key, or all keys of an environment.
+    Get(get::Get),
+    /// Write keys, all or none.
+    Set(set::Set),
+    /// Remove keys.
+    Rm(rm::Rm),
+    /// List services and environments, or the keys of one.
+    List(list::List),
+    /// Follow changes as they happen.
+    Watch(watch::Watch),
+    /// Show every version of a key.
+    History(history::History),
+    /// Compare two environments, or two versions of a key.
+    Diff(diff::Diff),
+    /// Write an earlier version of a key again.
+    Restore(restore::Restore),
+    /// Bring configuration files in.
+    Import(import::Import),
+    /// Write configuration files.
+    Export(export::Export),
+    /// Show the cluster: regions, members, lag.
+    Status(status::Status),
+    /// Start a whole cluster on this machine, to try things on.
+    Dev(dev::Dev),
+    /// Cut, slow and heal the links of a `holm dev` cluster.
+    Chaos(chaos::Chaos),
+    /// Run one node until it is asked to stop.
+    Serve(serve::Serve),
+    /// Make the certificates with which nodes know each other.
+    Pki(pki::Pki),
+    /// Make keys to sign tokens with, and tokens.
+    Token(token::Token),
+}
+
+/// Does what the command line says. Never ends the process itself.
+pub async fn run(cli: Cli, terminal: &mut Terminal<'_>) -> ExitCode {
+    ExitCode::from(run_to_code(cli, terminal).await)
+}
+
+async fn run_to_code(cli: Cli, terminal: &mut Terminal<'_>) -> u8 {
+    if cli.global.no_color {
+        terminal.without_colour();
+    }
+    let done = execute(cli, terminal).await;
+    match done.and_then(|()| Ok(terminal.flush()?)) {
+        Ok(()) => 0,
+        Err(failure) => failure.report(terminal),
+    }
+}
+
+async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Get(get) => get.run(&global, terminal).await,
+        Command::Set(set) => set.run(&global, terminal).await,
+        Command::Rm(rm) => rm.run(&global, terminal).await,
+        Command::List(list) => list.run(&global, terminal).await,
+        Command::Watch(watch) => watch.run(&global, terminal).await,
+        Command::History(history) => history.run(&global, terminal).await,
+        Command::Diff(diff) => diff.run(&global, terminal).await,
+        Command::Restore(restore) => restore.run(&global, terminal).await,
+        Command::Import(import) => import.run(&global, terminal).await,
+        Command::Export(export) => export.run(&global, terminal).await,
+        Command::Status(status) => status.run(&global, terminal).await,
+        Command::Dev(dev) => dev.run(terminal).await,
+        Command::Chaos(chaos) => chaos.run(&global, terminal).await,
+        Command::Serve(serve) => serve.run(terminal).await,
+        Command::Pki(pki) => pki.run(terminal),
+        Command::Token(token) => token.run(terminal),
+    }
+}
+
+impl Global {
+    /// A client of the node that the options name.
+    pub(crate) fn client(&self) -> Result<Client, Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
+        };
+        let mut settings = ClientSettings::new(&self.url, None);
+        settings.token.clone_from(&self.token);
+        if let Some(path) = &self.token_file
+            && self.token.is_none()
+        {
+            let token = String::from_utf8(read(path)?).unwrap_or_default();
+            let token = token.parse().map_err(|e: &str| Failure::usage(e).about(path.display()))?;
+            settings.token = Some(token);
+        }
+        settings.ca_pem = self.ca.as_ref().map(read).transpose()?;
+        settings.timeout = self.timeout;
+        settings.ack.clone_from(&self.ack);
+        Ok(Client::with(settings)?)
+    }
+
+    pub(crate) fn json(&self) -> bool {
+        self.output == OutputFormat::Json
+    }
+}
+
+/// A length of time with its unit: `300ms`, `2s`, `1m`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        _ => return Err("a number with a unit is expected: 300ms, 2s, 1m".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is not a whole number"))?;
+    match number.checked_mul(unit_ms) {
+        Some(ms @ 1..=86_400_000) => Ok(Duration::from_millis(ms)),
+        _ => Err("at least 1ms and at most a day".to_owned()),
+    }
+}
+
+fn ack(text: &str) -> Result<String, String> {
+    let who = text.split(';').next().unwrap_or_default().trim();
+    let known = matches!(who, "local" | "majority" | "all") || who.parse().is_ok_and(|n: u8| n > 0);
+    if known && text.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        Ok(text.to_owned())
+    } else {
+        Err("local, a number of regions, majority or all is expected".to_owned())
+    }
+}

@@ -1,1 +1,14 @@
-//! To come.
+//! The config path's core: what an entry is, who wins, what a write decides, how changes are
+//! numbered and chained. Plain code over values; storing, sending and waiting happen elsewhere.
+
+pub mod decide;
+pub mod document;
+pub mod entry;
+pub mod record;
+pub mod request;
+pub mod view;
+pub mod waiting;
+
+pub use entry::{Entry, Idempotency};
+pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written, WrittenKey};
+pub use view::{DocumentView, Row, Snapshot};

@@ -75,8 +75,9 @@ pub trait Replica: Send + Sync + 'static {
         bytes_max: usize,
     ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
 
-    /// A peer has seen `n` changes of `origin`, which is or was this node's, and this node has
-    /// fewer: its store was rolled back, and it must not use the origin again.
+    /// A peer has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
+    /// every hello, and whenever a peer has more of them than this node: then its store was rolled
+    /// back, and it must not use the origin again.
     fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
 }
 
@@ -338,7 +339,9 @@ impl Shared {
         self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
         self.state().met(peer, hello, &self.replica.vector(), now);
         self.known_changed();
-        self.check_witness(&hello.vector).await;
+        // Also where the peer has no more than this node: the store may wait for that word.
+        let origin = self.replica.origin();
+        self.replica.witnessed(origin, hello.vector.get(origin)).await;
     }
 
     /// A peer said what it has.

@@ -6,10 +6,12 @@ pub mod json;
 pub mod name;
 pub mod session;
 pub mod stamp;
+pub mod text;
 pub mod vector;
 
 pub use json::{JsonError, JsonText};
 pub use name::{DocumentId, Environment, Key, NameError, NodeName, RegionName, Service};
 pub use session::{Session, SessionError};
 pub use stamp::Stamp;
+pub use text::Text;
 pub use vector::{Dot, Origin, Vector};

@@ -1,1 +1,270 @@
-//! To come.
+//! How one node process is set up: limits, times, keys that are trusted, where its data lies. Read
+//! once, before anything starts. What the cluster looks like is the topology's, not a setting; and
+//! nothing here reads a file or a variable: whoever starts a node hands in the text.
+
+mod access;
+mod duration;
+
+pub(crate) use duration::parse as parse_duration;
+
+pub(crate) use access::KEYS_MAX;
+pub use access::{AccessSettings, Algorithm, KeySettings};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Everything that can be set for one node. Each field has a default; an unknown field is an error.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where the stores lie. Default: none, and whoever starts the node has to name a place.
+    pub data_dir: Option<PathBuf>,
+    /// Whether the node is ready without having caught up with a peer. Default: false.
+    pub alone: bool,
+    /// How much of everything is taken.
+    pub limits: Limits,
+    /// The HTTP side's times and habits.
+    pub http: HttpSettings,
+    /// Between the regions.
+    pub gossip: GossipSettings,
+    /// Who may do what.
+    pub access: AccessSettings,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// How much of everything is taken. What is past a limit is refused with an answer that names it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest value of one key, in bytes of minified JSON. Default: 262,144 (256 KiB).
+    pub value_bytes_max: usize,
+    /// Largest body of one request, in bytes. Default: 4,194,304 (4 MiB).
+    pub body_bytes_max: usize,
+    /// Most keys in one POST. Default: 1,000.
+    pub entries_per_write_max: usize,
+    /// Longest message of a write, in bytes. Default: 1,024.
+    pub message_bytes_max: usize,
+    /// Items in a page where the request does not say. Default: 100.
+    pub page_size_default: usize,
+    /// Most items a request may ask for in a page. Default: 1,000.
+    pub page_size_max: usize,
+    /// Most bytes of items in a page: a page ends early where it would be more, but never before
+    /// its first item. Default: 8,388,608 (8 MiB).
+    pub page_bytes_max: usize,
+    /// Most connections at once; further ones are closed at once. Default: 10,000.
+    pub connections_max: usize,
+    /// Most watches at once; further ones are answered 503. Default: 10,000.
+    pub watchers_max: usize,
+    /// Most bytes of a request's line and headers. Default: 65,536 (64 KiB).
+    pub header_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            value_bytes_max: 256 * 1024,
+            body_bytes_max: 4 * 1024 * 1024,
+            entries_per_write_max: 1_000,
+            message_bytes_max: 1_024,
+            page_size_default: 100,
+            page_size_max: 1_000,
+            page_bytes_max: 8 * 1024 * 1024,
+            connections_max: 10_000,
+            watchers_max: 10_000,
+            header_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+/// The HTTP side's times and habits. Times are written like `250ms`, `30s` or `1m 30s`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// How long a client may take to send a request's headers; an idle connection is closed after
+    /// it, too. Default: 10s.
+    #[serde(with = "duration")]
+    pub header_read_timeout: Duration,
+    /// How long a request may take, apart from watches. Default: 30s.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// How long a request waits for its session where it does not say (`Holm-Wait`). Default: 1s.
+    #[serde(with = "duration")]
+    pub session_wait_default: Duration,
+    /// Longest a request may ask to wait for its session. Default: 30s.
+    #[serde(with = "duration")]
+    pub session_wait_max: Duration,
+    /// How long a write waits for other regions where it does not say (`Holm-Ack`). Default: 2s.
+    #[serde(with = "duration")]
+    pub ack_timeout_default: Duration,
+    /// Longest a write may ask to wait for other regions. Default: 30s.
+    #[serde(with = "duration")]
+    pub ack_timeout_max: Duration,
+    /// Time between heartbeats on a watch that has nothing to say. Default: 15s.
+    #[serde(with = "duration")]
+    pub heartbeat_every: Duration,
+    /// How long requests under way may take once the node is asked to stop. Default: 10s.
+    #[serde(with = "duration")]
+    pub drain_timeout: Duration,
+    /// Whether `/metrics` is answered without a token. Default: true.
+    pub metrics_public: bool,
+    /// Whether successful reads are logged at `info` like all else, rather than at `debug`.
+    /// Default: false.
+    pub log_reads: bool,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            session_wait_default: Duration::from_secs(1),
+            session_wait_max: Duration::from_secs(30),
+            ack_timeout_default: Duration::from_secs(2),
+            ack_timeout_max: Duration::from_secs(30),
+            heartbeat_every: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(10),
+            metrics_public: true,
+            log_reads: false,
+        }
+    }
+}
+
+/// Between the regions.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GossipSettings {
+    /// Most bytes that wait to be pushed to one peer; past it the queue is dropped and
+    /// anti-entropy catches the peer up. Default: 8,388,608 (8 MiB).
+    pub queue_bytes_max: usize,
+    /// Most bytes of changes that wait for others they depend on; past it the peer is asked again,
+    /// in order. Default: 16,777,216 (16 MiB).
+    pub waiting_bytes_max: usize,
+    /// Time between two comparisons of vectors with a peer. Default: 1s.
+    #[serde(with = "duration")]
+    pub anti_entropy_every: Duration,
+    /// How far this node's clock may be off its peers' median before it stamps with their time and
+    /// says so. Default: 500ms.
+    #[serde(with = "duration")]
+    pub max_clock_skew: Duration,
+}
+
+impl Default for GossipSettings {
+    fn default() -> Self {
+        Self {
+            queue_bytes_max: 8 * 1024 * 1024,
+            waiting_bytes_max: 16 * 1024 * 1024,
+            anti_entropy_every: Duration::from_secs(1),
+            max_clock_skew: Duration::from_millis(500),
+        }
+    }
+}
+
+/// What is logged, and how. Tokens and values never are.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// How lines look. Default: `json`.
+    pub format: LogFormat,
+    /// What is logged, as `tracing`'s filter text: `info`, `debug`, `warn,holm::http=debug`.
+    /// Default: `info`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Json, level: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for machines.
+    Json,
+    /// Text, for people at a terminal.
+    Text,
+}
+
+/// Why a text is not a node's settings. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Not TOML, an unknown field, or a value of another type; with the line.
+    #[error("{0}")]
+    Toml(String),
+    /// A value that cannot be meant.
+    #[error("{field}: {reason}")]
+    Value {
+        /// The field, as it is written: `limits.page_size_max`.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Settings {
+    /// Reads settings from TOML. Unknown fields, and values that cannot be meant, are errors.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self =
+            toml::from_str(text).map_err(|e| SettingsError::Toml(e.to_string()))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Whether the values make sense together. For settings that were put together in code;
+    /// [`Settings::from_toml`] has done it.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let limits = &self.limits;
+        for (field, value) in [
+            ("limits.value_bytes_max", limits.value_bytes_max),
+            ("limits.body_bytes_max", limits.body_bytes_max),
+            ("limits.entries_per_write_max", limits.entries_per_write_max),
+            ("limits.page_size_default", limits.page_size_default),
+            ("limits.page_size_max", limits.page_size_max),
+            ("limits.page_bytes_max", limits.page_bytes_max),
+            ("limits.connections_max", limits.connections_max),
+            ("gossip.queue_bytes_max", self.gossip.queue_bytes_max),
+            ("gossip.waiting_bytes_max", self.gossip.waiting_bytes_max),
+        ] {
+            refuse(value == 0, field, "0 would refuse everything")?;
+        }
+        refuse(
+            limits.page_size_default > limits.page_size_max,
+            "limits.page_size_default",
+            "is above limits.page_size_max",
+        )?;
+        refuse(
+            limits.value_bytes_max > limits.body_bytes_max,
+            "limits.value_bytes_max",
+            "is above limits.body_bytes_max, so that such a value could not be sent",
+        )?;
+        refuse(
+            limits.header_bytes_max < 8 * 1024,
+            "limits.header_bytes_max",
+            "is below 8192, which a token and a session can need",
+        )?;
+        let http = &self.http;
+        for (field, value) in [
+            ("http.header_read_timeout", http.header_read_timeout),
+            ("http.request_timeout", http.request_timeout),
+            ("http.heartbeat_every", http.heartbeat_every),
+            ("gossip.anti_entropy_every", self.gossip.anti_entropy_every),
+        ] {
+            refuse(value.is_zero(), field, "may not be 0")?;
+        }
+        self.access.check()
+    }
+}
+
+fn refuse(wrong: bool, field: &str, reason: &str) -> Result<(), SettingsError> {
+    if !wrong {
+        return Ok(());
+    }
+    Err(SettingsError::Value { field: field.to_owned(), reason: reason.to_owned() })
+}
+
+#[cfg(test)]
+mod tests;

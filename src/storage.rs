@@ -1,1 +1,22 @@
-//! To come.
+//! The node's own store, `config.redb`: the log of changes and the vector are the truth, committed
+//! in groups before anything is acknowledged or sent; rows, histories and documents are derived
+//! from it, written behind by checkpoints, and brought up to date from the log at opening.
+//!
+//! One file a table: key layout, value layout and lifetime stand in its doc. Only the [`Writer`]
+//! writes.
+
+pub mod database;
+pub mod documents;
+pub mod history;
+pub mod idempotency;
+pub mod log;
+pub mod mark;
+pub mod meta;
+pub mod origins;
+pub mod rows;
+pub mod writer;
+
+pub use database::{Database, StoreError};
+pub use history::HistoryReader;
+pub use log::LogReader;
+pub use writer::{Applied, Command, Committed, Outcome, Writer, WriterSettings};

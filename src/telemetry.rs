@@ -1,1 +1,10 @@
-//! To come.
+//! What is seen from outside: metrics and logs. A leaf that shells use; the cores return numbers
+//! and never count. No recorder and no subscriber is global here, apart from the one that `main`
+//! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
+
+pub mod logs;
+mod metrics;
+mod routes;
+
+pub use metrics::{Metrics, Watching};
+pub use routes::RouteMetrics;

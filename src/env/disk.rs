@@ -36,6 +36,9 @@ pub trait Disk: Send + Sync + 'static {
     /// What tells this file from a copy of it (device and inode), if there is one.
     fn identity(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
 
+    /// The length of the file `name` in bytes, if there is one.
+    fn len(&self, name: &str) -> io::Result<Option<u64>>;
+
     /// What tells this run of the machine from an earlier one, where that can be known.
     fn machine_boot(&self) -> Option<Vec<u8>>;
 }
@@ -215,6 +218,14 @@ impl Disk for FileDisk {
                 identity.extend(metadata.ino().to_be_bytes());
                 Ok(Some(identity))
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn len(&self, name: &str) -> io::Result<Option<u64>> {
+        match fs::metadata(self.path(name)?) {
+            Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

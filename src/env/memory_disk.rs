@@ -279,6 +279,11 @@ impl Disk for MemoryDisk {
         Ok(state.files.get(name).map(|content| lock(content).inode.to_be_bytes().to_vec()))
     }
 
+    fn len(&self, name: &str) -> io::Result<Option<u64>> {
+        check_file_name(name)?;
+        Ok(self.state().files.get(name).map(|content| lock(content).bytes.len() as u64))
+    }
+
     fn machine_boot(&self) -> Option<Vec<u8>> {
         Some(self.state().boot.to_be_bytes().to_vec())
     }

@@ -77,6 +77,30 @@ pub struct GossipStats {
     pub misbehaved: u64,
 }
 
+impl GossipStats {
+    /// Every count with its name.
+    pub fn by_name(&self) -> [(&'static str, u64); 16] {
+        [
+            ("records_pushed", self.records_pushed),
+            ("records_received", self.records_received),
+            ("records_new", self.records_new),
+            ("records_duplicate", self.records_duplicate),
+            ("records_waiting", self.records_waiting),
+            ("records_quarantined", self.records_quarantined),
+            ("applies_failed", self.applies_failed),
+            ("queue_drops", self.queue_drops),
+            ("pulls", self.pulls),
+            ("pulls_fruitless", self.pulls_fruitless),
+            ("pulls_answered", self.pulls_answered),
+            ("connections_out", self.connections_out),
+            ("connections_in", self.connections_in),
+            ("hellos_refused", self.hellos_refused),
+            ("handshakes_failed", self.handshakes_failed),
+            ("misbehaved", self.misbehaved),
+        ]
+    }
+}
+
 pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
     let now = Instant::now();
     let mine = shared.replica.vector();

@@ -218,6 +218,23 @@ impl fmt::Debug for JsonText {
     }
 }
 
+impl<C> minicbor::Encode<C> for JsonText {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(self.0.as_bytes())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for JsonText {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let value = Self::from_stored(d.bytes()?);
+        value.map_err(|_| minicbor::decode::Error::message("the value is not JSON"))
+    }
+}
+
 impl serde::Serialize for JsonText {
     /// The value itself, as it is (through serde_json alone).
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {

@@ -1,0 +1,94 @@
+//! What the store's writer does by itself, without HTTP: durable writes in groups, remote changes
+//! one by one, opening. `cargo bench --bench store`.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use holm::config::{Action, Check, Operation, WriteRequest};
+use holm::env::{Disk, Entropy, FileDisk};
+use holm::model::{DocumentId, JsonText, Key, NodeName, Stamp};
+use holm::storage::{Command, Writer, WriterSettings};
+
+const DOCUMENTS: u64 = 16;
+
+fn open(disk: Arc<dyn Disk>, node: &str) -> Writer {
+    let settings = WriterSettings {
+        cluster: "bench".into(),
+        node: NodeName::new(node).expect("a good name"),
+        region: "here".into(),
+        value_bytes_max: 262_144,
+        documents_max: 256,
+        waiting_bytes_max: 8 << 20,
+        has_peers: false,
+    };
+    Writer::open(settings, disk, Entropy::system().stream("store")).expect("the store opens")
+}
+
+fn put(i: u64) -> Command {
+    let value = format!("\"value {i} {}\"", "x".repeat(100));
+    Command::Write(WriteRequest {
+        document: DocumentId::parse(&format!("service/{}", i % DOCUMENTS)).expect("a good name"),
+        operations: vec![Operation {
+            key: Key::new(&format!("key.{}", i % 20_000)).expect("a good name"),
+            action: Action::Put(JsonText::parse(&value).expect("JSON")),
+            check: Check::None,
+        }],
+        remove_all: false,
+        author: "bench".into(),
+        message: None,
+        idempotency: None,
+    })
+}
+
+fn main() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(dir.path()).expect("a directory"));
+    let mut writer = open(disk.clone(), "here-1");
+    let mut records = Vec::new();
+    let mut i = 0;
+    for group in [1_u64, 16, 64, 256] {
+        let groups = 20_000 / group.max(16);
+        let (start, mut checkpoints) = (Instant::now(), std::time::Duration::ZERO);
+        for _ in 0..groups {
+            let commands: Vec<Command> = (0..group).map(|k| put(i + k)).collect();
+            i += group;
+            records.extend(writer.commit(Stamp(i), &commands).own);
+            if writer.unwritten_rows() >= 8_192 {
+                let start = Instant::now();
+                writer.checkpoint().expect("a checkpoint");
+                checkpoints += start.elapsed();
+            }
+        }
+        let took = start.elapsed();
+        let rate = (groups * group) as f64 / took.as_secs_f64();
+        println!(
+            "groups of {group:3}: {rate:8.0} writes/s, {:6.1} us a group, checkpoints {:4.1} %",
+            took.as_secs_f64() * 1e6 / groups as f64,
+            100.0 * checkpoints.as_secs_f64() / took.as_secs_f64()
+        );
+    }
+    let other: Arc<dyn Disk> =
+        Arc::new(FileDisk::open(&dir.path().join("other")).expect("a directory"));
+    let mut reader = open(other, "there-1");
+    let count = records.len().min(5_000);
+    let start = Instant::now();
+    for record in &records[..count] {
+        reader.commit(Stamp(1), &[Command::Apply(vec![record.clone()])]);
+    }
+    let each = start.elapsed().as_secs_f64() * 1e6 / count as f64;
+    println!("remote changes one by one: {each:.1} us each, commits included");
+    let start = Instant::now();
+    reader.commit(Stamp(1), &[Command::Apply(records[count..].to_vec())]);
+    let rest = records.len() - count;
+    let each = start.elapsed().as_secs_f64() * 1e6 / rest as f64;
+    println!("remote changes in one batch of {rest}: {each:.1} us each");
+    drop(writer);
+    let start = Instant::now();
+    let writer = open(disk, "here-1");
+    println!(
+        "opening after kill: {:.0} ms, {} rows",
+        start.elapsed().as_secs_f64() * 1e3,
+        writer.counts().rows
+    );
+}

@@ -1,0 +1,128 @@
+//! Why a call failed, and whether anything may have been written: after [`ClientError::Refused`]
+//! nothing was; after the others it is not known.
+
+use std::time::Duration;
+
+use super::answer::Sibling;
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// The settings cannot be used; nothing was sent.
+    #[error("{0}")]
+    Settings(String),
+    /// The node could not be reached, or the connection broke before an answer.
+    #[error("{url}: {message}")]
+    Connection {
+        /// Where the node should be.
+        url: String,
+        /// Whether there was a connection; if not, nothing was sent.
+        connected: bool,
+        /// Whether it is TLS that failed: the node is there, and one does not trust the other.
+        tls: bool,
+        /// What the system says.
+        message: String,
+    },
+    /// There was no answer in time.
+    #[error("{url}: no answer within {within:?}")]
+    TimedOut {
+        /// Where the node should be.
+        url: String,
+        /// The time it had.
+        within: Duration,
+    },
+    /// The node answered with an error.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The answer is not one that Holm gives.
+    #[error("{0}")]
+    Answer(String),
+}
+
+/// An error as the node tells it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name}{} (HTTP {status})", if detail.is_empty() { String::new() } else { format!(": {detail}") })]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The error's name, for example `PreconditionFailed`.
+    pub name: String,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// What an ambiguous version may mean, as `7@origin`.
+    pub candidates: Vec<String>,
+    /// What was written at the same time as the removal of a key that is not found.
+    pub conflicts: Vec<Sibling>,
+}
+
+impl Refusal {
+    pub(crate) fn of(status: u16, body: &[u8]) -> Self {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Problem {
+            error: String,
+            detail: String,
+            candidates: Vec<String>,
+            conflicts: Vec<Sibling>,
+        }
+        let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        if problem.error.is_empty() {
+            problem.error = "an answer without a name".to_owned();
+        }
+        let Problem { error: name, detail, candidates, conflicts } = problem;
+        Self { status, name, detail, candidates, conflicts }
+    }
+}
+
+impl ClientError {
+    /// The node's own words, where it answered.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// Whether the node said that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.status == 404)
+    }
+
+    /// Whether the same request may succeed later without anybody changing it.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Settings(_) => false,
+            Self::Connection { .. } | Self::TimedOut { .. } | Self::Answer(_) => true,
+            Self::Refused(refusal) => {
+                refusal.status >= 500
+                    || matches!(refusal.status, 408 | 425 | 429)
+                    || refusal.name == "SessionNotReached"
+            }
+        }
+    }
+}
+
+/// Whether an error of rustls is in a chain.
+pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error passes over the error it wraps when it names its source.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
+}
+
+/// What the last error of a chain says: the layers above it only say that there was one.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

@@ -1,0 +1,210 @@
+//! The merge laws, and what is refused.
+
+use super::*;
+use crate::model::{JsonText, Stamp};
+use proptest::prelude::*;
+
+fn actor(origin: u8) -> Actor {
+    Actor { origin: Origin([origin; 8]), incarnation: [0; 4] }
+}
+
+fn dot(origin: u8, n: u64) -> Dot {
+    Dot { origin: Origin([origin; 8]), n }
+}
+
+fn entry(dot: Dot, stamp: u64, value: Option<&str>) -> Entry {
+    Entry {
+        value: value.map(|v| JsonText::parse(v).unwrap()),
+        version: 1,
+        stamp: Stamp(stamp),
+        dot,
+        author: "tester".into(),
+        region: "here".into(),
+        message: None,
+        idempotency: None,
+    }
+}
+
+fn key(i: usize) -> Key {
+    Key::new(&format!("key{i}")).unwrap()
+}
+
+#[test]
+fn the_genesis_change_is_the_same_bytes_for_ever() {
+    use sha2::{Digest as _, Sha256};
+    let heads = GENESIS.get_heads();
+    assert_eq!(heads.len(), 1);
+    let bytes = GENESIS.get_change_by_hash(&heads[0]).unwrap().raw_bytes().to_vec();
+    let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    assert_eq!(hash, "00a7af34acb6f4d0791e14de6d9d43d7b5355a7f39eca6daba29d1ddcb970622");
+    assert_eq!(bucket_of(&Key::new("server.port").unwrap()), 63);
+}
+
+#[test]
+fn concurrent_writes_stand_side_by_side_until_a_later_one_replaces_them() {
+    let (mut a, mut b) = (Document::new(), Document::new());
+    let from_a = a.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 5, Some("1")))]).unwrap();
+    let from_b = b.write(actor(2), dot(2, 1), &[(key(0), entry(dot(2, 1), 6, None))]).unwrap();
+    a.apply(&[CheckedChange::decode(&from_b, dot(2, 1)).unwrap()]).unwrap();
+    b.apply(&[CheckedChange::decode(&from_a, dot(1, 1)).unwrap()]).unwrap();
+    assert_eq!(a.siblings(&key(0)).unwrap().len(), 2);
+    let mut needs: Vec<Dot> = a.head_dots().collect();
+    needs.sort();
+    assert_eq!(needs, [dot(1, 1), dot(2, 1)]);
+    let settled =
+        a.write(actor(1), dot(1, 2), &[(key(0), entry(dot(1, 2), 7, Some("3")))]).unwrap();
+    b.apply(&[CheckedChange::decode(&settled, dot(1, 2)).unwrap()]).unwrap();
+    assert_eq!(b.siblings(&key(0)).unwrap(), a.siblings(&key(0)).unwrap());
+    assert_eq!(b.siblings(&key(0)).unwrap().len(), 1);
+    assert_eq!(b.head_dots().collect::<Vec<_>>(), [dot(1, 2)]);
+}
+
+#[test]
+fn a_saved_document_is_the_same_document() {
+    let mut a = Document::new();
+    for n in 1..20 {
+        let e = entry(dot(1, n), n, Some("true"));
+        a.write(actor(1), dot(1, n), &[(key(n as usize % 7), e)]).unwrap();
+    }
+    let saved: SavedDocument = cbor::decode(&cbor::encode(&a.save())).unwrap();
+    let b = Document::load(&saved).unwrap();
+    assert_eq!(a.keys(), b.keys());
+    assert_eq!(a.head_dots().collect::<Vec<_>>(), b.head_dots().collect::<Vec<_>>());
+    for key in a.keys() {
+        assert_eq!(a.siblings(&key).unwrap(), b.siblings(&key).unwrap());
+    }
+}
+
+#[test]
+fn a_change_that_no_node_makes_is_refused() {
+    let mut a = Document::new();
+    let bytes = a.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 5, Some("1")))]).unwrap();
+    assert!(CheckedChange::decode(&bytes, dot(1, 1)).is_ok());
+    assert!(CheckedChange::decode(&bytes, dot(1, 2)).is_err(), "another number");
+    assert!(CheckedChange::decode(&bytes, dot(2, 1)).is_err(), "another origin");
+    let mut raw = GENESIS.clone().with_actor(actor(1).id());
+    let mut tx = raw.transaction();
+    tx.delete(ROOT, "00").unwrap();
+    tx.commit();
+    let bytes = raw.get_last_local_change().unwrap().raw_bytes().to_vec();
+    assert!(matches!(
+        CheckedChange::decode(&bytes, dot(1, 1)),
+        Err(DocumentError::Illegal("it does something else than to set an entry"))
+    ));
+    let mut raw = GENESIS.clone().with_actor(actor(1).id());
+    let wrong = (bucket_of(&key(0)) + 1) % BUCKETS;
+    let mut tx = raw.transaction();
+    let scalar = ScalarValue::Bytes(cbor::encode(&entry(dot(1, 1), 1, None)));
+    tx.put(ObjId::Id(wrong as u64 + 1, genesis_actor(), 0), "key0", scalar).unwrap();
+    tx.commit();
+    let bytes = raw.get_last_local_change().unwrap().raw_bytes().to_vec();
+    assert!(matches!(
+        CheckedChange::decode(&bytes, dot(1, 1)),
+        Err(DocumentError::Illegal("a key stands in another bucket than its own"))
+    ));
+}
+
+#[test]
+fn a_change_whose_dependency_is_missing_is_not_taken_silently() {
+    let mut a = Document::new();
+    a.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 1, None))]).unwrap();
+    let second = a.write(actor(1), dot(1, 2), &[(key(0), entry(dot(1, 2), 2, None))]).unwrap();
+    let mut b = Document::new();
+    let second = CheckedChange::decode(&second, dot(1, 2)).unwrap();
+    assert_eq!(b.apply(&[second]), Err(DocumentError::Unapplied));
+}
+
+/// A history of three origins that write and now and then hear of each other.
+fn history(steps: &[(u8, usize, u8)]) -> Vec<(Dot, Vec<u8>)> {
+    let mut documents = [Document::new(), Document::new(), Document::new()];
+    let mut changes: Vec<(Dot, Vec<u8>)> = Vec::new();
+    let mut ns = [0_u64; 3];
+    for (stamp, &(who, which, hears)) in steps.iter().enumerate() {
+        let (who, hears) = (usize::from(who % 3), usize::from(hears % 4));
+        if hears < 3 {
+            let heard: Vec<CheckedChange> = changes
+                .iter()
+                .map(|(dot, bytes)| CheckedChange::decode(bytes, *dot).unwrap())
+                .collect();
+            documents[hears].apply(&heard).unwrap();
+        }
+        ns[who] += 1;
+        let dot = dot(who as u8 + 1, ns[who]);
+        let value = (stamp % 5 > 0).then(|| stamp.to_string());
+        let e = entry(dot, stamp as u64 / 2, value.as_deref());
+        let bytes = documents[who].write(actor(who as u8 + 1), dot, &[(key(which % 4), e)]);
+        changes.push((dot, bytes.unwrap()));
+    }
+    changes
+}
+
+/// Everything a reader can see, as bytes.
+fn view(document: &Document) -> Vec<(Key, Vec<Vec<u8>>)> {
+    let row = |key: Key| {
+        let mut siblings = document.siblings(&key).unwrap();
+        siblings.sort_by(Entry::precedence);
+        (key, siblings.iter().map(cbor::encode).collect())
+    };
+    document.keys().into_iter().map(row).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn any_order_any_batching_and_duplicates_give_the_same_view(
+        steps in proptest::collection::vec(any::<(u8, usize, u8)>(), 1..25),
+        shuffle in any::<u64>(),
+        batch in 1usize..6,
+    ) {
+        let changes = history(&steps);
+        let checked: Vec<CheckedChange> =
+            changes.iter().map(|(dot, bytes)| CheckedChange::decode(bytes, *dot).unwrap()).collect();
+        let mut whole = Document::new();
+        whole.apply(&checked).unwrap();
+        // One at a time, in the order they were made.
+        let mut single = Document::new();
+        for change in &checked {
+            single.apply(std::slice::from_ref(change)).unwrap();
+        }
+        // In batches, by origin and not by time, some of them twice.
+        let mut order: Vec<usize> = (0..checked.len()).collect();
+        order.sort_by_key(|i| (checked[*i].dot.origin.0[0] as u64 ^ shuffle) % 3);
+        let mut batched = Document::new();
+        let mut pending: Vec<CheckedChange> = order.iter().map(|i| checked[*i].clone()).collect();
+        while !pending.is_empty() {
+            let mut rest = Vec::new();
+            for chunk in pending.chunks(batch) {
+                let mut trial = Document::load(&batched.save()).unwrap();
+                if trial.apply(chunk).is_ok() {
+                    batched = trial;
+                    batched.apply(chunk).unwrap();
+                } else {
+                    rest.extend_from_slice(chunk);
+                }
+            }
+            if rest.len() == pending.len() {
+                batched.apply(&rest).unwrap();
+                break;
+            }
+            pending = rest;
+        }
+        prop_assert_eq!(view(&whole), view(&single));
+        prop_assert_eq!(view(&whole), view(&batched));
+        // Not `save`: Automerge keeps concurrent changes there in the order they came.
+        prop_assert_eq!(whole.doc.get_heads(), single.doc.get_heads());
+        prop_assert_eq!(whole.doc.get_heads(), batched.doc.get_heads());
+        let heads = |d: &Document| { let mut h: Vec<Dot> = d.head_dots().collect(); h.sort(); h };
+        prop_assert_eq!(heads(&whole), heads(&single));
+        prop_assert_eq!(heads(&whole), heads(&batched));
+    }
+
+    #[test]
+    fn no_bytes_panic_the_decoder(noise in proptest::collection::vec(any::<u8>(), 0..80), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+        let _ = CheckedChange::decode(&noise, dot(1, 1));
+        let mut a = Document::new();
+        let mut bytes = a.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 5, Some("1")))]).unwrap();
+        let i = at.index(bytes.len());
+        bytes[i] = with;
+        let _ = CheckedChange::decode(&bytes, dot(1, 1));
+    }
+}

@@ -1,0 +1,118 @@
+//! The materialised view: what reads are answered from. One immutable [`Snapshot`] holds every
+//! row and the vector that says which changes they come from; a commit swaps in the next one, so
+//! that a reader sees all of a change or nothing of it, and its session is exact.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use imbl::OrdMap;
+
+use super::entry::Entry;
+use crate::model::{DocumentId, Key, Session, Vector};
+
+/// Everything one key has at one moment.
+#[derive(Debug)]
+pub struct Row {
+    /// The concurrent writes that nothing has replaced yet, the winner first. Never empty.
+    siblings: Vec<Entry>,
+    /// What the HTTP layer made of it, kept so that a hot key is rendered once a change.
+    rendered: OnceLock<Bytes>,
+}
+
+impl Row {
+    /// A row of these siblings, in any order; `None` where there are none.
+    pub fn new(mut siblings: Vec<Entry>) -> Option<Self> {
+        siblings.sort_by(Entry::precedence);
+        (!siblings.is_empty()).then(|| Self { siblings, rendered: OnceLock::new() })
+    }
+
+    /// The entry that is shown: its value is the key's, and where it is a removal the key is gone.
+    pub fn winner(&self) -> &Entry {
+        &self.siblings[0]
+    }
+
+    /// The concurrent entries that lost, by precedence: shown until a later write settles them.
+    pub fn conflicts(&self) -> &[Entry] {
+        &self.siblings[1..]
+    }
+
+    /// Winner and conflicts.
+    pub fn siblings(&self) -> &[Entry] {
+        &self.siblings
+    }
+
+    /// Whether a state with this vector includes all of this row: where not, a watch that resumes
+    /// from there has to be sent it.
+    pub fn is_included_in(&self, vector: &Vector) -> bool {
+        self.siblings.iter().all(|entry| vector.includes(entry.dot))
+    }
+
+    /// The rendering of this row, made by `render` the first time.
+    pub fn rendered(&self, render: impl FnOnce(&Row) -> Bytes) -> &Bytes {
+        self.rendered.get_or_init(|| render(self))
+    }
+}
+
+/// One document's rows, removals among them, by key.
+#[derive(Clone, Debug, Default)]
+pub struct DocumentView {
+    /// All rows; `Arc`, because snapshots share them.
+    pub rows: OrdMap<Key, Arc<Row>>,
+}
+
+impl DocumentView {
+    /// The row of a key that is there: neither unknown nor removed.
+    pub fn live(&self, key: &Key) -> Option<&Arc<Row>> {
+        self.rows.get(key).filter(|row| !row.winner().is_removal())
+    }
+
+    /// The rows of all keys that are there, from `after` (exclusive) on, in the order of keys.
+    pub fn live_after<'a>(
+        &'a self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Arc<Row>)> + 'a {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, |key| Excluded(key.clone()));
+        self.rows.range((from, Unbounded)).filter(|(_, row)| !row.winner().is_removal())
+    }
+}
+
+/// All documents at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Which changes are in it: exactly these.
+    pub vector: Arc<Vector>,
+    /// The rows, by document.
+    pub documents: OrdMap<DocumentId, Arc<DocumentView>>,
+    /// `vector` as a session token, made when first asked for.
+    session: OnceLock<Arc<str>>,
+}
+
+impl Snapshot {
+    /// A snapshot of these documents, which include exactly the changes in `vector`.
+    pub fn new(vector: Arc<Vector>, documents: OrdMap<DocumentId, Arc<DocumentView>>) -> Self {
+        Self { vector, documents, session: OnceLock::new() }
+    }
+
+    /// This snapshot with one document alone: what a watcher of it holds on to, without keeping the
+    /// rest alive.
+    pub fn only(&self, id: &DocumentId) -> Self {
+        let document = self.document(id).map(|view| (id.clone(), view.clone()));
+        Self::new(self.vector.clone(), document.into_iter().collect())
+    }
+
+    /// One document; `None` where it never had a key.
+    pub fn document(&self, id: &DocumentId) -> Option<&Arc<DocumentView>> {
+        self.documents.get(id)
+    }
+
+    /// The row of a key that is there.
+    pub fn live(&self, id: &DocumentId, key: &Key) -> Option<&Arc<Row>> {
+        self.document(id)?.live(key)
+    }
+
+    /// The session of a client that has seen this snapshot.
+    pub fn session(&self) -> &Arc<str> {
+        self.session.get_or_init(|| Session::of((*self.vector).clone()).encode().into())
+    }
+}

@@ -1,0 +1,151 @@
+//! The window of changes that came before what they build on. Bounded: when it is full, what does
+//! not fit is let go, and anti-entropy asks for it again, in order.
+
+use std::collections::BTreeMap;
+
+use super::record::Record;
+use crate::model::{Dot, Vector};
+
+/// Changes that wait for others.
+#[derive(Debug)]
+pub struct Waiting {
+    records: BTreeMap<Dot, Record>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Waiting {
+    /// A window that holds at most about `bytes_max` bytes of records.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { records: BTreeMap::new(), bytes: 0, bytes_max }
+    }
+
+    /// How many changes wait.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Lets everything go.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.bytes = 0;
+    }
+
+    /// Takes a change that cannot be applied yet. `false`: there was no room for it.
+    pub fn hold(&mut self, record: Record) -> bool {
+        if self.bytes + record.bytes.len() > self.bytes_max {
+            return false;
+        }
+        self.bytes += record.bytes.len();
+        if let Some(old) = self.records.insert(record.dot, record) {
+            self.bytes -= old.bytes.len();
+        }
+        true
+    }
+
+    /// Takes out one change that a state with `vector` can apply; repeated until there is none,
+    /// with the vector advanced by each, it gives them in an order that can be applied. Changes
+    /// that the state includes already are dropped on the way.
+    pub fn next_applicable(&mut self, vector: &Vector) -> Option<Record> {
+        let mut candidate = self.records.keys().next().copied();
+        while let Some(dot) = candidate {
+            if vector.includes(dot) {
+                self.take(dot);
+                candidate = self.first_after(dot);
+                continue;
+            }
+            // Within an origin only the next number can be applied: look at it, then go to the
+            // next origin.
+            let next = Dot { origin: dot.origin, n: vector.get(dot.origin) + 1 };
+            if self.records.get(&next).is_some_and(|record| is_applicable(record, vector)) {
+                return self.take(next);
+            }
+            candidate = self.first_after(Dot { origin: dot.origin, n: u64::MAX });
+        }
+        None
+    }
+
+    fn first_after(&self, dot: Dot) -> Option<Dot> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        self.records.range((Excluded(dot), Unbounded)).next().map(|(dot, _)| *dot)
+    }
+
+    fn take(&mut self, dot: Dot) -> Option<Record> {
+        let record = self.records.remove(&dot)?;
+        self.bytes -= record.bytes.len();
+        Some(record)
+    }
+}
+
+/// Whether a state with `vector` includes all that the change builds on.
+pub fn is_applicable(record: &Record, vector: &Vector) -> bool {
+    record.dot.n == vector.get(record.dot.origin) + 1
+        && record.needs.iter().all(|dot| vector.includes(*dot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::record::NO_RECORD;
+    use crate::model::{DocumentId, Origin};
+    use proptest::prelude::*;
+
+    fn dot(origin: u8, n: u64) -> Dot {
+        Dot { origin: Origin([origin; 8]), n }
+    }
+
+    fn record(dot: Dot, needs: Vec<Dot>) -> Record {
+        Record::new(dot, NO_RECORD, DocumentId::parse("a/b").unwrap(), 0, needs, b"")
+    }
+
+    fn drain(waiting: &mut Waiting, vector: &mut Vector) -> Vec<Dot> {
+        let mut order = Vec::new();
+        while let Some(record) = waiting.next_applicable(vector) {
+            vector.advance(record.dot);
+            order.push(record.dot);
+        }
+        order
+    }
+
+    #[test]
+    fn what_waits_comes_out_after_what_it_needs() {
+        let mut waiting = Waiting::new(10_000);
+        assert!(waiting.hold(record(dot(1, 2), vec![])));
+        assert!(waiting.hold(record(dot(2, 1), vec![dot(1, 2)])));
+        let mut vector = Vector::new();
+        assert!(drain(&mut waiting, &mut vector).is_empty());
+        assert!(waiting.hold(record(dot(1, 1), vec![])));
+        assert_eq!(drain(&mut waiting, &mut vector), [dot(1, 1), dot(1, 2), dot(2, 1)]);
+        assert!(waiting.is_empty() && waiting.bytes == 0);
+    }
+
+    #[test]
+    fn a_flood_is_bounded() {
+        let mut waiting = Waiting::new(1_000);
+        let held = (2..1_000).filter(|n| waiting.hold(record(dot(1, *n), vec![]))).count();
+        assert!(held < 20 && waiting.bytes <= 1_000);
+        assert!(waiting.hold(record(dot(1, 2), vec![])) || waiting.len() == held, "known again");
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_arrival_comes_out_causally(order in Just((0..30u64).collect::<Vec<_>>()).prop_shuffle()) {
+            // Three origins take turns; each builds on the one before.
+            let nth = |i: u64| dot((i % 3) as u8 + 1, i / 3 + 1);
+            let mut waiting = Waiting::new(1_000_000);
+            let mut vector = Vector::new();
+            let mut seen = Vec::new();
+            for i in order {
+                let needs = if i == 0 { vec![] } else { vec![nth(i - 1)] };
+                prop_assert!(waiting.hold(record(nth(i), needs)));
+                seen.extend(drain(&mut waiting, &mut vector));
+            }
+            prop_assert_eq!(seen, (0..30).map(nth).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+
+#[test]
+fn an_empty_text_gives_the_defaults() {
+    let settings = Settings::from_toml("").unwrap();
+    assert_eq!(settings, Settings::default());
+    assert_eq!(settings.limits.value_bytes_max, 262_144);
+    assert_eq!(settings.http.session_wait_default, Duration::from_secs(1));
+}
+
+#[test]
+fn every_part_reads_from_toml() {
+    let settings = Settings::from_toml(
+        r#"
+        data_dir = "/var/lib/holm"
+        alone = true
+        [limits]
+        value_bytes_max = 1000
+        [http]
+        session_wait_default = "250ms"
+        request_timeout = "1m 30s"
+        [gossip]
+        max_clock_skew = "2s"
+        [access]
+        leeway = "5s"
+        [[access.keys]]
+        jwks_file = "keys.json"
+        algorithms = ["ES256", "RS256"]
+        issuer = "https://login.example"
+        audience = "holm"
+        roles_claim = "realm_access.roles"
+        [access.roles]
+        dev-team = ["config:read", "config:write:*/dev"]
+        [log]
+        format = "text"
+        level = "debug"
+        "#,
+    )
+    .unwrap();
+    assert!(settings.alone);
+    assert_eq!(settings.limits.value_bytes_max, 1000);
+    assert_eq!(settings.http.session_wait_default, Duration::from_millis(250));
+    assert_eq!(settings.http.request_timeout, Duration::from_secs(90));
+    assert_eq!(settings.gossip.max_clock_skew, Duration::from_secs(2));
+    assert_eq!(settings.access.keys[0].algorithms, [Algorithm::ES256, Algorithm::RS256]);
+    assert_eq!(settings.access.roles["dev-team"].len(), 2);
+    assert_eq!(settings.log.format, LogFormat::Text);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_by_name() {
+    let key = "[[access.keys]]\naudience = 'a'\nalgorithms = ['EdDSA']\n";
+    for (text, named) in [
+        ("datadir = 'x'", "datadir"),
+        ("[limits]\nvalue_bytes = 1", "value_bytes"),
+        ("[limits]\npage_size_max = 0", "limits.page_size_max"),
+        ("[limits]\npage_size_default = 2000", "limits.page_size_default"),
+        ("[limits]\nvalue_bytes_max = 100000000", "limits.value_bytes_max"),
+        ("[http]\nrequest_timeout = 30", "request_timeout"),
+        ("[http]\nrequest_timeout = '30'", "length of time"),
+        ("[http]\nrequest_timeout = '-3s'", "below 0"),
+        ("[http]\nrequest_timeout = '0s'", "http.request_timeout"),
+        ("[log]\nformat = 'xml'", "xml"),
+        (key, "access.keys[0]"),
+        ("[[access.keys]]\npem = 'x'\nalgorithms = ['EdDSA']", "audience"),
+        ("[[access.keys]]\npem = 'x'\naudience = 'a'", "algorithms"),
+        ("[[access.keys]]\npem = 'x'\naudience = 'a'\nalgorithms = ['HS256']", "HS256"),
+        ("[[access.keys]]\npem = 'x'\naudience = 'a'\nalgorithms = ['none']", "none"),
+        ("[[access.keys]]\npem = 'x'\naudience = 'a'\nalgorithms = ['ES256','EdDSA']", "one algo"),
+    ] {
+        let error = Settings::from_toml(text).unwrap_err().to_string();
+        assert!(error.contains(named), "{text:?}: {error}");
+    }
+}
+
+#[test]
+fn lengths_of_time_read_as_people_write_them() {
+    assert_eq!(duration::parse("250ms"), Ok(Duration::from_millis(250)));
+    assert_eq!(duration::parse("1h 2m"), Ok(Duration::from_secs(3_720)));
+    for bad in ["", "1", "1y", "soon", "-1s"] {
+        assert!(duration::parse(bad).is_err(), "{bad:?}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_panics_the_reader(text in ".{0,200}") {
+        let _ = Settings::from_toml(&text);
+        let _ = duration::parse(&text);
+    }
+}

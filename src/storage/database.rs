@@ -1,0 +1,160 @@
+//! Opening, closing and reopening `config.redb`. A file that redb refuses or panics on is set aside
+//! under another name, never overwritten, and an empty one takes its place: its node fills it from
+//! its peers, under a new origin.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{documents, history, idempotency, log, meta, origins, rows};
+use crate::env::{Backend, Disk};
+
+/// The file's name in the node's directory.
+pub const FILE: &str = "config.redb";
+
+/// Most files that are set aside before the node refuses to start.
+const SET_ASIDE_MAX: u32 = 8;
+
+/// Why the store could not do it. Nothing was changed, unless the failed call was a commit: then
+/// it is known only after reopening.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No room on the disk.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    pub(super) fn damaged(what: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("the store is damaged: {what}"))
+    }
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        match error.into() {
+            redb::Error::Io(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+                ) =>
+            {
+                Self::Full
+            }
+            error => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// The database file, which a failed commit closes until it can be opened again.
+pub struct Database {
+    disk: Arc<dyn Disk>,
+    open: RwLock<Option<Arc<redb::Database>>>,
+}
+
+impl Database {
+    /// Opens the file, or makes it. The flag says that a damaged one was set aside.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<(Self, bool), StoreError> {
+        let this = Self { disk, open: RwLock::new(None) };
+        let outcome = this.try_open();
+        let set_aside = match outcome {
+            Ok(()) => false,
+            Err(OpenError::Io(error)) => return Err(StoreError::from(redb::Error::Io(error))),
+            Err(OpenError::Damaged(why)) => {
+                let name = this.set_aside()?;
+                tracing::error!(%why, set_aside = name, "the store cannot be opened");
+                this.try_open().map_err(|e| StoreError::Failed(e.to_string()))?;
+                true
+            }
+        };
+        Ok((this, set_aside))
+    }
+
+    /// The database, if it is open.
+    pub fn get(&self) -> Result<Arc<redb::Database>, StoreError> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.clone().ok_or_else(|| StoreError::Failed("the store is closed".into()))
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Closes it: after an I/O error redb takes no more calls until it is opened again.
+    pub fn close(&self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Opens it again after [`Database::close`]; fails while readers still hold the old one.
+    pub fn reopen(&self) -> Result<(), StoreError> {
+        self.try_open().map_err(|error| match error {
+            OpenError::Io(error) => StoreError::from(redb::Error::Io(error)),
+            OpenError::Damaged(why) => StoreError::damaged(why),
+        })
+    }
+
+    fn try_open(&self) -> Result<(), OpenError> {
+        let backend = Backend(self.disk.database(FILE).map_err(OpenError::Io)?);
+        // Where fsync lied, redb can panic on a file instead of refusing it.
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let database = redb::Database::builder().create_with_backend(backend)?;
+            make_tables(&database)?;
+            Ok::<_, redb::Error>(database)
+        }));
+        let database = match opened {
+            Ok(Ok(database)) => database,
+            Ok(Err(redb::Error::Io(error))) if error.kind() != io::ErrorKind::InvalidData => {
+                return Err(OpenError::Io(error));
+            }
+            Ok(Err(redb::Error::DatabaseAlreadyOpen)) => {
+                return Err(OpenError::Io(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    "the store is open in another process",
+                )));
+            }
+            Ok(Err(error)) => return Err(OpenError::Damaged(error.to_string())),
+            Err(_) => return Err(OpenError::Damaged("redb panicked".into())),
+        };
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(database));
+        Ok(())
+    }
+
+    fn set_aside(&self) -> Result<String, StoreError> {
+        let io = |error| StoreError::from(redb::Error::Io(error));
+        for i in 1..=SET_ASIDE_MAX {
+            let name = format!("{FILE}.failed-{i}");
+            if self.disk.identity(&name).map_err(io)?.is_none() {
+                self.disk.rename(FILE, &name).map_err(io)?;
+                return Ok(name);
+            }
+        }
+        Err(StoreError::Failed(format!("{SET_ASIDE_MAX} failed stores were set aside already")))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error("{0}")]
+    Io(io::Error),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// Makes what is missing, so that a reader never finds a table absent.
+fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
+    let tx = database.begin_write()?;
+    tx.open_table(meta::META)?;
+    tx.open_table(log::LOG)?;
+    tx.open_table(origins::ORIGINS)?;
+    tx.open_table(rows::ROWS)?;
+    tx.open_table(history::HISTORY)?;
+    tx.open_table(documents::BASES)?;
+    tx.open_table(documents::CHANGES)?;
+    tx.open_table(idempotency::IDEMPOTENCY)?;
+    tx.commit()?;
+    Ok(())
+}

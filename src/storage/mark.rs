@@ -1,0 +1,112 @@
+//! The high-water mark, `origin.mark`: a small file beside the store that says how far its origin
+//! got. A store that was copied, restored or rolled back does not agree with it, and takes a new
+//! origin before it acknowledges anything: an (origin, n) never names two changes.
+//!
+//! Written without fsync after each commit and before anything is acknowledged or sent: exact over
+//! a crash of the process, possibly old over a crash of the machine, and then not trusted.
+
+use crate::model::{Origin, cbor};
+
+/// The file's name in the node's directory.
+pub const FILE: &str = "origin.mark";
+
+/// What the file says.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub struct Mark {
+    /// Whose changes the store makes.
+    #[n(0)]
+    pub origin: Origin,
+    /// The last of them that was committed.
+    #[n(1)]
+    pub n: u64,
+    /// Which file the store is (device and inode): a copy is another.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub store: Vec<u8>,
+    /// Which run of the machine wrote this.
+    #[n(3)]
+    #[cbor(with = "minicbor::bytes")]
+    pub boot: Vec<u8>,
+    /// Whether the node was stopped in order, with this on disk.
+    #[n(4)]
+    pub clean: bool,
+}
+
+impl Mark {
+    /// The file's content.
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::encode(self)
+    }
+
+    /// Reads the file's content; what does not decode is no mark.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        cbor::decode(bytes).ok()
+    }
+}
+
+/// Why a store takes a new origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTheSame {
+    /// There is no mark, or it does not decode.
+    #[error("there is no high-water mark beside it")]
+    NoMark,
+    /// The mark is another store's.
+    #[error("the high-water mark is of another origin")]
+    AnotherOrigin,
+    /// The store is a copy of the file that the mark was written for.
+    #[error("it is a copy of the store that the high-water mark was written for")]
+    Copy,
+    /// The store has fewer changes than were committed.
+    #[error("it has fewer changes than the high-water mark: an old copy")]
+    RolledBack,
+    /// The machine crashed since: the mark may be older than what was sent.
+    #[error("the machine went down without stopping it")]
+    MachineCrashed,
+}
+
+/// Whether the store, whose origin made `found.n` changes, is the one that `mark` was written for
+/// and has all that it ever had. `found` is what a mark written now would say.
+pub fn is_the_same(mark: Option<&Mark>, found: &Mark) -> Result<(), NotTheSame> {
+    let mark = mark.ok_or(NotTheSame::NoMark)?;
+    if mark.origin != found.origin {
+        return Err(NotTheSame::AnotherOrigin);
+    }
+    if mark.store != found.store {
+        return Err(NotTheSame::Copy);
+    }
+    if mark.n > found.n || (mark.clean && mark.n < found.n) {
+        return Err(NotTheSame::RolledBack);
+    }
+    if !mark.clean && (mark.boot != found.boot || mark.boot.is_empty()) {
+        return Err(NotTheSame::MachineCrashed);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_very_store_that_ran_last_keeps_its_origin() {
+        let found =
+            Mark { origin: Origin([1; 8]), n: 5, store: vec![1], boot: vec![7], clean: false };
+        let with = |change: fn(&mut Mark)| {
+            let mut mark = found.clone();
+            change(&mut mark);
+            is_the_same(Some(&mark), &found)
+        };
+        assert_eq!(with(|_| ()), Ok(()));
+        assert_eq!(with(|m| m.n = 4), Ok(()), "killed between commit and mark");
+        assert_eq!(with(|m| m.n = 6), Err(NotTheSame::RolledBack));
+        assert_eq!(with(|m| m.store = vec![2]), Err(NotTheSame::Copy));
+        assert_eq!(with(|m| m.boot = vec![8]), Err(NotTheSame::MachineCrashed));
+        assert_eq!(with(|m| (m.boot, m.clean) = (vec![8], true)), Ok(()));
+        assert_eq!(with(|m| (m.n, m.clean) = (4, true)), Err(NotTheSame::RolledBack));
+        assert_eq!(with(|m| m.origin = Origin([2; 8])), Err(NotTheSame::AnotherOrigin));
+        assert_eq!(is_the_same(None, &found), Err(NotTheSame::NoMark));
+        assert_eq!(Mark::decode(&found.encode()), Some(found));
+        assert_eq!(Mark::decode(b"noise"), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! Table `rows`: `service/environment/key` → the key's siblings. Derived: the materialised view as
+//! of the last checkpoint, so that opening reads it instead of every document. Lifetime: the key's,
+//! its removal included.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+
+use super::database::StoreError;
+use crate::config::{DocumentView, Entry, Row};
+use crate::model::{DocumentId, Key, cbor};
+
+pub(super) const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
+
+#[derive(minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+struct StoredRow {
+    #[n(0)]
+    siblings: Vec<Entry>,
+}
+
+/// The name of a key's row.
+pub(super) fn row_key(document: &DocumentId, key: &Key) -> String {
+    format!("{document}/{key}")
+}
+
+fn parse_row_key(text: &str) -> Option<(DocumentId, Key)> {
+    let (document, key) = text.rsplit_once('/')?;
+    Some((DocumentId::parse(document).ok()?, Key::new(key).ok()?))
+}
+
+pub(super) fn put<'a>(
+    tx: &WriteTransaction,
+    rows: impl Iterator<Item = (&'a DocumentId, &'a Key, &'a Row)>,
+) -> Result<(), StoreError> {
+    let mut table = tx.open_table(ROWS)?;
+    for (document, key, row) in rows {
+        let stored = StoredRow { siblings: row.siblings().to_vec() };
+        table.insert(row_key(document, key).as_str(), cbor::encode(&stored).as_slice())?;
+    }
+    Ok(())
+}
+
+pub(super) fn read(
+    tx: &ReadTransaction,
+) -> Result<OrdMap<DocumentId, Arc<DocumentView>>, StoreError> {
+    let mut documents: OrdMap<DocumentId, Arc<DocumentView>> = OrdMap::new();
+    let mut open: Option<(DocumentId, DocumentView)> = None;
+    for row in tx.open_table(ROWS)?.iter()? {
+        let (name, stored) = row?;
+        let damaged = || StoreError::damaged(format!("row {}", name.value()));
+        let (document, key) = parse_row_key(name.value()).ok_or_else(damaged)?;
+        let stored: StoredRow = cbor::decode(stored.value()).map_err(|_| damaged())?;
+        let row = Arc::new(Row::new(stored.siblings).ok_or_else(damaged)?);
+        match &mut open {
+            Some((id, view)) if *id == document => {
+                view.rows.insert(key, row);
+            }
+            _ => {
+                if let Some((id, view)) = open.take() {
+                    documents.insert(id, Arc::new(view));
+                }
+                open = Some((document, DocumentView { rows: OrdMap::unit(key, row) }));
+            }
+        }
+    }
+    if let Some((id, view)) = open {
+        documents.insert(id, Arc::new(view));
+    }
+    Ok(documents)
+}

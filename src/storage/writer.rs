@@ -1,0 +1,496 @@
+//! The one writer of a store. It takes commands in groups, decides and applies all of a group on
+//! working copies, commits the group in one transaction, and only then shows it to anyone. A group
+//! that fails leaves no trace: the working copies go, and documents are loaded again.
+//!
+//! Synchronous on purpose: whoever drives it chooses the thread.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use imbl::OrdMap;
+use lru::LruCache;
+use rand::Rng as _;
+use redb::ReadableDatabase as _;
+
+use super::database::{Database, StoreError};
+use super::history::{HistoryReader, Tail};
+use super::mark::{self, Mark};
+use super::{documents, log, meta, origins};
+use crate::config::decide::Limits;
+use crate::config::document::{Actor, CheckedChange, Document, DocumentError};
+use crate::config::record::{Record, RecordHash};
+use crate::config::waiting::Waiting;
+use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
+use crate::env::{Disk, Stream};
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
+
+mod checkpoint;
+mod group;
+mod recovery;
+
+use group::{Abort, Group};
+
+/// Most records of peers that are remembered as refused.
+const REFUSED_MAX: usize = 4_096;
+
+/// How often a group is tried again, each time without one more record that was found bad.
+const ATTEMPTS_MAX: usize = 64;
+
+/// From which size of the file on commits also keep what makes repairing it quick, in bytes.
+const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+
+/// How long a store that failed stays closed before it is tried again, in microseconds.
+const REOPEN_INTERVAL_US: u64 = 500_000;
+
+/// What a writer has to know.
+#[derive(Clone, Debug)]
+pub struct WriterSettings {
+    /// Which cluster the store belongs to.
+    pub cluster: String,
+    /// Which node the store belongs to.
+    pub node: NodeName,
+    /// What its entries say of where they were written.
+    pub region: Text,
+    /// Largest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Most documents kept in memory for writes and merges.
+    pub documents_max: usize,
+    /// How much may wait for changes that have not come yet, in bytes.
+    pub waiting_bytes_max: usize,
+    /// Whether there are other nodes. Then an origin that was used before is used again only after
+    /// one of them has said that it knows no more of it than the store has.
+    pub has_peers: bool,
+}
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Command {
+    /// A write of this node.
+    Write(WriteRequest),
+    /// Records that a peer sent.
+    Apply(Vec<Bytes>),
+    /// A peer has seen the origin up to its `n`th change, and no further.
+    Witnessed(Dot),
+}
+
+/// What came of it, in the order of the commands.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of [`Command::Write`].
+    Written(Result<Written, WriteError>),
+    /// Of [`Command::Apply`].
+    Applied(Result<Applied, StoreError>),
+    /// Of [`Command::Witnessed`].
+    Witnessed,
+}
+
+/// What became of a peer's records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Applied, those that had been waiting among them.
+    pub new: usize,
+    /// Known already.
+    pub duplicate: usize,
+    /// Waiting for what they build on.
+    pub waiting: usize,
+    /// Let go, because the window is full; to be asked for again.
+    pub dropped: usize,
+    /// Refused for good.
+    pub quarantined: usize,
+}
+
+/// What a group did.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One for each command.
+    pub outcomes: Vec<Outcome>,
+    /// Which rows changed; the published snapshot holds them.
+    pub touched: BTreeMap<DocumentId, BTreeSet<Key>>,
+    /// This node's own new records, to be pushed.
+    pub own: Vec<Bytes>,
+    /// How many records were committed.
+    pub records: usize,
+    /// When other nodes' changes among them were written.
+    pub remote: Vec<Stamp>,
+}
+
+/// How the store stands, for metrics and `GET /cluster`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Keys that have a row, removed ones among them.
+    pub rows: usize,
+    /// Rows that show conflicts.
+    pub conflicts: usize,
+    /// Records that wait for others.
+    pub waiting: usize,
+    /// Records refused since the start.
+    pub quarantined: u64,
+    /// Records refused since the start because their origin has two changes under one number.
+    pub forks: u64,
+    /// The database file's size, in bytes, as of the last checkpoint.
+    pub database_bytes: u64,
+    /// How often a document was needed, and how often it had to be loaded.
+    pub documents_needed: u64,
+    /// See [`Counts::documents_needed`].
+    pub documents_loaded: u64,
+}
+
+/// What a group works on, and what it leaves untouched when it fails.
+#[derive(Clone, Default)]
+struct State {
+    vector: Vector,
+    hashes: BTreeMap<Origin, RecordHash>,
+    documents: OrdMap<DocumentId, Arc<DocumentView>>,
+    rows: usize,
+    conflicts: usize,
+}
+
+impl State {
+    fn view(&self, id: &DocumentId) -> Option<&DocumentView> {
+        self.documents.get(id).map(|view| &**view)
+    }
+
+    fn set_row(&mut self, id: &DocumentId, key: &Key, row: Arc<Row>) {
+        let is_conflict = |row: &Row| usize::from(!row.conflicts().is_empty());
+        self.conflicts += is_conflict(&row);
+        let view = self.documents.entry(id.clone()).or_default();
+        match Arc::make_mut(view).rows.insert(key.clone(), row) {
+            Some(old) => self.conflicts -= is_conflict(&old),
+            None => self.rows += 1,
+        }
+    }
+}
+
+/// What is committed and not yet in the derived tables.
+#[derive(Default)]
+struct Unwritten {
+    rows: BTreeSet<(DocumentId, Key)>,
+    changes: BTreeMap<DocumentId, Vec<Dot>>,
+    idempotency: BTreeMap<[u8; 16], Dot>,
+}
+
+/// The store's writer.
+pub struct Writer {
+    settings: WriterSettings,
+    limits: Limits,
+    disk: Arc<dyn Disk>,
+    database: Arc<Database>,
+    entropy: Stream,
+    actor: Actor,
+    state: State,
+    documents: LruCache<DocumentId, Document>,
+    waiting: Waiting,
+    unwritten: Unwritten,
+    tail: Tail,
+    published: Arc<ArcSwap<Snapshot>>,
+    /// The origin that the store itself names.
+    stored_origin: Option<Origin>,
+    /// What tells this store's file and this run of the machine from others.
+    mark_of: (Vec<u8>, Vec<u8>),
+    /// Whether it is known that nobody has seen more of the origin than the store has.
+    confirmed: bool,
+    /// When a closed store may be opened again.
+    reopen_after: Stamp,
+    /// Why the store is closed, while it is.
+    failure: Option<StoreError>,
+    /// Records that were refused, so that a group that is tried again refuses them at once.
+    refused: BTreeSet<RecordHash>,
+    /// Origins whose next change was refused: nothing behind it can ever be applied.
+    stuck: BTreeSet<Origin>,
+    /// Whether documents take one change at a time, to find out which of a batch is bad.
+    one_by_one: bool,
+    quarantined: u64,
+    forks: u64,
+    database_bytes: u64,
+    documents_needed: u64,
+    documents_loaded: u64,
+}
+
+impl Writer {
+    /// Opens the store on `disk`, or makes it.
+    pub fn open(
+        settings: WriterSettings,
+        disk: Arc<dyn Disk>,
+        entropy: Stream,
+    ) -> Result<Self, StoreError> {
+        let (database, _) = Database::open(disk.clone())?;
+        let mut writer = Self {
+            limits: Limits { value_bytes_max: settings.value_bytes_max },
+            waiting: Waiting::new(settings.waiting_bytes_max),
+            settings,
+            disk,
+            database: Arc::new(database),
+            entropy,
+            actor: Actor { origin: Origin([0; 8]), incarnation: [0; 4] },
+            state: State::default(),
+            documents: LruCache::unbounded(),
+            unwritten: Unwritten::default(),
+            tail: Tail::default(),
+            published: Arc::default(),
+            stored_origin: None,
+            confirmed: false,
+            mark_of: Default::default(),
+            reopen_after: Stamp(0),
+            failure: None,
+            refused: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            one_by_one: false,
+            quarantined: 0,
+            forks: 0,
+            database_bytes: 0,
+            documents_needed: 0,
+            documents_loaded: 0,
+        };
+        writer.recover()?;
+        Ok(writer)
+    }
+
+    /// Where each group's result is published.
+    pub fn published(&self) -> Arc<ArcSwap<Snapshot>> {
+        self.published.clone()
+    }
+
+    /// A reader of histories.
+    pub fn history(&self) -> HistoryReader {
+        HistoryReader::new(self.database.clone(), self.tail.clone())
+    }
+
+    /// A reader of the log.
+    pub fn log(&self) -> log::LogReader {
+        log::LogReader::new(self.database.clone())
+    }
+
+    /// Whose changes this store makes.
+    pub fn origin(&self) -> Origin {
+        self.actor.origin
+    }
+
+    /// How the store stands.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            rows: self.state.rows,
+            conflicts: self.state.conflicts,
+            waiting: self.waiting.len(),
+            quarantined: self.quarantined,
+            forks: self.forks,
+            database_bytes: self.database_bytes,
+            documents_needed: self.documents_needed,
+            documents_loaded: self.documents_loaded,
+        }
+    }
+
+    /// Carries out a group of commands at `now`. When it returns, all that succeeded is on disk
+    /// and published.
+    pub fn commit(&mut self, now: Stamp, commands: &[Command]) -> Committed {
+        if let Err(error) = self.ensure_open(now) {
+            return failed(commands, &error);
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let before = self.state.clone();
+            let outcome = Group::stage(self, now, commands);
+            let (group, error) = match outcome {
+                Ok(group) => match self.persist(&group) {
+                    Ok(()) => return self.publish(group),
+                    Err(error) => {
+                        // Whether the commit is on disk is known only after opening again.
+                        self.close_failed(&error);
+                        (Some(group), Some(error))
+                    }
+                },
+                Err(Abort::Failed(error)) => (None, Some(error)),
+                Err(Abort::Refused { record, why }) => {
+                    self.refuse(&record, &why);
+                    (None, None)
+                }
+                Err(Abort::OneByOne) => {
+                    self.one_by_one = true;
+                    (None, None)
+                }
+            };
+            drop(group);
+            // Documents may hold what is now given up; they are loaded again when needed.
+            self.state = before;
+            self.documents.clear();
+            self.waiting.clear();
+            if let Some(error) = error {
+                tracing::error!(%error, commands = commands.len(), "a group of writes failed");
+                return failed(commands, &error);
+            }
+        }
+        failed(commands, &StoreError::Failed("too many bad records in one group".into()))
+    }
+
+    fn ensure_open(&mut self, now: Stamp) -> Result<(), StoreError> {
+        if self.database.is_open() {
+            return Ok(());
+        }
+        if now < self.reopen_after {
+            return Err(self.failure.clone().unwrap_or(StoreError::Full));
+        }
+        self.reopen_after = Stamp(now.0.saturating_add(REOPEN_INTERVAL_US));
+        if let Err(error) = self.database.reopen().and_then(|()| self.recover()) {
+            self.close_failed(&error);
+            return Err(error);
+        }
+        tracing::info!("the store is open again");
+        Ok(())
+    }
+
+    fn close_failed(&mut self, error: &StoreError) {
+        self.failure = Some(error.clone());
+        self.database.close();
+    }
+
+    fn persist(&mut self, group: &Group) -> Result<(), StoreError> {
+        let own = self.actor.origin;
+        let is_new = self.stored_origin.is_some_and(|stored| stored != own);
+        if group.records.is_empty() && !is_new {
+            return Ok(());
+        }
+        let database = self.database.get()?;
+        let tx = self.begin(&database)?;
+        log::put(&tx, &group.records)?;
+        let heads: BTreeMap<Origin, &Record> =
+            group.records.iter().map(|record| (record.dot.origin, record)).collect();
+        for head in heads.values() {
+            origins::put(&tx, head.dot, head.hash)?;
+        }
+        let is_own = is_new || heads.contains_key(&own);
+        if is_own {
+            meta::KEY_ORIGIN.put(&tx, &own)?;
+        }
+        tx.commit()?;
+        if is_own {
+            self.stored_origin = Some(own);
+            self.write_mark(false)?;
+        }
+        Ok(())
+    }
+
+    /// A transaction that is on disk when it commits.
+    fn begin(&self, database: &redb::Database) -> Result<redb::WriteTransaction, StoreError> {
+        let mut tx = database.begin_write()?;
+        // Repairing walks the whole file; past some size a dearer commit is the better deal.
+        tx.set_quick_repair(self.database_bytes >= QUICK_REPAIR_BYTES);
+        Ok(tx)
+    }
+
+    /// Says beside the store how far its origin got.
+    fn write_mark(&self, clean: bool) -> Result<(), StoreError> {
+        let mark = self.mark(clean).encode();
+        self.disk.write(mark::FILE, &mark, clean).map_err(io_error)
+    }
+
+    fn mark(&self, clean: bool) -> Mark {
+        let (store, boot) = self.mark_of.clone();
+        let n = self.state.vector.get(self.actor.origin);
+        Mark { origin: self.actor.origin, n, store, boot, clean }
+    }
+
+    fn publish(&mut self, group: Group) -> Committed {
+        self.one_by_one = false;
+        if group.records.is_empty() {
+            let snapshot = self.published.load_full();
+            return group.into_committed(&snapshot, self.actor.origin);
+        }
+        for record in &group.records {
+            let changes = self.unwritten.changes.entry(record.document.clone()).or_default();
+            changes.push(record.dot);
+        }
+        for (document, keys) in &group.touched {
+            let rows = keys.iter().map(|key| (document.clone(), key.clone()));
+            self.unwritten.rows.extend(rows);
+        }
+        self.unwritten.idempotency.extend(&group.idempotency);
+        {
+            let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            for (document, key, entry) in &group.entries {
+                let name = super::rows::row_key(document, key);
+                tail.entry(name).or_default().push(entry.clone());
+            }
+        }
+        let snapshot = Arc::new(Snapshot::new(
+            Arc::new(self.state.vector.clone()),
+            self.state.documents.clone(),
+        ));
+        self.published.store(snapshot.clone());
+        while self.documents.len() > self.settings.documents_max {
+            self.documents.pop_lru();
+        }
+        group.into_committed(&snapshot, self.actor.origin)
+    }
+
+    fn refuse(&mut self, record: &Record, why: &str) {
+        tracing::warn!(dot = %record.dot, document = %record.document, why, "a record is refused");
+        self.quarantined += 1;
+        if self.refused.len() >= REFUSED_MAX {
+            self.refused.clear();
+        }
+        self.refused.insert(record.hash);
+    }
+
+    /// The document, for writing: from memory, or loaded from its base and the log.
+    fn document(&mut self, id: &DocumentId) -> Result<&mut Document, StoreError> {
+        self.documents_needed += 1;
+        if !self.documents.contains(id) {
+            self.documents_loaded += 1;
+            let document = self.load(id)?;
+            self.documents.put(id.clone(), document);
+        }
+        let document = self.documents.get_mut(id);
+        document.ok_or_else(|| StoreError::Failed(format!("document {id} is not loaded")))
+    }
+
+    fn load(&self, id: &DocumentId) -> Result<Document, StoreError> {
+        let database = self.database.get()?;
+        let tx = database.begin_read()?;
+        let (base, mut dots) = documents::read(&tx, id)?;
+        dots.extend(self.unwritten.changes.get(id).into_iter().flatten());
+        let damaged =
+            |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
+        let mut document = match base {
+            Some(base) => Document::load(&base).map_err(damaged)?,
+            None => Document::new(),
+        };
+        let changes: Result<Vec<CheckedChange>, StoreError> = dots
+            .into_iter()
+            .map(|dot| {
+                let record = log::require(&tx, dot)?;
+                CheckedChange::decode(&record.change, dot).map_err(damaged)
+            })
+            .collect();
+        document.apply(&changes?).map_err(damaged)?;
+        Ok(document)
+    }
+
+    /// Makes changes as a new origin from now on.
+    fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
+        let old = self.actor.origin;
+        self.confirmed = true;
+        self.actor =
+            Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
+        tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
+    }
+}
+
+fn io_error(error: std::io::Error) -> StoreError {
+    StoreError::from(redb::Error::Io(error))
+}
+
+/// The outcomes of a group of which nothing was carried out.
+fn failed(commands: &[Command], error: &StoreError) -> Committed {
+    let outcome = |command: &Command| match command {
+        Command::Write(_) => Outcome::Written(Err(match error {
+            StoreError::Full => WriteError::StorageFull,
+            StoreError::Failed(why) => WriteError::StorageFailed(why.clone()),
+        })),
+        Command::Apply(_) => Outcome::Applied(Err(error.clone())),
+        Command::Witnessed(_) => Outcome::Witnessed,
+    };
+    Committed { outcomes: commands.iter().map(outcome).collect(), ..Committed::default() }
+}
+
+#[cfg(test)]
+mod tests;

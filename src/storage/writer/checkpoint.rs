@@ -1,0 +1,89 @@
+//! Writing behind: what was committed since the last checkpoint goes from the log into the derived
+//! tables, in one transaction with the vector it reaches. A crash before or after changes nothing
+//! but how much opening has to read again.
+
+use std::sync::PoisonError;
+
+use super::{Unwritten, Writer};
+use crate::config::document::Document;
+use crate::storage::database::{FILE, StoreError};
+use crate::storage::{documents, history, idempotency, meta, rows};
+
+/// A document gets a new base when at least this many changes came since the last one, and as many
+/// as it held then: the work for bases stays a constant share of the work for changes.
+const CHANGES_FOR_BASE_MIN: usize = 256;
+
+impl Writer {
+    /// How many rows wait to be written behind.
+    pub fn unwritten_rows(&self) -> usize {
+        self.unwritten.rows.len()
+    }
+
+    /// Writes the derived tables up to what is committed. After a failure all of it is still
+    /// unwritten, and the store closed, to be opened again by the next commit.
+    pub fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.unwritten.changes.is_empty() || !self.database.is_open() {
+            return Ok(());
+        }
+        let written = self.write_derived();
+        if let Err(error) = written {
+            self.close_failed(&error);
+            return Err(error);
+        }
+        self.unwritten = Unwritten::default();
+        self.note_size()?;
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+
+    /// Stops in order: everything written, and said so beside the store.
+    pub fn close(&mut self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        if self.database.is_open() {
+            self.write_mark(true)?;
+            self.database.close();
+        }
+        Ok(())
+    }
+
+    /// Takes note of the file's size.
+    pub(super) fn note_size(&mut self) -> Result<(), StoreError> {
+        let len = self.disk.len(FILE).map_err(super::io_error)?;
+        self.database_bytes = len.unwrap_or(0);
+        Ok(())
+    }
+
+    fn write_derived(&mut self) -> Result<(), StoreError> {
+        let database = self.database.get()?;
+        let tx = self.begin(&database)?;
+        let changed = self.unwritten.rows.iter().filter_map(|(document, key)| {
+            let row = self.state.view(document)?.rows.get(key)?;
+            Some((document, key, &**row))
+        });
+        rows::put(&tx, changed)?;
+        {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            history::put(&tx, &tail)?;
+        }
+        idempotency::put(&tx, self.unwritten.idempotency.iter())?;
+        for (id, dots) in &self.unwritten.changes {
+            documents::add_changes(&tx, id, dots)?;
+            let loaded = self.documents.peek(id);
+            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
+                documents::put_base(&tx, id, document)?;
+            }
+        }
+        meta::KEY_CHECKPOINT.put(&tx, &self.state.vector)?;
+        tx.commit()?;
+        for id in self.unwritten.changes.keys() {
+            if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
+                document.set_base();
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_base_due(document: &Document) -> bool {
+    document.changes_since_base() >= CHANGES_FOR_BASE_MIN.max(document.changes_in_base())
+}

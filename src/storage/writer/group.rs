@@ -1,0 +1,460 @@
+//! One group of commands, worked out on the writer's working copies and not yet committed.
+//!
+//! Writes that meet in a group share a change of their document; a key's second write starts the
+//! next one. Before a peer's changes are applied, the open ones are closed, so that each builds on
+//! exactly what its decision saw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use redb::ReadableDatabase as _;
+
+use super::{Applied, Command, Committed, Outcome, Writer};
+use crate::config::decide::{Draft, decide};
+use crate::config::document::{CheckedChange, DocumentError, EPOCH};
+use crate::config::record::{NO_RECORD, Record};
+use crate::config::waiting::is_applicable;
+use crate::config::{
+    Entry, Idempotency, Row, Snapshot, WriteError, WriteRequest, Written, WrittenKey,
+};
+use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
+use crate::storage::database::StoreError;
+use crate::storage::{idempotency, log};
+
+/// Most entries in one change, and most bytes of values: past either, the next write starts the
+/// next change.
+const CHANGE_ENTRIES_MAX: usize = 1_024;
+const CHANGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a group cannot go on. The writer's working copies are to be given up.
+pub(super) enum Abort {
+    /// The store failed.
+    Failed(StoreError),
+    /// A peer's record is bad: to be tried again without it.
+    Refused {
+        /// Which record.
+        record: Box<Record>,
+        /// Why, in words.
+        why: String,
+    },
+    /// One of several changes is bad: to be tried again one by one, to find out which.
+    OneByOne,
+}
+
+impl<E: Into<StoreError>> From<E> for Abort {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A change of this node that can still take entries.
+struct Open {
+    dot: Dot,
+    entries: Vec<(Key, Entry)>,
+    keys: BTreeSet<Key>,
+    bytes: usize,
+}
+
+/// An outcome that has no snapshot yet.
+enum Staged {
+    Written { dot: Option<Dot>, keys: Vec<WrittenKey>, replayed: bool },
+    WriteFailed(WriteError),
+    Applied(Applied),
+    Witnessed,
+}
+
+/// What a group comes to.
+pub(super) struct Group {
+    pub(super) records: Vec<Record>,
+    pub(super) touched: BTreeMap<DocumentId, BTreeSet<Key>>,
+    pub(super) entries: Vec<(DocumentId, Key, Entry)>,
+    pub(super) idempotency: BTreeMap<[u8; 16], Dot>,
+    remote: Vec<Stamp>,
+    /// Open changes by document; their numbers are given out, so they are closed together.
+    open: BTreeMap<DocumentId, Open>,
+    /// Requests with an idempotency key that this group carried out already.
+    carried_out: BTreeMap<[u8; 16], (Idempotency, usize)>,
+    staged: Vec<Staged>,
+}
+
+impl Group {
+    /// Works out `commands` at `now` on the writer's working copies.
+    pub(super) fn stage(
+        writer: &mut Writer,
+        now: Stamp,
+        commands: &[Command],
+    ) -> Result<Self, Abort> {
+        let mut group = Self {
+            records: Vec::new(),
+            touched: BTreeMap::new(),
+            entries: Vec::new(),
+            idempotency: BTreeMap::new(),
+            remote: Vec::new(),
+            open: BTreeMap::new(),
+            carried_out: BTreeMap::new(),
+            staged: Vec::with_capacity(commands.len()),
+        };
+        for command in commands {
+            let staged = match command {
+                Command::Write(request) => group.write(writer, now, request)?,
+                Command::Apply(records) => {
+                    group.close_open(writer)?;
+                    Staged::Applied(group.apply(writer, records)?)
+                }
+                Command::Witnessed(dot) => {
+                    // Changes of this group are not on disk yet: nobody can have seen them.
+                    let own = writer.actor.origin;
+                    if dot.origin == own && dot.n > writer.state.vector.get(own) {
+                        group.close_open(writer)?;
+                        writer.renew_origin(&"a peer has seen more of it than it has");
+                    } else if dot.origin == own {
+                        writer.confirmed = true;
+                    }
+                    Staged::Witnessed
+                }
+            };
+            group.staged.push(staged);
+        }
+        group.close_open(writer)?;
+        Ok(group)
+    }
+
+    /// The outcomes, now that the group is committed and `snapshot` published.
+    pub(super) fn into_committed(self, snapshot: &Arc<Snapshot>, own: Origin) -> Committed {
+        let is_own = |record: &&Record| record.dot.origin == own;
+        let outcome = |staged| match staged {
+            Staged::Written { dot, keys, replayed } => {
+                Outcome::Written(Ok(Written { dot, keys, replayed, snapshot: snapshot.clone() }))
+            }
+            Staged::WriteFailed(error) => Outcome::Written(Err(error)),
+            Staged::Applied(applied) => Outcome::Applied(Ok(applied)),
+            Staged::Witnessed => Outcome::Witnessed,
+        };
+        Committed {
+            own: self.records.iter().filter(is_own).map(|record| record.bytes.clone()).collect(),
+            records: self.records.len(),
+            outcomes: self.staged.into_iter().map(outcome).collect(),
+            touched: self.touched,
+            remote: self.remote,
+        }
+    }
+
+    fn write(
+        &mut self,
+        writer: &mut Writer,
+        now: Stamp,
+        request: &WriteRequest,
+    ) -> Result<Staged, Abort> {
+        if let Some(idempotency) = request.idempotency
+            && let Some(staged) = self.retry(writer, now, request, idempotency)?
+        {
+            return Ok(staged);
+        }
+        let view = writer.state.view(&request.document);
+        let drafts = match decide(request, view, now, writer.limits) {
+            Ok(drafts) => drafts,
+            Err(error) => return Ok(Staged::WriteFailed(error)),
+        };
+        if drafts.is_empty() {
+            return Ok(Staged::Written { dot: None, keys: Vec::new(), replayed: false });
+        }
+        let (dot, keys) = self.add(writer, request, drafts)?;
+        if let Some(idempotency) = request.idempotency {
+            self.idempotency.insert(idempotency.key, dot);
+            self.carried_out.insert(idempotency.key, (idempotency, self.staged.len()));
+        }
+        Ok(Staged::Written { dot: Some(dot), keys, replayed: false })
+    }
+
+    /// Adds the drafts to the document's open change, as their rows.
+    fn add(
+        &mut self,
+        writer: &mut Writer,
+        request: &WriteRequest,
+        drafts: Vec<Draft>,
+    ) -> Result<(Dot, Vec<WrittenKey>), Abort> {
+        let id = &request.document;
+        let size = |draft: &Draft| draft.value.as_ref().map_or(0, |value| value.as_str().len());
+        let bytes: usize = drafts.iter().map(size).sum();
+        let has_room = self.open.get(id).is_none_or(|open| {
+            open.entries.len() + drafts.len() <= CHANGE_ENTRIES_MAX
+                && open.bytes + bytes <= CHANGE_BYTES_MAX
+                && drafts.iter().all(|draft| !open.keys.contains(&draft.key))
+        });
+        if !has_room {
+            self.close_open(writer)?;
+        }
+        if !writer.confirmed {
+            // Put back as a whole, mark and all, a store looks as if nothing had happened.
+            writer.renew_origin(&"a write came before any peer confirmed the old one");
+        }
+        let own = writer.actor.origin;
+        let next = writer.state.vector.get(own) + self.open.len() as u64 + 1;
+        let open = self.open.entry(id.clone()).or_insert_with(|| Open {
+            dot: Dot { origin: own, n: next },
+            entries: Vec::new(),
+            keys: BTreeSet::new(),
+            bytes: 0,
+        });
+        open.bytes += bytes;
+        let dot = open.dot;
+        let touched = self.touched.entry(id.clone()).or_default();
+        let mut keys = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let entry = Entry {
+                value: draft.value,
+                version: draft.version,
+                stamp: draft.stamp,
+                dot,
+                author: request.author.clone(),
+                region: writer.settings.region.clone(),
+                message: request.message.clone(),
+                idempotency: request.idempotency,
+            };
+            open.entries.push((draft.key.clone(), entry.clone()));
+            open.keys.insert(draft.key.clone());
+            touched.insert(draft.key.clone());
+            let row = Row::new(vec![entry.clone()]);
+            let row = Arc::new(row.ok_or_else(|| StoreError::Failed("an empty row".into()))?);
+            writer.state.set_row(id, &draft.key, row.clone());
+            self.entries.push((id.clone(), draft.key.clone(), entry));
+            keys.push(WrittenKey { key: draft.key, row, created: draft.created });
+        }
+        Ok((dot, keys))
+    }
+
+    /// Makes changes and records of what is open, in the order of their numbers.
+    fn close_open(&mut self, writer: &mut Writer) -> Result<(), Abort> {
+        let mut open: Vec<(DocumentId, Open)> =
+            std::mem::take(&mut self.open).into_iter().collect();
+        open.sort_by_key(|(_, open)| open.dot.n);
+        for (id, open) in open {
+            let actor = writer.actor;
+            let document = writer.document(&id)?;
+            let needs = document.head_dots().filter(|dot| dot.origin != actor.origin).collect();
+            let change = document
+                .write(actor, open.dot, &open.entries)
+                .map_err(|e| StoreError::Failed(format!("document {id}: {e}")))?;
+            let previous = writer.state.hashes.get(&actor.origin).copied().unwrap_or(NO_RECORD);
+            let record = Record::new(open.dot, previous, id, EPOCH, needs, &change);
+            writer.state.vector.advance(record.dot);
+            writer.state.hashes.insert(record.dot.origin, record.hash);
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// The answer to a request that was carried out before, if it was.
+    fn retry(
+        &self,
+        writer: &Writer,
+        now: Stamp,
+        request: &WriteRequest,
+        idempotency: Idempotency,
+    ) -> Result<Option<Staged>, Abort> {
+        if let Some((known, index)) = self.carried_out.get(&idempotency.key) {
+            if *known != idempotency {
+                return Ok(Some(Staged::WriteFailed(WriteError::IdempotencyKeyReused)));
+            }
+            let Some(Staged::Written { dot, keys, .. }) = self.staged.get(*index) else {
+                return Ok(None);
+            };
+            let keys = keys.clone();
+            return Ok(Some(Staged::Written { dot: *dot, keys, replayed: true }));
+        }
+        let tx = writer.database.get()?.begin_read().map_err(StoreError::from)?;
+        let dot = match writer.unwritten.idempotency.get(&idempotency.key) {
+            Some(dot) => Some(*dot),
+            None => idempotency::get(&tx, &idempotency.key)?,
+        };
+        let Some(dot) = dot else { return Ok(None) };
+        let record = log::require(&tx, dot)?;
+        let change = CheckedChange::decode(&record.change, dot)
+            .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
+        let mut keys = Vec::new();
+        for (key, entry) in change.entries {
+            let Some(known) = entry.idempotency.filter(|known| known.key == idempotency.key) else {
+                continue;
+            };
+            if entry.stamp.0.saturating_add(idempotency::RETENTION_US) < now.0 {
+                return Ok(None);
+            }
+            if known != idempotency || record.document != request.document {
+                return Ok(Some(Staged::WriteFailed(WriteError::IdempotencyKeyReused)));
+            }
+            // A first version made the key; that is all that is kept of whether it was new.
+            let created = entry.version == 1;
+            keys.extend(Row::new(vec![entry]).map(|row| WrittenKey {
+                key,
+                row: Arc::new(row),
+                created,
+            }));
+        }
+        Ok((!keys.is_empty()).then_some(Staged::Written { dot: Some(dot), keys, replayed: true }))
+    }
+
+    fn apply(&mut self, writer: &mut Writer, records: &[Bytes]) -> Result<Applied, Abort> {
+        let mut applied = Applied::default();
+        let mut ready: Vec<(Record, CheckedChange)> = Vec::new();
+        for bytes in records {
+            let record = match Record::decode(bytes.clone()) {
+                Ok(record) => record,
+                Err(error) => {
+                    tracing::warn!(%error, "a peer sent what is no record");
+                    writer.quarantined += 1;
+                    applied.quarantined += 1;
+                    continue;
+                }
+            };
+            self.offer(writer, record, &mut ready, &mut applied)?;
+        }
+        while let Some(record) = writer.waiting.next_applicable(&writer.state.vector) {
+            accept(writer, record, &mut ready, &mut applied);
+        }
+        applied.new = ready.len();
+        self.merge(writer, ready)?;
+        Ok(applied)
+    }
+
+    fn offer(
+        &self,
+        writer: &mut Writer,
+        record: Record,
+        ready: &mut Vec<(Record, CheckedChange)>,
+        applied: &mut Applied,
+    ) -> Result<(), Abort> {
+        if writer.refused.contains(&record.hash) || writer.stuck.contains(&record.dot.origin) {
+            applied.quarantined += 1;
+        } else if writer.state.vector.includes(record.dot) {
+            let mut staged = ready.iter().map(|(known, _)| known).chain(&self.records);
+            let known = match staged.find(|known| known.dot == record.dot) {
+                Some(known) => Some(known.hash),
+                None => {
+                    let tx = writer.database.get()?.begin_read().map_err(StoreError::from)?;
+                    log::get(&tx, record.dot)?.map(|known| known.hash)
+                }
+            };
+            if known.is_none_or(|known| known == record.hash) {
+                applied.duplicate += 1;
+            } else {
+                fork(writer, &record);
+                applied.quarantined += 1;
+            }
+        } else {
+            if record.dot.origin == writer.actor.origin {
+                writer.renew_origin(&"a peer sent a change of it that it does not have");
+            }
+            if is_applicable(&record, &writer.state.vector) {
+                accept(writer, record, ready, applied);
+            } else if writer.waiting.hold(record) {
+                applied.waiting += 1;
+            } else {
+                applied.dropped += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges changes that can be applied, a document at a time.
+    fn merge(
+        &mut self,
+        writer: &mut Writer,
+        ready: Vec<(Record, CheckedChange)>,
+    ) -> Result<(), Abort> {
+        let mut by_document: BTreeMap<DocumentId, Vec<usize>> = BTreeMap::new();
+        for (i, (record, _)) in ready.iter().enumerate() {
+            by_document.entry(record.document.clone()).or_default().push(i);
+        }
+        for (id, indexes) in by_document {
+            let batch = if writer.one_by_one { 1 } else { indexes.len() };
+            for indexes in indexes.chunks(batch.max(1)) {
+                let changes: Vec<CheckedChange> =
+                    indexes.iter().map(|i| ready[*i].1.clone()).collect();
+                let merged = writer.document(&id)?.apply(&changes);
+                if let Err(error) = merged {
+                    return Err(match indexes {
+                        [only] => refused(&ready[*only].0, &error),
+                        _ => Abort::OneByOne,
+                    });
+                }
+            }
+            let keys: BTreeSet<Key> = indexes
+                .iter()
+                .flat_map(|i| ready[*i].1.entries.iter().map(|(key, _)| key.clone()))
+                .collect();
+            for key in &keys {
+                let siblings = writer.document(&id)?.siblings(key);
+                let siblings = siblings.map_err(|e| StoreError::damaged(format!("{id}: {e}")))?;
+                if let Some(row) = Row::new(siblings) {
+                    writer.state.set_row(&id, key, Arc::new(row));
+                }
+            }
+            self.touched.entry(id).or_default().extend(keys);
+        }
+        for (record, change) in ready {
+            self.remote.extend(change.entries.iter().map(|(_, entry)| entry.stamp).max());
+            for (key, entry) in change.entries {
+                if let Some(idempotency) = entry.idempotency {
+                    self.idempotency.insert(idempotency.key, entry.dot);
+                }
+                self.entries.push((record.document.clone(), key, entry));
+            }
+            self.records.push(record);
+        }
+        Ok(())
+    }
+}
+
+/// Takes a record whose dependencies are all there, if it is good.
+fn accept(
+    writer: &mut Writer,
+    record: Record,
+    ready: &mut Vec<(Record, CheckedChange)>,
+    applied: &mut Applied,
+) {
+    let origin = record.dot.origin;
+    let previous = writer.state.hashes.get(&origin).copied().unwrap_or(NO_RECORD);
+    if writer.refused.contains(&record.hash) {
+        writer.stuck.insert(origin);
+        applied.quarantined += 1;
+        return;
+    }
+    if record.previous != previous {
+        fork(writer, &record);
+        applied.quarantined += 1;
+        return;
+    }
+    let checked = if record.epoch == EPOCH {
+        CheckedChange::decode(&record.change, record.dot).map_err(|e| e.to_string())
+    } else {
+        Err(format!("epoch {} is not known here", record.epoch))
+    };
+    match checked {
+        Ok(change) => {
+            writer.state.vector.advance(record.dot);
+            writer.state.hashes.insert(origin, record.hash);
+            ready.push((record, change));
+        }
+        Err(why) => {
+            writer.refuse(&record, &why);
+            writer.stuck.insert(origin);
+            applied.quarantined += 1;
+        }
+    }
+}
+
+fn refused(record: &Record, error: &DocumentError) -> Abort {
+    Abort::Refused { record: Box::new(record.clone()), why: error.to_string() }
+}
+
+/// An (origin, n) names two changes. This node keeps the one it has.
+fn fork(writer: &mut Writer, record: &Record) {
+    writer.forks += 1;
+    tracing::error!(
+        dot = %record.dot,
+        document = %record.document,
+        "an origin has two changes under one number: the other one is refused"
+    );
+    writer.refuse(record, "an origin has two changes under one number");
+}

@@ -1,0 +1,43 @@
+//! The log writer, which `main` alone installs: one line an event on standard error, as JSON for
+//! machines or as text for people.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Why logs cannot be written. Nothing was installed.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The level is not a filter's text.
+    #[error("log.level: {0}")]
+    Level(#[from] ParseError),
+    /// Something else in this process writes logs already.
+    #[error("a log writer is installed already")]
+    Installed,
+}
+
+/// Writes this process' logs as the settings say. To be called by `main`, once.
+pub fn install(settings: &LogSettings) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&settings.level)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(settings.format == LogFormat::Text);
+    match settings.format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder.try_init(),
+    }
+    .map_err(|_| LogError::Installed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_none_is_refused() {
+        let settings = LogSettings { level: "holm=loud".to_owned(), ..LogSettings::default() };
+        assert!(matches!(install(&settings), Err(LogError::Level(_))));
+    }
+}
