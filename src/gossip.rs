@@ -113,7 +113,8 @@ pub struct GossipSettings {
     pub grace: Duration,
     /// How often a peer is told the vector where nothing changes.
     pub heartbeat: Duration,
-    /// A link that heard nothing for this long gets a second one dialed beside it.
+    /// A connection that left something unanswered for this long, beyond two round trips, gets a
+    /// second one dialed beside it.
     pub suspect_after: Duration,
 }
 
@@ -123,7 +124,7 @@ impl Default for GossipSettings {
             push_queue_bytes_max: 8 * 1024 * 1024,
             grace: Duration::from_millis(100),
             heartbeat: Duration::from_secs(1),
-            suspect_after: Duration::from_secs(2),
+            suspect_after: Duration::from_millis(500),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! This node's own connection to a peer: dialed until it stands, written to, and replaced when
 //! nothing is heard on it any more.
 //!
-//! After a cut QUIC's own recovery is slow: it doubles its pauses, and the next probe of a
-//! connection that was cut for 5 s comes up to 5 s after the cut has healed. So a silent connection
-//! gets a second one dialed beside it, once a second anew, and whichever is heard first is kept.
+//! After a cut QUIC's own recovery is slow: it doubles its pauses, so that the next probe of a
+//! connection that was cut for 5 s comes up to 5 s after the cut has healed, and then it starts
+//! from the smallest window. So a connection that leaves something unanswered gets a second one
+//! dialed beside it, with a new attempt every 700 ms, and that one takes over.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -28,14 +29,14 @@ use crate::transport::hello::{self, CLOSE_DONE, Hello, HelloError};
 /// The first pause between two attempts, beyond what an attempt needs.
 const PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause where nothing answers.
-const PAUSE_SILENT_MAX: Duration = Duration::from_secs(1);
+const PAUSE_SILENT_MAX: Duration = Duration::from_millis(700);
 /// The pause where the peer refuses: that will not change by itself.
 const PAUSE_REFUSED: Duration = Duration::from_secs(2);
 /// How long one attempt may take. Attempts overlap: a new one may get through at once where an
 /// older one waits for its next probe.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a connection is looked at.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 /// The vector is told at most this often.
 const HAVE_PAUSE: Duration = Duration::from_millis(2);
 
@@ -66,18 +67,17 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: Arc<Peer>) {
     loop {
         tracing::info!(peer = %peer.node, "connected");
         shared.count(|stats| stats.connections_out += 1);
-        peer.set_outgoing(Some((link.connection.clone(), link.hello.instance)));
+        peer.set_outgoing(&link.connection, link.hello.instance);
         peer.outbox.open();
         let rtt = link.connection.rtt();
         shared.met(&peer.node, &link.hello, rtt).await;
         let next = use_link(&shared, &peer, &link).await;
         link.connection.close(CLOSE_DONE, b"replaced");
         link = match next {
-            // The queue is kept: it was not written.
             Some(fresh) => fresh,
             None => {
                 tracing::info!(peer = %peer.node, "disconnected");
-                peer.set_outgoing(None);
+                peer.remove_outgoing();
                 peer.outbox.close();
                 dial(&shared, &peer).await
             }
@@ -91,8 +91,7 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
     let mut writing = pin!(write(shared, peer, connection));
     let mut serving = pin!(serve(shared, peer, connection, link.hello.instance));
     let mut beside: Option<BoxFuture<'_, Link>> = None;
-    let mut heard = connection.stats().udp_rx.datagrams;
-    let mut heard_at = Instant::now();
+    let mut silence = Silence::default();
     loop {
         tokio::select! {
             biased;
@@ -103,17 +102,39 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
             }
             () = peer.restarted.notified() => return None,
             fresh = finished(&mut beside) => return Some(fresh),
-            () = sleep(LOOK) => {}
+            () = sleep(LOOK), if beside.is_none() => {}
         }
-        let now = Instant::now();
-        let datagrams = connection.stats().udp_rx.datagrams;
-        if datagrams > heard {
-            (heard, heard_at) = (datagrams, now);
-            beside = None;
-        } else if beside.is_none() && now - heard_at > shared.settings.suspect_after {
-            tracing::info!(peer = %peer.node, "heard nothing: dialing beside");
+        let patience = shared.settings.suspect_after + 2 * connection.rtt();
+        if silence.look(connection, Instant::now()) > patience {
+            tracing::info!(peer = %peer.node, "no answer: dialing beside");
+            // Even if it comes back, its window has collapsed, and much of what it carries will
+            // have been pulled by then: the second one takes over.
+            peer.suspect_outgoing();
+            peer.outbox.close();
             beside = Some(dial(shared, peer).boxed());
         }
+    }
+}
+
+/// How long a connection has left unanswered what has to be acknowledged.
+#[derive(Default)]
+struct Silence {
+    heard: u64,
+    sent: u64,
+    since: Option<Instant>,
+}
+
+impl Silence {
+    fn look(&mut self, connection: &Connection, now: Instant) -> Duration {
+        let stats = connection.stats();
+        // Acknowledgements themselves are not answered.
+        let sent = stats.frame_tx.stream + stats.frame_tx.ping;
+        if stats.udp_rx.datagrams > self.heard {
+            *self = Self { heard: stats.udp_rx.datagrams, sent, since: None };
+        } else if sent > self.sent {
+            self.since.get_or_insert(now);
+        }
+        self.since.map_or(Duration::ZERO, |since| now - since)
     }
 }
 

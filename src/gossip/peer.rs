@@ -3,12 +3,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use quinn::{Connection, VarInt};
+use quinn::Connection;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::outbox::Outbox;
 use crate::model::{NodeName, RegionName};
 use crate::topology::{Address, Node};
+use crate::transport::hello::CLOSE_DONE;
 
 /// Connections that one peer may have dialed to this node: one, one that replaces it, and what
 /// was not noticed to be gone.
@@ -29,10 +31,19 @@ pub(super) struct Peer {
 
 #[derive(Default)]
 struct Connections {
-    /// The one that this node dialed, and which start of the peer it leads to.
-    outgoing: Option<(Connection, u64)>,
+    /// The one that this node dialed.
+    outgoing: Option<Outgoing>,
     /// Those that the peer dialed, oldest first.
-    incoming: Vec<Connection>,
+    incoming: Vec<(Connection, Instant)>,
+}
+
+struct Outgoing {
+    connection: Connection,
+    /// Which start of the peer it leads to.
+    instance: u64,
+    since: Instant,
+    /// It leaves something unanswered.
+    is_suspect: bool,
 }
 
 impl Peer {
@@ -52,9 +63,23 @@ impl Peer {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This node's own connection is `connection` from now on, or none.
-    pub(super) fn set_outgoing(&self, connection: Option<(Connection, u64)>) {
-        self.connections().outgoing = connection;
+    /// This node's own connection is `connection` from now on.
+    pub(super) fn set_outgoing(&self, connection: &Connection, instance: u64) {
+        let connection = connection.clone();
+        self.connections().outgoing =
+            Some(Outgoing { connection, instance, since: Instant::now(), is_suspect: false });
+    }
+
+    /// This node's own connection should not be asked anything, unless there is no other.
+    pub(super) fn suspect_outgoing(&self) {
+        if let Some(outgoing) = &mut self.connections().outgoing {
+            outgoing.is_suspect = true;
+        }
+    }
+
+    /// This node's own connection is gone.
+    pub(super) fn remove_outgoing(&self) {
+        self.connections().outgoing = None;
     }
 
     /// The peer dialed. Where it did so too often, the oldest connection goes. A start of the peer
@@ -62,10 +87,10 @@ impl Peer {
     pub(super) fn add_incoming(&self, connection: Connection, instance: u64) {
         let mut connections = self.connections();
         if connections.incoming.len() == INCOMING_MAX {
-            connections.incoming.remove(0).close(VarInt::from_u32(0), b"replaced");
+            connections.incoming.remove(0).0.close(CLOSE_DONE, b"replaced");
         }
-        connections.incoming.push(connection);
-        if connections.outgoing.as_ref().is_some_and(|(_, known)| *known != instance) {
+        connections.incoming.push((connection, Instant::now()));
+        if connections.outgoing.as_ref().is_some_and(|known| known.instance != instance) {
             self.restarted.notify_one();
         }
     }
@@ -73,19 +98,28 @@ impl Peer {
     /// The connection is gone.
     pub(super) fn remove_incoming(&self, connection: &Connection) {
         let id = connection.stable_id();
-        self.connections().incoming.retain(|known| known.stable_id() != id);
+        self.connections().incoming.retain(|(known, _)| known.stable_id() != id);
     }
 
-    /// A connection to ask something on.
+    /// A connection to ask something on: the newest, because after a cut that is the one that works.
     pub(super) fn connection(&self) -> Option<Connection> {
         let connections = self.connections();
-        let outgoing = connections.outgoing.as_ref().map(|(connection, _)| connection);
-        outgoing.or(connections.incoming.last()).cloned()
+        let incoming = connections.incoming.last();
+        match (&connections.outgoing, incoming) {
+            (Some(outgoing), Some((incoming, since)))
+                if outgoing.is_suspect || outgoing.since < *since =>
+            {
+                Some(incoming.clone())
+            }
+            (Some(outgoing), _) => Some(outgoing.connection.clone()),
+            (None, incoming) => incoming.map(|(connection, _)| connection.clone()),
+        }
     }
 
     /// Whether this node's own connection is up, and how many the peer has.
     pub(super) fn connected(&self) -> (bool, usize) {
         let connections = self.connections();
-        (connections.outgoing.is_some(), connections.incoming.len())
+        let is_up = connections.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_suspect);
+        (is_up, connections.incoming.len())
     }
 }

@@ -87,7 +87,8 @@ impl Hub {
         }
         for (id, keys) in touched {
             if let Some(feed) = documents.get(id) {
-                lock(&feed.ring).push(keys.clone(), feed.published.load_full());
+                let state = feed.published.load().only(id);
+                lock(&feed.ring).push(keys.clone(), Arc::new(state));
                 feed.tick.send_replace(());
             }
         }
