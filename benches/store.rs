@@ -20,7 +20,7 @@ fn open(disk: Arc<dyn Disk>, node: &str) -> Writer {
         value_bytes_max: 262_144,
         documents_max: 256,
         waiting_bytes_max: 8 << 20,
-        has_peers: false,
+        peers: 0,
     };
     Writer::open(settings, disk, Entropy::system().stream("store")).expect("the store opens")
 }

@@ -75,10 +75,10 @@ pub trait Replica: Send + Sync + 'static {
         bytes_max: usize,
     ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
 
-    /// A peer has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
+    /// The peer `by` has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
     /// every hello, and whenever a peer has more of them than this node: then its store was rolled
     /// back, and it must not use the origin again.
-    fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
+    fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
 }
 
 /// What became of records, by number.
@@ -342,7 +342,7 @@ impl Shared {
         self.known_changed();
         // Also where the peer has no more than this node: the store may wait for that word.
         let origin = self.replica.origin();
-        self.replica.witnessed(origin, hello.vector.get(origin)).await;
+        self.replica.witnessed(peer.clone(), origin, hello.vector.get(origin)).await;
     }
 
     /// A peer said what it has.
@@ -355,7 +355,7 @@ impl Shared {
         };
         if moved {
             self.known_changed();
-            self.check_witness(&have.vector).await;
+            self.check_witness(peer, &have.vector).await;
         }
     }
 
@@ -365,12 +365,12 @@ impl Shared {
     }
 
     /// Peers only have what this node sent, and it only sends what is on disk.
-    async fn check_witness(&self, theirs: &Vector) {
+    async fn check_witness(&self, by: &NodeName, theirs: &Vector) {
         let origin = self.replica.origin();
         let n = theirs.get(origin);
         if n > self.replica.vector().get(origin) {
             tracing::error!(%origin, n, "a peer has more of this node than the node itself");
-            self.replica.witnessed(origin, n).await;
+            self.replica.witnessed(by.clone(), origin, n).await;
         }
     }
 }

@@ -10,11 +10,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::access::{ReadPermit, WritePermit};
 use crate::config::{Entry, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
-use crate::gossip::{Gossip, GossipSettings};
+use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::settings::Settings;
 use crate::storage::history::Position;
@@ -40,6 +41,9 @@ use replica::ConfigReplica;
 use status::MemberStatus;
 use store::{Observer, Store};
 
+/// How long a node that starts waits to meet all of its peers before those it met have to do.
+const MEETING_TIME: Duration = Duration::from_secs(3);
+
 /// Most documents kept in memory for writes and merges.
 const DOCUMENTS_MAX: usize = 256;
 
@@ -64,7 +68,12 @@ struct Inner {
     gossip: Arc<OnceLock<Gossip>>,
     skew_max: Duration,
     stop: watch::Sender<bool>,
+    /// Turns true when the store's driver ends without having been asked to.
+    failed: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
+    started_at: Instant,
+    /// What a new node has to have to be ready: what its peers had when they were met.
+    target: Mutex<(BTreeSet<NodeName>, Vector)>,
 }
 
 /// How the store stands, as its driver saw it last.
@@ -115,7 +124,11 @@ impl Observer for Watcher {
             gossip.push(&committed.own);
             gossip.advanced();
         }
-        self.hub.publish(&committed.touched);
+        if committed.reopened {
+            self.hub.restart(&self.published.load());
+        } else {
+            self.hub.publish(&committed.touched);
+        }
         if committed.records == 0 && counts.quarantined == before.quarantined {
             return;
         }
@@ -173,7 +186,7 @@ impl Node {
             value_bytes_max: settings.limits.value_bytes_max,
             documents_max: DOCUMENTS_MAX,
             waiting_bytes_max: settings.gossip.waiting_bytes_max,
-            has_peers: topology.nodes().len() > 1,
+            peers: topology.nodes().len() - 1,
         };
         let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
         let writer = env.blocking.run(move || Writer::open(writer_settings, disk, entropy)).await?;
@@ -193,7 +206,10 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let skew_max = settings.gossip.max_clock_skew;
         let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
-        let (store, driver) = Store::start(writer, env.blocking, now, Arc::new(observer), stopped);
+        let (store, driver) =
+            Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
+        let failed = watch::Sender::new(false);
+        let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         if topology.nodes().len() > 1 {
             let addr = peer_addr(&env, &topology, name).await?;
             let endpoint = transport::endpoint(&env, name, addr, identity)?;
@@ -202,7 +218,6 @@ impl Node {
             let gossip_settings = GossipSettings {
                 push_queue_bytes_max: settings.gossip.queue_bytes_max,
                 heartbeat: settings.gossip.anti_entropy_every,
-                suspect_after: settings.gossip.anti_entropy_every * 2,
                 ..GossipSettings::default()
             };
             let started =
@@ -222,7 +237,10 @@ impl Node {
             gossip,
             skew_max,
             stop,
+            failed,
             driver: Mutex::new(Some(driver)),
+            started_at: Instant::now(),
+            target: Mutex::default(),
         })))
     }
 
@@ -356,24 +374,51 @@ impl Node {
         }
     }
 
-    /// Whether a balancer may send requests here: the node has caught up with a peer since its
-    /// start, or is alone by choice. The error says what it waits for.
+    /// Returns when the node cannot go on: its store's driver ended without having been asked to.
+    pub async fn failed(&self) {
+        let mut failed = self.0.failed.subscribe();
+        // The sender is as old as the node.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Whether the node cannot go on.
+    pub fn has_failed(&self) -> bool {
+        *self.0.failed.borrow()
+    }
+
+    /// Whether a balancer may send requests here: since its start the node has got all that the
+    /// peers had that it met first, or it is alone by choice. The error says what it waits for.
     pub fn readiness(&self) -> Result<(), String> {
+        if self.has_failed() {
+            return Err("the store's driver has ended".into());
+        }
+        if self.0.standing.counts().is_closed {
+            return Err("the store is closed after a failure".into());
+        }
         let is_alone = self.0.alone || self.0.topology.nodes().len() == 1;
         if is_alone || self.0.caught_up.load(Ordering::Relaxed) {
             return Ok(());
         }
         let peers = self.0.gossip.get().map(Gossip::peers).unwrap_or_default();
-        let mut met = peers.iter().filter(|peer| peer.origin.is_some()).peekable();
-        if met.peek().is_none() {
+        let met: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.origin.is_some()).collect();
+        if met.is_empty() {
             return Err("no peer was met since the start".into());
         }
-        let vector = self.snapshot().vector.clone();
-        if met.any(|peer| vector.covers(&peer.vector)) {
+        // The first one met may be as new as this node: the others get a chance to be heard.
+        if met.len() < peers.len() && self.0.started_at.elapsed() < MEETING_TIME {
+            return Err("waiting to meet the other peers".into());
+        }
+        let mut target = self.0.target.lock().unwrap_or_else(PoisonError::into_inner);
+        for peer in met {
+            if target.0.insert(peer.node.clone()) {
+                target.1.merge(&peer.vector);
+            }
+        }
+        if self.snapshot().vector.covers(&target.1) {
             self.0.caught_up.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        Err("not yet caught up with a peer".into())
+        Err("not yet caught up with the peers".into())
     }
 
     /// The cluster as this node sees it.
@@ -431,6 +476,23 @@ impl Node {
             metrics.set_gossip(name, value);
         }
     }
+}
+
+/// Waits for the driver's end. Where nobody asked for it, the node cannot go on: watchers are told,
+/// and whoever runs the node.
+async fn supervise(
+    driver: JoinHandle<()>,
+    hub: Arc<Hub>,
+    stop: watch::Receiver<bool>,
+    failed: watch::Sender<bool>,
+) {
+    let ended = driver.await;
+    if *stop.borrow() && ended.is_ok() {
+        return;
+    }
+    tracing::error!(?ended, "the store's driver ended: the node cannot go on");
+    hub.close();
+    failed.send_replace(true);
 }
 
 /// The clock for stamps: this machine's, or its peers' where it is too far off theirs.

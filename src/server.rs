@@ -91,6 +91,11 @@ impl Server {
         self.http_addr
     }
 
+    /// Returns when the server cannot go on by itself, and is to be shut down.
+    pub async fn failed(&self) {
+        self.node.failed().await;
+    }
+
     /// Stops in order: no more connections, requests under way are answered, watches end, peers
     /// are told, the store is closed.
     pub async fn shutdown(self) {

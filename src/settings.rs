@@ -242,6 +242,11 @@ impl Settings {
             "is above limits.body_bytes_max, so that such a value could not be sent",
         )?;
         refuse(
+            limits.body_bytes_max > 4 * 1024 * 1024,
+            "limits.body_bytes_max",
+            "is above 4194304: what it comes to has to fit into one change",
+        )?;
+        refuse(
             limits.header_bytes_max < 8 * 1024,
             "limits.header_bytes_max",
             "is below 8192, which a token and a session can need",

@@ -81,9 +81,19 @@ impl Serve {
             .map_err(|e| Failure::failed(e.to_string()))?;
         terminal.say(format!("{} listens on http://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
-        stop_asked().await?;
+        let failed = tokio::select! {
+            biased;
+            asked = stop_asked() => {
+                asked?;
+                false
+            }
+            () = server.failed() => true,
+        };
         terminal.note("stopping: requests under way are answered first")?;
         server.shutdown().await;
+        if failed {
+            return Err(Failure::failed("the store's driver ended; the log says why"));
+        }
         Ok(())
     }
 }

@@ -108,6 +108,14 @@ pub enum WriteError {
         /// Why, in words.
         reason: String,
     },
+    /// What the request comes to does not fit into one change.
+    #[error("the write comes to {bytes} bytes in all; at most {bytes_max} fit into one change")]
+    TooLarge {
+        /// How much, in bytes, with keys, author and message.
+        bytes: usize,
+        /// How much may be.
+        bytes_max: usize,
+    },
     /// The `Idempotency-Key` was used before, with another request.
     #[error("this Idempotency-Key was used with another request")]
     IdempotencyKeyReused,
@@ -117,6 +125,9 @@ pub enum WriteError {
     /// The store failed. Reads go on.
     #[error("the store failed: {0}")]
     StorageFailed(String),
+    /// The store failed while it committed: the write may be on disk or not.
+    #[error("the store failed while it committed: the write may have happened or not")]
+    Unknown,
     /// More writes wait than the node takes.
     #[error("too many writes wait already")]
     Overloaded,

@@ -136,7 +136,7 @@ async fn dispatch(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
-        Operation::GetHealth => Ok(health::health()),
+        Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),
         Operation::Options => {

@@ -59,6 +59,8 @@ pub(crate) enum ApiError {
     ValueTooLarge { key: Key, len: usize, max: usize },
     #[error("the request has {count} entries; at most {max} are allowed")]
     TooManyEntries { count: usize, max: usize },
+    #[error("the write comes to {bytes} bytes in all; at most {max} fit into one change")]
+    WriteTooLarge { bytes: usize, max: usize },
     #[error("the body has to be {expected}; the request says {found}")]
     UnsupportedMediaType { expected: &'static str, found: String },
     #[error("{key}: {reason}")]
@@ -77,6 +79,8 @@ pub(crate) enum ApiError {
     NotReady(String),
     #[error("the store failed; reads go on")]
     StorageFailed,
+    #[error("the store failed while it committed: the write may have happened or not")]
+    WriteUnknown,
     #[error("the node is shutting down")]
     ShuttingDown,
     #[error("the disk is full; reads go on")]
@@ -143,6 +147,7 @@ impl ApiError {
             Self::BodyTooLarge { .. } => ("BodyTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::ValueTooLarge { .. } => ("ValueTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::TooManyEntries { .. } => ("TooManyEntries", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::WriteTooLarge { .. } => ("WriteTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::UnsupportedMediaType { .. } => {
                 ("UnsupportedMediaType", StatusCode::UNSUPPORTED_MEDIA_TYPE)
             }
@@ -156,6 +161,7 @@ impl ApiError {
             Self::TooManyWatches => ("TooManyWatches", StatusCode::SERVICE_UNAVAILABLE),
             Self::NotReady(_) => ("NotReady", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFailed => ("StorageFailed", StatusCode::SERVICE_UNAVAILABLE),
+            Self::WriteUnknown => ("WriteUnknown", StatusCode::SERVICE_UNAVAILABLE),
             Self::ShuttingDown => ("ShuttingDown", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFull => ("StorageFull", StatusCode::INSUFFICIENT_STORAGE),
         }
@@ -248,6 +254,10 @@ impl From<WriteError> for ApiError {
                 Self::NotFound { what: format!("the key {key}"), conflicts: None }
             }
             WriteError::BadValue { key, reason } => Self::BadValue { key, reason },
+            WriteError::TooLarge { bytes, bytes_max } => {
+                Self::WriteTooLarge { bytes, max: bytes_max }
+            }
+            WriteError::Unknown => Self::WriteUnknown,
             WriteError::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             WriteError::StorageFull => Self::StorageFull,
             WriteError::StorageFailed(_) => Self::StorageFailed,

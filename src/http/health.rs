@@ -13,9 +13,12 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
     ([kind], body.into()).into_response()
 }
 
-/// The process answers.
-pub(super) fn health() -> Response {
-    json(r#"{"status":"ok"}"#)
+/// The process answers, and can go on.
+pub(super) fn health(app: &App) -> Result<Response, ApiError> {
+    if app.node().has_failed() {
+        return Err(ApiError::StorageFailed);
+    }
+    Ok(json(r#"{"status":"ok"}"#))
 }
 
 /// The node has caught up with a peer, or is alone by choice.

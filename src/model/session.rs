@@ -6,8 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::vector::Vector;
 
-/// Longest session text that is looked at, in bytes.
-pub const SESSION_LEN_MAX: usize = 16 * 1024;
+/// Longest session text that is looked at, in bytes: one of [`VECTOR_ORIGINS_MAX`] origins with
+/// numbers of 64 bits.
+///
+/// [`VECTOR_ORIGINS_MAX`]: super::vector::VECTOR_ORIGINS_MAX
+pub const SESSION_LEN_MAX: usize = 48 * 1024;
 
 const VERSION: u8 = 1;
 
@@ -27,7 +30,7 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
     /// Longer than [`SESSION_LEN_MAX`].
-    #[error("the session is longer than 16 KiB")]
+    #[error("the session is longer than 48 KiB")]
     TooLong,
     /// Not base64url.
     #[error("the session is not base64url text")]
@@ -88,6 +91,15 @@ mod tests {
             let _ = Session::decode(&URL_SAFE_NO_PAD.encode(framed));
             let _ = Session::decode(&String::from_utf8_lossy(&bytes));
         }
+    }
+
+    #[test]
+    fn the_longest_session_can_be_sent_back() {
+        let origins = crate::model::vector::VECTOR_ORIGINS_MAX as u64;
+        let dot = |i: u64| Dot { origin: Origin(i.to_be_bytes()), n: u64::MAX };
+        let text = Session::of((0..origins).map(dot).collect()).encode();
+        assert!(text.len() <= SESSION_LEN_MAX, "{}", text.len());
+        assert!(Session::decode(&text).is_ok());
     }
 
     #[test]

@@ -152,8 +152,8 @@ impl FromIterator<Dot> for Vector {
     }
 }
 
-/// Most origins a vector from outside may name.
-pub const VECTOR_ORIGINS_MAX: usize = 4_096;
+/// Most origins a vector may name: a session with all of them still fits into a request's headers.
+pub const VECTOR_ORIGINS_MAX: usize = 2_000;
 
 impl<C> minicbor::Encode<C> for Vector {
     fn encode<W: minicbor::encode::Write>(

@@ -69,6 +69,14 @@ impl Ring {
         }
     }
 
+    /// Forgets every batch: all who watch have lagged behind.
+    fn restart(&mut self, snapshot: Arc<Snapshot>) {
+        self.latest = snapshot;
+        self.batches.clear();
+        self.keys = 0;
+        self.next += 1;
+    }
+
     /// The batches from number `at` on; `None` where some of them are gone.
     fn since(&self, at: u64) -> Option<impl Iterator<Item = &Arc<BTreeSet<Key>>>> {
         let first = self.next - self.batches.len() as u64;
@@ -91,6 +99,14 @@ impl Hub {
                 lock(&feed.ring).push(keys.clone(), Arc::new(state));
                 feed.tick.send_replace(());
             }
+        }
+    }
+
+    /// Tells all watchers that any row may have changed, after `state` is published.
+    pub(crate) fn restart(&self, state: &Snapshot) {
+        for (id, feed) in lock(&self.documents).iter() {
+            lock(&feed.ring).restart(Arc::new(state.only(id)));
+            feed.tick.send_replace(());
         }
     }
 

@@ -59,8 +59,8 @@ impl Replica for ConfigReplica {
         async move { store.missing(vector, bytes_max).await.map_err(io::Error::other) }.boxed()
     }
 
-    fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
+    fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
         let store = self.store.clone();
-        async move { store.witnessed(Dot { origin, n }).await }.boxed()
+        async move { store.witnessed(by, Dot { origin, n }).await }.boxed()
     }
 }

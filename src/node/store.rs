@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::{Action, Entry, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
-use crate::model::{DocumentId, Dot, Key, Origin, Stamp, Vector};
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{
@@ -129,8 +129,8 @@ impl Store {
     }
 
     /// Takes note that a peer has seen this change.
-    pub(crate) async fn witnessed(&self, dot: Dot) {
-        self.command(Command::Witnessed(dot)).await;
+    pub(crate) async fn witnessed(&self, by: NodeName, dot: Dot) {
+        self.command(Command::Witnessed { by, dot }).await;
     }
 
     async fn command(&self, command: Command) -> Option<Outcome> {
@@ -207,7 +207,7 @@ impl Driver {
                 () = stopped => None,
                 job = self.jobs.recv() => job,
                 () = is_due => {
-                    writer = self.checkpoint(writer).await;
+                    writer = self.tend(writer).await;
                     continue;
                 }
             };
@@ -215,7 +215,7 @@ impl Driver {
             writer = self.group(writer, job).await;
             let is_late = checkpoint_at.is_some_and(|at| at <= Instant::now());
             if is_late || writer.unwritten_rows() >= CHECKPOINT_ROWS {
-                writer = self.checkpoint(writer).await;
+                writer = self.tend(writer).await;
             }
         }
         self.jobs.close();
@@ -247,7 +247,7 @@ impl Driver {
                 (writer, committed)
             })
             .await;
-        if committed.records > 0 {
+        if committed.records > 0 || !writer.is_open() {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
         self.observer.committed(&committed, writer.counts(), writer.origin(), started.elapsed());
@@ -259,15 +259,23 @@ impl Driver {
         writer
     }
 
-    async fn checkpoint(&mut self, mut writer: Writer) -> Writer {
-        let (writer, written) = self
+    /// Opens a store that a failure closed, and writes behind what is due.
+    async fn tend(&mut self, mut writer: Writer) -> Writer {
+        let (writer, reopened, written) = self
             .blocking
             .run(move || {
-                let written = writer.checkpoint();
-                (writer, written)
+                let reopened = writer.ensure_open();
+                let written = reopened.clone().and_then(|_| writer.checkpoint());
+                (writer, reopened == Ok(true), written)
             })
             .await;
         self.dirty_since = None;
+        if reopened {
+            let committed = Committed { reopened, ..Committed::default() };
+            let counts = writer.counts();
+            self.observer.committed(&committed, counts, writer.origin(), Duration::ZERO);
+            self.tick.send_replace(());
+        }
         if let Err(error) = written {
             tracing::error!(%error, "a checkpoint failed: opening will read more of the log");
             self.dirty_since = Some(Instant::now());

@@ -6,12 +6,17 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use redb::ReadableDatabase as _;
+
 use super::error::StoreError;
 use super::{documents, history, idempotency, log, meta, origins, rows};
 use crate::env::{Backend, Disk};
 
 /// The file's name in the node's directory.
 pub const FILE: &str = "config.redb";
+
+/// How many tables there are.
+const TABLES: usize = 8;
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -26,18 +31,21 @@ impl Database {
     /// Opens the file, or makes it. The flag says that a damaged one was set aside.
     pub fn open(disk: Arc<dyn Disk>) -> Result<(Self, bool), StoreError> {
         let this = Self { disk, open: RwLock::new(None) };
-        let outcome = this.try_open();
-        let set_aside = match outcome {
-            Ok(()) => false,
-            Err(OpenError::Io(error)) => return Err(StoreError::from(redb::Error::Io(error))),
-            Err(OpenError::Damaged(why)) => {
-                let name = this.set_aside()?;
-                tracing::error!(%why, set_aside = name, "the store cannot be opened");
-                this.try_open().map_err(|e| StoreError::Failed(e.to_string()))?;
-                true
-            }
-        };
+        let set_aside = this.open_or_set_aside()?;
         Ok((this, set_aside))
+    }
+
+    fn open_or_set_aside(&self) -> Result<bool, StoreError> {
+        match self.try_open() {
+            Ok(()) => Ok(false),
+            Err(OpenError::Io(error)) => Err(StoreError::from(redb::Error::Io(error))),
+            Err(OpenError::Damaged(why)) => {
+                let name = self.set_aside()?;
+                tracing::error!(%why, set_aside = name, "the store cannot be opened");
+                self.try_open().map_err(|e| StoreError::Failed(e.to_string()))?;
+                Ok(true)
+            }
+        }
     }
 
     /// The database, if it is open.
@@ -58,10 +66,7 @@ impl Database {
 
     /// Opens it again after [`Database::close`]; fails while readers still hold the old one.
     pub fn reopen(&self) -> Result<(), StoreError> {
-        self.try_open().map_err(|error| match error {
-            OpenError::Io(error) => StoreError::from(redb::Error::Io(error)),
-            OpenError::Damaged(why) => StoreError::damaged(why),
-        })
+        self.open_or_set_aside().map(drop)
     }
 
     fn try_open(&self) -> Result<(), OpenError> {
@@ -113,6 +118,10 @@ enum OpenError {
 
 /// Makes what is missing, so that a reader never finds a table absent.
 fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
+    // Opening a store writes nothing: there may be no room.
+    if database.begin_read()?.list_tables()?.count() == TABLES {
+        return Ok(());
+    }
     let tx = database.begin_write()?;
     tx.open_table(meta::META)?;
     tx.open_table(log::LOG)?;

@@ -59,6 +59,9 @@ pub(super) fn require(tx: &ReadTransaction, dot: Dot) -> Result<Record, StoreErr
     get(tx, dot)?.ok_or_else(|| StoreError::damaged(format!("log {dot} is missing")))
 }
 
+/// How many turns of origins fill an answer.
+const TURNS: usize = 8;
+
 /// Answers peers that ask for what they miss.
 #[derive(Clone)]
 pub struct LogReader(Arc<Database>);
@@ -86,7 +89,9 @@ impl LogReader {
         let mut progress = true;
         while std::mem::take(&mut progress) {
             for last in have.iter() {
-                while at.get(last.origin) < last.n {
+                // In turns, so that an origin that the asker cannot apply does not starve others.
+                let turn = bytes + (bytes_max / TURNS).max(1);
+                while at.get(last.origin) < last.n && bytes < turn {
                     let dot = Dot { origin: last.origin, n: at.get(last.origin) + 1 };
                     let record = match next.remove(&dot.origin) {
                         Some(record) => record,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use imbl::OrdMap;
 use lru::LruCache;
 use rand::Rng as _;
 use redb::ReadableDatabase as _;
+use tokio::time::Instant;
 
 use super::database::Database;
 use super::error::StoreError;
@@ -42,8 +44,8 @@ const ATTEMPTS_MAX: usize = 64;
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes.
 const QUICK_REPAIR_BYTES: u64 = 1 << 30;
 
-/// How long a store that failed stays closed before it is tried again, in microseconds.
-const REOPEN_INTERVAL_US: u64 = 500_000;
+/// How long a store that failed rests before it is tried again.
+const REST: Duration = Duration::from_millis(500);
 
 /// What a writer has to know.
 #[derive(Clone, Debug)]
@@ -60,9 +62,9 @@ pub struct WriterSettings {
     pub documents_max: usize,
     /// How much may wait for changes that have not come yet, in bytes.
     pub waiting_bytes_max: usize,
-    /// Whether there are other nodes. Then an origin that was used before is used again only after
-    /// one of them has said that it knows no more of it than the store has.
-    pub has_peers: bool,
+    /// How many other nodes there are. An origin that was used before is used again only after all
+    /// of them have said that they know no more of it than the store has.
+    pub peers: usize,
 }
 
 /// One thing to do.
@@ -72,8 +74,13 @@ pub enum Command {
     Write(WriteRequest),
     /// Records that a peer sent.
     Apply(Vec<Bytes>),
-    /// A peer has seen the origin up to its `n`th change, and no further.
-    Witnessed(Dot),
+    /// A peer has seen an origin up to this change, and no further.
+    Witnessed {
+        /// Who says so.
+        by: NodeName,
+        /// The change.
+        dot: Dot,
+    },
 }
 
 /// What came of it, in the order of the commands.
@@ -115,6 +122,8 @@ pub struct Committed {
     pub records: usize,
     /// When other nodes' changes among them were written.
     pub remote: Vec<Stamp>,
+    /// Whether the store was opened anew before: then any row may have changed.
+    pub reopened: bool,
 }
 
 /// How the store stands, for metrics and `GET /cluster`.
@@ -130,12 +139,24 @@ pub struct Counts {
     pub quarantined: u64,
     /// Records refused since the start because their origin has two changes under one number.
     pub forks: u64,
+    /// Whether the store is closed after a failure.
+    pub is_closed: bool,
     /// The database file's size, in bytes, as of the last checkpoint.
     pub database_bytes: u64,
     /// How often a document was needed, and how often it had to be loaded.
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+}
+
+/// What became of a commit that failed.
+enum Settled {
+    /// It is on disk all the same.
+    Committed,
+    /// It is not, and the store is open.
+    NotCommitted,
+    /// The store does not open now.
+    Unknown,
 }
 
 /// What a group works on, and what it leaves untouched when it fails.
@@ -190,16 +211,14 @@ pub struct Writer {
     stored_origin: Option<Origin>,
     /// What tells this store's file and this run of the machine from others.
     mark_of: (Vec<u8>, Vec<u8>),
-    /// Whether it is known that nobody has seen more of the origin than the store has.
-    confirmed: bool,
-    /// When a closed store may be opened again.
-    reopen_after: Stamp,
-    /// Why the store is closed, while it is.
-    failure: Option<StoreError>,
+    /// The last origin that this process drew, if it did: nobody knows more of it.
+    fresh: Option<Origin>,
+    /// Which peers have said of which origin that they know no more of it than is here.
+    confirmed_by: BTreeMap<NodeName, Origin>,
+    /// Until when nothing is tried after a failure, and which one.
+    resting: Option<(Instant, StoreError)>,
     /// Records that were refused, so that a group that is tried again refuses them at once.
     refused: BTreeSet<RecordHash>,
-    /// Origins whose next change was refused: nothing behind it can ever be applied.
-    stuck: BTreeSet<Origin>,
     /// Whether documents take one change at a time, to find out which of a batch is bad.
     one_by_one: bool,
     quarantined: u64,
@@ -231,12 +250,11 @@ impl Writer {
             tail: Tail::default(),
             published: Arc::default(),
             stored_origin: None,
-            confirmed: false,
+            fresh: None,
+            confirmed_by: BTreeMap::new(),
+            resting: None,
             mark_of: Default::default(),
-            reopen_after: Stamp(0),
-            failure: None,
             refused: BTreeSet::new(),
-            stuck: BTreeSet::new(),
             one_by_one: false,
             quarantined: 0,
             forks: 0,
@@ -276,6 +294,7 @@ impl Writer {
             waiting: self.waiting.len(),
             quarantined: self.quarantined,
             forks: self.forks,
+            is_closed: !self.database.is_open(),
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
@@ -285,63 +304,121 @@ impl Writer {
     /// Carries out a group of commands at `now`. When it returns, all that succeeded is on disk
     /// and published.
     pub fn commit(&mut self, now: Stamp, commands: &[Command]) -> Committed {
-        if let Err(error) = self.ensure_open(now) {
-            return failed(commands, &error);
-        }
+        let reopened = match self.ensure_open() {
+            Ok(reopened) => reopened,
+            Err(error) => return failed(commands, &error, false),
+        };
+        self.hear_witnesses(commands);
+        Committed { reopened, ..self.commit_open(now, commands) }
+    }
+
+    fn commit_open(&mut self, now: Stamp, commands: &[Command]) -> Committed {
         for _ in 0..ATTEMPTS_MAX {
             let before = self.state.clone();
-            let outcome = Group::stage(self, now, commands);
-            let (group, error) = match outcome {
+            let mut failure = None;
+            match Group::stage(self, now, commands) {
                 Ok(group) => match self.persist(&group) {
                     Ok(()) => return self.publish(group),
-                    Err(error) => {
-                        // Whether the commit is on disk is known only after opening again.
-                        self.close_failed(&error);
-                        (Some(group), Some(error))
-                    }
+                    Err(error) => match self.settle(&before, &error) {
+                        Settled::Committed => return self.publish(group),
+                        Settled::NotCommitted => failure = Some((error, false)),
+                        Settled::Unknown => failure = Some((error, true)),
+                    },
                 },
-                Err(Abort::Failed(error)) => (None, Some(error)),
-                Err(Abort::Refused { record, why }) => {
-                    self.refuse(&record, &why);
-                    (None, None)
-                }
-                Err(Abort::OneByOne) => {
-                    self.one_by_one = true;
-                    (None, None)
-                }
-            };
-            drop(group);
+                Err(Abort::Failed(error)) => failure = Some((error, false)),
+                Err(Abort::Refused { record, why }) => self.refuse(&record, &why),
+                Err(Abort::OneByOne) => self.one_by_one = true,
+                Err(Abort::Renewed) => {}
+            }
             // Documents may hold what is now given up; they are loaded again when needed.
             self.state = before;
             self.documents.clear();
             self.waiting.clear();
-            if let Some(error) = error {
+            if let Some((error, is_unknown)) = failure {
                 tracing::error!(%error, commands = commands.len(), "a group of writes failed");
-                return failed(commands, &error);
+                return failed(commands, &error, is_unknown);
             }
         }
-        failed(commands, &StoreError::Failed("too many bad records in one group".into()))
+        failed(commands, &StoreError::Failed("too many bad records in one group".into()), false)
     }
 
-    fn ensure_open(&mut self, now: Stamp) -> Result<(), StoreError> {
+    /// Takes note of what peers have seen of this node, before anything is decided on it.
+    fn hear_witnesses(&mut self, commands: &[Command]) {
+        for command in commands {
+            let Command::Witnessed { by, dot } = command else { continue };
+            if dot.origin != self.actor.origin {
+                continue;
+            }
+            if dot.n > self.state.vector.get(dot.origin) {
+                self.renew_origin(&"a peer has seen more of it than it has");
+            } else {
+                self.confirmed_by.insert(by.clone(), dot.origin);
+            }
+        }
+    }
+
+    /// Whether this node may make changes as its origin: drawn by this process, or every peer has
+    /// said that it knows no more of it than is here.
+    fn is_confirmed(&self) -> bool {
+        let own = self.actor.origin;
+        let confirmed = self.confirmed_by.values().filter(|origin| **origin == own).count();
+        self.fresh == Some(own) || confirmed >= self.settings.peers
+    }
+
+    /// Whether the store is open.
+    pub fn is_open(&self) -> bool {
+        self.database.is_open()
+    }
+
+    /// Opens a store that a failure closed; says whether it did, and with it read everything anew.
+    pub fn ensure_open(&mut self) -> Result<bool, StoreError> {
+        if let Some((until, failure)) = &self.resting
+            && Instant::now() < *until
+        {
+            return Err(failure.clone());
+        }
+        self.resting = None;
         if self.database.is_open() {
-            return Ok(());
+            return Ok(false);
         }
-        if now < self.reopen_after {
-            return Err(self.failure.clone().unwrap_or(StoreError::Full));
-        }
-        self.reopen_after = Stamp(now.0.saturating_add(REOPEN_INTERVAL_US));
         if let Err(error) = self.database.reopen().and_then(|()| self.recover()) {
-            self.close_failed(&error);
+            self.database.close();
+            self.rest(&error);
             return Err(error);
         }
         tracing::info!("the store is open again");
-        Ok(())
+        Ok(true)
     }
 
-    fn close_failed(&mut self, error: &StoreError) {
-        self.failure = Some(error.clone());
+    /// After a failure nothing is tried for a moment: each try costs an opening.
+    fn rest(&mut self, error: &StoreError) {
+        self.resting = Some((Instant::now() + REST, error.clone()));
+    }
+
+    /// Finds out what became of a commit that failed. redb takes no more calls after an I/O error,
+    /// until the file is opened again; whether the commit is on disk can be read there.
+    fn settle(&mut self, before: &State, error: &StoreError) -> Settled {
+        self.rest(error);
         self.database.close();
+        let found = self.database.reopen().and_then(|()| {
+            let tx = self.database.get()?.begin_read()?;
+            Ok(origins::read(&tx)?.1)
+        });
+        match found {
+            Ok(hashes) if hashes == before.hashes => Settled::NotCommitted,
+            Ok(hashes) if hashes == self.state.hashes => {
+                self.resting = None;
+                Settled::Committed
+            }
+            found => {
+                if let Err(error) = found {
+                    tracing::error!(%error, "the store does not open again yet");
+                }
+                // Everything is read anew once it opens.
+                self.database.close();
+                Settled::Unknown
+            }
+        }
     }
 
     fn persist(&mut self, group: &Group) -> Result<(), StoreError> {
@@ -365,7 +442,10 @@ impl Writer {
         tx.commit()?;
         if is_own {
             self.stored_origin = Some(own);
-            self.write_mark(false)?;
+            if let Err(error) = self.write_mark(false) {
+                // The commit stands. The next start may take a store for rolled back that is not.
+                tracing::error!(%error, "the high-water mark could not be written");
+            }
         }
         Ok(())
     }
@@ -469,9 +549,9 @@ impl Writer {
     /// Makes changes as a new origin from now on.
     fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
         let old = self.actor.origin;
-        self.confirmed = true;
         self.actor =
             Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
+        self.fresh = Some(self.actor.origin);
         tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
     }
 }
@@ -481,14 +561,15 @@ fn io_error(error: std::io::Error) -> StoreError {
 }
 
 /// The outcomes of a group of which nothing was carried out.
-fn failed(commands: &[Command], error: &StoreError) -> Committed {
+fn failed(commands: &[Command], error: &StoreError, is_unknown: bool) -> Committed {
     let outcome = |command: &Command| match command {
         Command::Write(_) => Outcome::Written(Err(match error {
+            _ if is_unknown => WriteError::Unknown,
             StoreError::Full => WriteError::StorageFull,
             StoreError::Failed(why) => WriteError::StorageFailed(why.clone()),
         })),
         Command::Apply(_) => Outcome::Applied(Err(error.clone())),
-        Command::Witnessed(_) => Outcome::Witnessed,
+        Command::Witnessed { .. } => Outcome::Witnessed,
     };
     Committed { outcomes: commands.iter().map(outcome).collect(), ..Committed::default() }
 }

@@ -165,7 +165,7 @@ async fn a_peer_that_names_ever_new_origins_takes_no_more_memory() {
     let (mut state, now, mine) = (state(), Instant::now(), vector(&[]));
     state.met(&name("b"), &hello(1, &[]), &mine, now);
     for batch in 0..5_u64 {
-        let origins = (0..3_000).map(|n| Origin((batch * 3_000 + n).to_be_bytes()));
+        let origins = (0..1_500).map(|n| Origin((batch * 1_500 + n).to_be_bytes()));
         let have = Have {
             vector: origins.map(|origin| Dot { origin, n: 1 }).collect(),
             ..Have::default()

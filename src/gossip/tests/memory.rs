@@ -128,7 +128,7 @@ impl Replica for Memory {
         std::future::ready(Ok((sent, more))).boxed()
     }
 
-    fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
+    fn witnessed(&self, _by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
         locked(&self.witnessed).push((origin, n));
         std::future::ready(()).boxed()
     }

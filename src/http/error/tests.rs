@@ -48,7 +48,8 @@ fn samples() -> Vec<ApiError> {
             Some(ApiError::ValueTooLarge { key: key(), len: 11, max: 10 })
         }
         ApiError::ValueTooLarge { .. } => Some(ApiError::TooManyEntries { count: 11, max: 10 }),
-        ApiError::TooManyEntries { .. } => Some(ApiError::UnsupportedMediaType {
+        ApiError::TooManyEntries { .. } => Some(ApiError::WriteTooLarge { bytes: 11, max: 10 }),
+        ApiError::WriteTooLarge { .. } => Some(ApiError::UnsupportedMediaType {
             expected: "application/json, in UTF-8",
             found: text("text/plain"),
         }),
@@ -62,7 +63,8 @@ fn samples() -> Vec<ApiError> {
         ApiError::Overloaded => Some(ApiError::TooManyWatches),
         ApiError::TooManyWatches => Some(ApiError::NotReady(text("no peer was caught up with"))),
         ApiError::NotReady(_) => Some(ApiError::StorageFailed),
-        ApiError::StorageFailed => Some(ApiError::ShuttingDown),
+        ApiError::StorageFailed => Some(ApiError::WriteUnknown),
+        ApiError::WriteUnknown => Some(ApiError::ShuttingDown),
         ApiError::ShuttingDown => Some(ApiError::StorageFull),
         ApiError::StorageFull => None,
     } {

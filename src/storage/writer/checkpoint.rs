@@ -26,9 +26,10 @@ impl Writer {
         if self.unwritten.changes.is_empty() || !self.database.is_open() {
             return Ok(());
         }
-        let written = self.write_derived();
-        if let Err(error) = written {
-            self.close_failed(&error);
+        if let Err(error) = self.write_derived() {
+            // The log stands; what is derived from it is still known here.
+            let state = self.state.clone();
+            self.settle(&state, &error);
             return Err(error);
         }
         self.unwritten = Unwritten::default();

@@ -13,19 +13,27 @@ use redb::ReadableDatabase as _;
 use super::{Applied, Command, Committed, Outcome, Writer};
 use crate::config::decide::{Draft, decide};
 use crate::config::document::{CheckedChange, DocumentError, EPOCH};
-use crate::config::record::{NO_RECORD, Record};
+use crate::config::record::{NO_RECORD, RECORD_BYTES_MAX, Record};
 use crate::config::waiting::is_applicable;
 use crate::config::{
     Entry, Idempotency, Row, Snapshot, WriteError, WriteRequest, Written, WrittenKey,
 };
+use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
 use crate::storage::error::StoreError;
 use crate::storage::{idempotency, log};
 
-/// Most entries in one change, and most bytes of values: past either, the next write starts the
-/// next change.
+/// Most entries in one change, and most bytes of them: past either, the next write starts the next
+/// change.
 const CHANGE_ENTRIES_MAX: usize = 1_024;
 const CHANGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes that one request may come to: its change has to fit into a record, with room for
+/// what Automerge adds.
+const WRITE_BYTES_MAX: usize = RECORD_BYTES_MAX - 1024 * 1024;
+/// What an entry takes beside its texts, in bytes, at most.
+const ENTRY_OVERHEAD: usize = 192;
+/// Origins that are left for this node's own when peers have used up the rest.
+const ORIGINS_RESERVED: usize = 16;
 
 /// Why a group cannot go on. The writer's working copies are to be given up.
 pub(super) enum Abort {
@@ -40,6 +48,8 @@ pub(super) enum Abort {
     },
     /// One of several changes is bad: to be tried again one by one, to find out which.
     OneByOne,
+    /// The node makes changes as a new origin from now on: to be tried again as that.
+    Renewed,
 }
 
 impl<E: Into<StoreError>> From<E> for Abort {
@@ -102,17 +112,8 @@ impl Group {
                     group.close_open(writer)?;
                     Staged::Applied(group.apply(writer, records)?)
                 }
-                Command::Witnessed(dot) => {
-                    // Changes of this group are not on disk yet: nobody can have seen them.
-                    let own = writer.actor.origin;
-                    if dot.origin == own && dot.n > writer.state.vector.get(own) {
-                        group.close_open(writer)?;
-                        writer.renew_origin(&"a peer has seen more of it than it has");
-                    } else if dot.origin == own {
-                        writer.confirmed = true;
-                    }
-                    Staged::Witnessed
-                }
+                // Heard before the group was begun.
+                Command::Witnessed { .. } => Staged::Witnessed,
             };
             group.staged.push(staged);
         }
@@ -137,6 +138,7 @@ impl Group {
             outcomes: self.staged.into_iter().map(outcome).collect(),
             touched: self.touched,
             remote: self.remote,
+            reopened: false,
         }
     }
 
@@ -159,7 +161,12 @@ impl Group {
         if drafts.is_empty() {
             return Ok(Staged::Written { dot: None, keys: Vec::new(), replayed: false });
         }
-        let (dot, keys) = self.add(writer, request, drafts)?;
+        let bytes = drafts.iter().map(|draft| entry_bytes(request, draft)).sum();
+        if bytes > WRITE_BYTES_MAX {
+            let error = WriteError::TooLarge { bytes, bytes_max: WRITE_BYTES_MAX };
+            return Ok(Staged::WriteFailed(error));
+        }
+        let (dot, keys) = self.add(writer, request, drafts, bytes)?;
         if let Some(idempotency) = request.idempotency {
             self.idempotency.insert(idempotency.key, dot);
             self.carried_out.insert(idempotency.key, (idempotency, self.staged.len()));
@@ -173,10 +180,9 @@ impl Group {
         writer: &mut Writer,
         request: &WriteRequest,
         drafts: Vec<Draft>,
+        bytes: usize,
     ) -> Result<(Dot, Vec<WrittenKey>), Abort> {
         let id = &request.document;
-        let size = |draft: &Draft| draft.value.as_ref().map_or(0, |value| value.as_str().len());
-        let bytes: usize = drafts.iter().map(size).sum();
         let has_room = self.open.get(id).is_none_or(|open| {
             open.entries.len() + drafts.len() <= CHANGE_ENTRIES_MAX
                 && open.bytes + bytes <= CHANGE_BYTES_MAX
@@ -185,9 +191,9 @@ impl Group {
         if !has_room {
             self.close_open(writer)?;
         }
-        if !writer.confirmed {
+        if !writer.is_confirmed() {
             // Put back as a whole, mark and all, a store looks as if nothing had happened.
-            writer.renew_origin(&"a write came before any peer confirmed the old one");
+            writer.renew_origin(&"a write came before every peer confirmed the old one");
         }
         let own = writer.actor.origin;
         let next = writer.state.vector.get(own) + self.open.len() as u64 + 1;
@@ -238,6 +244,10 @@ impl Group {
                 .map_err(|e| StoreError::Failed(format!("document {id}: {e}")))?;
             let previous = writer.state.hashes.get(&actor.origin).copied().unwrap_or(NO_RECORD);
             let record = Record::new(open.dot, previous, id, EPOCH, needs, &change);
+            if record.bytes.len() > RECORD_BYTES_MAX {
+                let why = format!("a change of {} bytes cannot be sent", record.bytes.len());
+                return Err(StoreError::Failed(why).into());
+            }
             writer.state.vector.advance(record.dot);
             writer.state.hashes.insert(record.dot.origin, record.hash);
             self.records.push(record);
@@ -310,7 +320,7 @@ impl Group {
             self.offer(writer, record, &mut ready, &mut applied)?;
         }
         while let Some(record) = writer.waiting.next_applicable(&writer.state.vector) {
-            accept(writer, record, &mut ready, &mut applied);
+            accept(writer, record, &mut ready, &mut applied)?;
         }
         applied.new = ready.len();
         self.merge(writer, ready)?;
@@ -324,7 +334,7 @@ impl Group {
         ready: &mut Vec<(Record, CheckedChange)>,
         applied: &mut Applied,
     ) -> Result<(), Abort> {
-        if writer.refused.contains(&record.hash) || writer.stuck.contains(&record.dot.origin) {
+        if writer.refused.contains(&record.hash) {
             applied.quarantined += 1;
         } else if writer.state.vector.includes(record.dot) {
             let mut staged = ready.iter().map(|(known, _)| known).chain(&self.records);
@@ -338,15 +348,18 @@ impl Group {
             if known.is_none_or(|known| known == record.hash) {
                 applied.duplicate += 1;
             } else {
-                fork(writer, &record);
+                fork(writer, &record)?;
                 applied.quarantined += 1;
             }
+        } else if record.dot.origin == writer.actor.origin {
+            writer.renew_origin(&"a peer sent a change of it that it does not have");
+            return Err(Abort::Renewed);
+        } else if is_one_too_many(writer, record.dot.origin) {
+            tracing::error!(origin = %record.dot.origin, "there are too many origins already");
+            applied.dropped += 1;
         } else {
-            if record.dot.origin == writer.actor.origin {
-                writer.renew_origin(&"a peer sent a change of it that it does not have");
-            }
             if is_applicable(&record, &writer.state.vector) {
-                accept(writer, record, ready, applied);
+                accept(writer, record, ready, applied)?;
             } else if writer.waiting.hold(record) {
                 applied.waiting += 1;
             } else {
@@ -412,18 +425,16 @@ fn accept(
     record: Record,
     ready: &mut Vec<(Record, CheckedChange)>,
     applied: &mut Applied,
-) {
+) -> Result<(), Abort> {
     let origin = record.dot.origin;
     let previous = writer.state.hashes.get(&origin).copied().unwrap_or(NO_RECORD);
     if writer.refused.contains(&record.hash) {
-        writer.stuck.insert(origin);
         applied.quarantined += 1;
-        return;
+        return Ok(());
     }
     if record.previous != previous {
-        fork(writer, &record);
         applied.quarantined += 1;
-        return;
+        return fork(writer, &record);
     }
     let checked = if record.epoch == EPOCH {
         CheckedChange::decode(&record.change, record.dot).map_err(|e| e.to_string())
@@ -437,11 +448,25 @@ fn accept(
             ready.push((record, change));
         }
         Err(why) => {
+            // By its hash alone: another record under this number may be the good one.
             writer.refuse(&record, &why);
-            writer.stuck.insert(origin);
             applied.quarantined += 1;
         }
     }
+    Ok(())
+}
+
+/// Whether a change of an unknown origin would make the vector longer than can be told.
+fn is_one_too_many(writer: &Writer, origin: Origin) -> bool {
+    let vector = &writer.state.vector;
+    vector.get(origin) == 0 && vector.len() >= VECTOR_ORIGINS_MAX - ORIGINS_RESERVED
+}
+
+/// What a draft comes to in a change, in bytes, at most.
+fn entry_bytes(request: &WriteRequest, draft: &Draft) -> usize {
+    let value = draft.value.as_ref().map_or(0, |value| value.as_str().len());
+    let message = request.message.as_ref().map_or(0, |message| message.len());
+    draft.key.as_str().len() + value + request.author.len() + message + ENTRY_OVERHEAD
 }
 
 fn refused(record: &Record, error: &DocumentError) -> Abort {
@@ -449,7 +474,7 @@ fn refused(record: &Record, error: &DocumentError) -> Abort {
 }
 
 /// An (origin, n) names two changes. This node keeps the one it has.
-fn fork(writer: &mut Writer, record: &Record) {
+fn fork(writer: &mut Writer, record: &Record) -> Result<(), Abort> {
     writer.forks += 1;
     tracing::error!(
         dot = %record.dot,
@@ -457,4 +482,9 @@ fn fork(writer: &mut Writer, record: &Record) {
         "an origin has two changes under one number: the other one is refused"
     );
     writer.refuse(record, "an origin has two changes under one number");
+    if record.dot.origin == writer.actor.origin {
+        writer.renew_origin(&"a peer sent another change under a number of its own");
+        return Err(Abort::Renewed);
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 
 use super::{State, Unwritten, Writer};
 use crate::config::document::{Actor, CheckedChange};
-use crate::config::{Row, Snapshot};
+use crate::config::{Entry, Row, Snapshot};
 use crate::model::{DocumentId, Dot, Key, Origin, Vector};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
@@ -25,7 +25,6 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (vector, hashes) = origins::read(&tx)?;
         self.state = State { vector, hashes, ..State::default() };
         for (id, view) in rows::read(&tx)? {
@@ -93,7 +92,8 @@ impl Writer {
         checkpoint: &Vector,
     ) -> Result<BTreeMap<DocumentId, BTreeSet<Key>>, StoreError> {
         let mut touched: BTreeMap<DocumentId, BTreeSet<Key>> = BTreeMap::new();
-        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        // Put in place as a whole: a reader finds the old one or this one.
+        let mut tail: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
         for last in self.state.vector.iter() {
             for n in checkpoint.get(last.origin) + 1..=last.n {
                 let dot = Dot { origin: last.origin, n };
@@ -111,6 +111,7 @@ impl Writer {
                 self.unwritten.changes.entry(record.document).or_default().push(dot);
             }
         }
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
         Ok(touched)
     }
 
@@ -123,14 +124,19 @@ impl Writer {
         self.stored_origin = meta::KEY_ORIGIN.get(tx)?;
         let origin = self.stored_origin.unwrap_or_else(|| Origin(self.entropy.random()));
         self.actor = Actor { origin, incarnation: self.entropy.random() };
-        self.confirmed |= self.stored_origin.is_none() || !self.settings.has_peers;
-        if self.stored_origin.is_some() {
-            let mark = self.disk.read(mark::FILE).map_err(super::io_error)?;
-            let mark = mark.as_deref().and_then(mark::Mark::decode);
+        let mark = self.disk.read(mark::FILE).map_err(super::io_error)?;
+        let mark = mark.as_deref().and_then(mark::Mark::decode);
+        if self.stored_origin.is_none() {
+            self.fresh = Some(origin);
+        } else {
             if let Err(why) = mark::is_the_same(mark.as_ref(), &self.mark(false)) {
                 self.renew_origin(&why);
             }
         }
-        self.disk.write(mark::FILE, &self.mark(false).encode(), true).map_err(super::io_error)
+        let now = self.mark(false);
+        if mark.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        self.disk.write(mark::FILE, &now.encode(), true).map_err(super::io_error)
     }
 }

@@ -17,7 +17,7 @@ fn settings() -> WriterSettings {
         value_bytes_max: 1_000,
         documents_max: 2,
         waiting_bytes_max: 100_000,
-        has_peers: false,
+        peers: 0,
     }
 }
 
@@ -40,6 +40,10 @@ fn put(document: &str, pairs: &[(&str, &str)]) -> Command {
         message: None,
         idempotency: None,
     })
+}
+
+fn witnessed(by: &str, origin: Origin, n: u64) -> Command {
+    Command::Witnessed { by: NodeName::new(by).unwrap(), dot: Dot { origin, n } }
 }
 
 fn written(committed: &Committed, i: usize) -> &Written {
@@ -164,7 +168,7 @@ fn an_old_copy_never_uses_a_number_again() {
     // Everything is put back, in place: only a peer can tell.
     let mut rolled_back = open(&old);
     assert_eq!(rolled_back.origin(), origin);
-    rolled_back.commit(Stamp(3), &[Command::Witnessed(Dot { origin, n: 2 })]);
+    rolled_back.commit(Stamp(3), &[witnessed("b-1", origin, 2)]);
     assert_ne!(rolled_back.origin(), origin);
     let new = rolled_back.origin();
     let committed = rolled_back.commit(Stamp(4), &[put("web/dev", &[("a", "3")])]);
@@ -177,7 +181,7 @@ fn an_old_copy_never_uses_a_number_again() {
 fn a_store_among_peers_goes_on_as_its_origin_only_once_one_of_them_agrees() {
     let disk = MemoryDisk::new();
     let open = || {
-        let settings = WriterSettings { has_peers: true, ..settings() };
+        let settings = WriterSettings { peers: 2, ..settings() };
         let stream = Entropy::system().stream("store");
         Writer::open(settings, Arc::new(disk.clone()), stream).unwrap()
     };
@@ -186,7 +190,7 @@ fn a_store_among_peers_goes_on_as_its_origin_only_once_one_of_them_agrees() {
     let first = origin(&open().commit(Stamp(1), &write()));
     let mut writer = open();
     assert_eq!(writer.origin(), first);
-    writer.commit(Stamp(2), &[Command::Witnessed(Dot { origin: first, n: 1 })]);
+    writer.commit(Stamp(2), &[witnessed("b-1", first, 1), witnessed("c-1", first, 0)]);
     assert_eq!(origin(&writer.commit(Stamp(3), &write())), first);
     drop(writer);
     assert_ne!(origin(&open().commit(Stamp(4), &write())), first, "nobody was asked");
@@ -240,13 +244,79 @@ fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
         if refused == 3 {
             break;
         }
+        // The pause after a failure is for the sake of the disk, not of this test.
+        writer.resting = None;
     }
     assert_eq!(refused, 3, "the disk filled up");
+    let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("a").unwrap());
     assert!(value(&writer, "web/dev", "a").is_some());
+    assert!(!writer.history().read(&id, &key, None, 10).unwrap().is_empty(), "reads go on");
+    let have = writer.published.load().vector.clone();
+    assert!(!writer.log().missing(Vector::new(), &have, 1_000).unwrap().0.is_empty());
     disk.free();
+    writer.resting = None;
     let committed = writer.commit(Stamp(10_000_000), &[put("web/dev", &[("a", "3")])]);
     written(&committed, 0);
     assert_eq!(value(&writer, "web/dev", "a").unwrap(), "3");
+}
+
+#[test]
+fn a_write_that_would_not_fit_into_a_record_is_refused_alone() {
+    let mut writer = open(&MemoryDisk::new());
+    let Command::Write(mut big) = put("web/dev", &[("a", "1")]) else { panic!() };
+    big.message = Some("x".repeat(6 << 20).as_str().into());
+    let committed = writer.commit(Stamp(1), &[Command::Write(big), put("web/dev", &[("b", "1")])]);
+    let refused = &committed.outcomes[0];
+    assert!(matches!(refused, Outcome::Written(Err(WriteError::TooLarge { .. }))), "{refused:?}");
+    written(&committed, 1);
+}
+
+#[test]
+fn one_origin_that_cannot_be_applied_starves_no_other() {
+    let (mut a, mut b) = (open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let mut from_a = Vec::new();
+    for i in 0..50_u64 {
+        from_a.extend(a.commit(Stamp(i), &[put("web/dev", &[("a", "\"some value\"")])]).own);
+    }
+    let from_b = b.commit(Stamp(1), &[put("web/dev", &[("b", "1")])]).own;
+    let mut c = open(&MemoryDisk::new());
+    c.commit(Stamp(2), &[Command::Apply([from_a, from_b].concat())]);
+    let have = c.published.load().vector.clone();
+    let (page, more) = c.log().missing(Vector::new(), &have, 2_000).unwrap();
+    let origins: BTreeSet<Origin> =
+        page.into_iter().map(|bytes| Record::decode(bytes).unwrap().dot.origin).collect();
+    assert!(more && origins.len() == 2, "both have their turn");
+}
+
+#[test]
+fn a_bad_record_under_a_good_ones_number_does_not_silence_its_origin() {
+    let mut a = open(&MemoryDisk::new());
+    let good = a.commit(Stamp(1), &[put("web/dev", &[("a", "1")])]).own;
+    let known = Record::decode(good[0].clone()).unwrap();
+    let forged = Record::new(known.dot, known.previous, known.document, 0, vec![], b"garbage");
+    let mut c = open(&MemoryDisk::new());
+    let refused = c.commit(Stamp(2), &[Command::Apply(vec![forged.bytes])]);
+    assert_eq!(applied(&refused, 0).quarantined, 1);
+    assert_eq!(applied(&c.commit(Stamp(3), &[Command::Apply(good)]), 0).new, 1);
+}
+
+#[test]
+fn a_node_that_meets_another_change_of_its_own_goes_on_as_a_new_origin() {
+    let disk = MemoryDisk::new();
+    let mut a = open(&disk);
+    a.commit(Stamp(1), &[put("web/dev", &[("a", "1")])]);
+    let mut twin = open(&disk.snapshot());
+    a.commit(Stamp(2), &[put("web/dev", &[("a", "2")])]);
+    let other = twin.commit(Stamp(2), &[put("web/dev", &[("a", "3")])]).own;
+    let origin = a.origin();
+    let both = [put("web/dev", &[("b", "1")]), Command::Apply(other)];
+    let committed = a.commit(Stamp(3), &both);
+    assert_ne!(a.origin(), origin);
+    assert_eq!(
+        written(&committed, 0).dot.unwrap().origin,
+        a.origin(),
+        "nothing more as the old one"
+    );
 }
 
 #[test]
@@ -293,7 +363,7 @@ fn an_origin_with_two_changes_under_one_number_is_refused_and_harms_nobody() {
     assert_eq!(applied(&c.commit(Stamp(7), &[Command::Apply(other)]), 0).new, 1);
     // The node whose origin it is learns of the other branch and goes on as another.
     let origin = a.origin();
-    a.commit(Stamp(8), &[Command::Witnessed(Dot { origin, n: 3 })]);
+    a.commit(Stamp(8), &[witnessed("b-1", origin, 3)]);
     assert_ne!(a.origin(), origin);
 }
 
