@@ -70,11 +70,12 @@ impl Peer {
             Some(Outgoing { connection, instance, since: Instant::now(), is_suspect: false });
     }
 
-    /// This node's own connection should not be asked anything, unless there is no other.
-    pub(super) fn suspect_outgoing(&self) {
-        if let Some(outgoing) = &mut self.connections().outgoing {
-            outgoing.is_suspect = true;
-        }
+    /// Whether this node's own connection should not be asked anything, unless there is no other;
+    /// says whether that changed.
+    pub(super) fn suspect_outgoing(&self, is_suspect: bool) -> bool {
+        let mut connections = self.connections();
+        let Some(outgoing) = &mut connections.outgoing else { return false };
+        std::mem::replace(&mut outgoing.is_suspect, is_suspect) != is_suspect
     }
 
     /// This node's own connection is gone.

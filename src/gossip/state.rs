@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::message::{Have, Others};
 use crate::env::Stream;
+use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{NodeName, Origin, Stamp, Vector};
 use crate::transport::hello::Hello;
 
@@ -340,7 +341,12 @@ fn merge(known: &mut Arc<Vector>, vector: &Vector) -> bool {
     if known.covers(vector) {
         return false;
     }
-    Arc::make_mut(known).merge(vector);
+    let merged = Arc::make_mut(known);
+    merged.merge(vector);
+    if merged.len() > VECTOR_ORIGINS_MAX {
+        // Nobody has that many: it was told ever new ones.
+        *merged = vector.clone();
+    }
     true
 }
 
