@@ -260,7 +260,8 @@ impl Shared {
         replica: Arc<dyn Replica>,
     ) -> Self {
         let mut peers = BTreeMap::new();
-        let mut state = State::new(env.entropy.stream("gossip-grace"), settings.grace);
+        let mut state =
+            State::new(env.entropy.stream("gossip-grace"), settings.grace, settings.heartbeat);
         if let Some(own) = topology.node(node) {
             for peer in topology.peers_of(node) {
                 let rtt = topology.rtt(&own.region, &peer.region);

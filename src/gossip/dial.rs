@@ -100,7 +100,11 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
                 tracing::debug!(peer = %peer.node, %error, "the connection broke");
                 return None;
             }
-            () = peer.restarted.notified() => return None,
+            () = peer.dialed.notified() => {
+                if peer.is_outgoing_stale() {
+                    return None;
+                }
+            }
             fresh = finished(&mut beside) => return Some(fresh),
             () = sleep(LOOK) => {}
         }

@@ -17,7 +17,7 @@ fn vector(dots: &[(u8, u64)]) -> Arc<Vector> {
 }
 
 fn state() -> State {
-    let mut state = State::new(Entropy::seeded(1).stream("test"), GRACE);
+    let mut state = State::new(Entropy::seeded(1).stream("test"), GRACE, 1000 * MS);
     state.add(&name("b"), RTT);
     state.add(&name("c"), 2 * RTT);
     state
