@@ -114,7 +114,22 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     response
 }
 
+/// Calls the operation's handler. All but the one that is asked most live in a box, so that the
+/// future that every request carries stays small.
 async fn dispatch(
+    app: &App,
+    route: Route,
+    operation: Operation,
+    incoming: Incoming,
+    body: Body,
+) -> Result<Response, ApiError> {
+    match operation {
+        Operation::GetKey => config_key::get(app, &incoming).await,
+        _ => Box::pin(dispatch_rest(app, route, operation, incoming, body)).await,
+    }
+}
+
+async fn dispatch_rest(
     app: &App,
     route: Route,
     operation: Operation,

@@ -4,6 +4,7 @@ mod access;
 mod bad_input;
 mod harness;
 mod lists;
+mod logs;
 mod sessions;
 mod streams;
 mod values;

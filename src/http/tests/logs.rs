@@ -1,0 +1,110 @@
+//! What is logged of a request, and what never is.
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::Once;
+
+use serde_json::Value;
+use tracing::Level;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::harness::{World, world, world_with};
+use crate::settings::Settings;
+
+thread_local! {
+    /// What is recorded on this thread, if it records: up to which level, and the lines.
+    static RECORD: RefCell<Option<(Level, Vec<u8>)>> = const { RefCell::new(None) };
+}
+
+/// Writes to this thread's record.
+struct Recorder;
+
+impl Write for Recorder {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        RECORD.with_borrow_mut(|record| {
+            record.iter_mut().for_each(|(_, lines)| lines.extend_from_slice(bytes));
+        });
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Records what this thread logs up to `level`, as `main` would write it. The subscriber is the
+/// process': one that a test brings for its thread alone is missed by callsites that other tests'
+/// threads come to first.
+fn record(level: Level) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let records = dynamic_filter_fn(|metadata, _| {
+            RECORD.with_borrow(|it| it.as_ref().is_some_and(|(max, _)| metadata.level() <= max))
+        });
+        let json = tracing_subscriber::fmt::layer().json().flatten_event(true);
+        let layer = json.with_writer(|| Recorder).with_filter(records);
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    RECORD.set(Some((level, Vec::new())));
+}
+
+/// What was recorded so far.
+fn recorded() -> String {
+    let lines = RECORD.take().map(|(_, lines)| lines);
+    String::from_utf8(lines.unwrap_or_default()).unwrap()
+}
+
+/// The lines of requests.
+fn requests(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["message"] == "request").collect()
+}
+
+async fn ask(world: &World) {
+    world.put("/config/web/dev/a?message=because", "\"hunter2\"").await.expect(201);
+    world.get("/config/web/dev/a").await.expect(200);
+    let bad = world.request("GET", "/config/web/dev/a").token(Some("not.a.token"));
+    bad.header("x-request-id", "r-1").send().await.expect(401);
+    world.put("/config/web/dev/a", "{\"hunter2\"").await.expect(400);
+    world.get("/somewhere/secret-path").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_request_is_one_line_and_a_successful_read_none() {
+    record(Level::INFO);
+    ask(&world().await).await;
+    let lines = requests(&recorded());
+    let column = |name: &str| -> Vec<Value> {
+        lines.iter().map(|line| line.get(name).cloned().unwrap_or_default()).collect()
+    };
+    assert_eq!(column("status"), [201, 401, 400, 404]);
+    assert_eq!(column("route")[0], "PUT /config/{service}/{environment}/{key}");
+    assert_eq!(column("route")[3], "unknown path");
+    assert_eq!(column("principal")[0], "ada");
+    assert_eq!(column("error")[1..], ["Unauthorized", "BadJson", "NotFound"]);
+    assert_eq!(column("request_id")[1], "r-1");
+    assert_eq!(column("why")[1], "the token is malformed: a part is not base64url");
+    assert!(column("duration_ms").iter().all(Value::is_number));
+    let mut settings = Settings::default();
+    settings.http.log_reads = true;
+    record(Level::INFO);
+    ask(&world_with(settings).await).await;
+    assert_eq!(requests(&recorded()).len(), 5);
+}
+
+#[tokio::test]
+async fn neither_tokens_nor_values_nor_raw_paths_are_ever_logged() {
+    record(Level::TRACE);
+    let world = world().await;
+    ask(&world).await;
+    let text = recorded();
+    assert_eq!(requests(&text).len(), 5);
+    let token = world.token("config:* cluster:read");
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    for hidden in ["hunter2", "because", "not.a.token", signature, "secret-path", "web/dev"] {
+        assert!(!text.contains(hidden), "{hidden}: {text}");
+    }
+}
