@@ -1,6 +1,6 @@
 //! Table `idempotency`: hash of caller, document and `Idempotency-Key` (16 bytes) → the change that
-//! carried the request out. Derived. Lifetime: [`RETENTION_US`] after the write; older rows are
-//! passed over and removed when they are met.
+//! carried the request out. Derived. A row counts for [`RETENTION_US`] after its write; older ones
+//! are passed over. Lifetime: for ever, until histories are pruned.
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
