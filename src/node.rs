@@ -13,14 +13,14 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::access::{ReadPermit, WritePermit};
-use crate::config::{Entry, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
-use crate::storage::{Committed, StoreError, Writer, WriterSettings};
+use crate::storage::{Committed, HistoryPage, StoreError, Writer, WriterSettings};
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
@@ -314,7 +314,8 @@ impl Node {
         self.0.store.write(request).await
     }
 
-    /// The writes of a key, newest first, strictly before `before`, at most `size` of them.
+    /// The writes of a key, newest first, strictly before `before`, at most `size` of them, and
+    /// no more than fit into `bytes_max`, but one at least.
     pub async fn history(
         &self,
         permit: &ReadPermit,
@@ -322,11 +323,12 @@ impl Node {
         key: &Key,
         before: Option<Position>,
         size: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError> {
         if permit.document() != document || !permit.includes(key) {
             return Err(StoreError::Failed("the permit is for another read".into()));
         }
-        self.0.store.history(document.clone(), key.clone(), before, size).await
+        self.0.store.history(document.clone(), key.clone(), before, size, bytes_max).await
     }
 
     /// What changes in a document from now on. Subscribe before taking the snapshot that the

@@ -19,6 +19,6 @@ pub mod writer;
 
 pub use database::Database;
 pub use error::StoreError;
-pub use history::HistoryReader;
+pub use history::{HistoryPage, HistoryReader};
 pub use log::LogReader;
 pub use writer::{Applied, Command, Committed, Outcome, Writer, WriterSettings};

@@ -5,6 +5,8 @@
 //! encoded [`Entry`]; a removal is an entry like any other, never an Automerge delete. It is never
 //! on the read path, and it is never changed but by [`Document::write`] and [`Document::apply`].
 
+mod bound;
+
 use std::sync::LazyLock;
 
 use automerge::legacy::{Key as OpKey, ObjectId, OpType};
@@ -79,6 +81,7 @@ impl CheckedChange {
     }
 
     fn decode_unguarded(bytes: &[u8], dot: Dot) -> Result<Self, DocumentError> {
+        bound::operations(bytes).map_err(|reason| DocumentError::Undecodable(reason.into()))?;
         let change =
             Change::try_from(bytes).map_err(|e| DocumentError::Undecodable(e.to_string()))?;
         if !change.actor_id().to_bytes().starts_with(&dot.origin.0) {

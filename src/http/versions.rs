@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::App;
 use super::config_key::not_there;
-use super::config_write::list as items;
+use super::config_write::list as list_of;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
@@ -18,6 +18,7 @@ use super::{item, paths, session};
 use crate::access::{ReadPermit, decide};
 use crate::config::{Action, Entry, Operation};
 use crate::model::{DocumentId, Dot, Key, Origin};
+use crate::storage::HistoryPage;
 
 /// Entries that are read at once in search of those of one version.
 const SAME_VERSION_PAGE: usize = 16;
@@ -32,17 +33,27 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let before: Option<(u64, Dot)> = query.get("cursor").map(|it| listing.place(it)).transpose()?;
     let reached = reach(app, incoming).await?;
     let current = shown_now(&reached, &document, &key)?;
-    let mut entries = history(app, &permit, &document, &key, before, size + 1).await?;
-    let is_last_page = entries.len() <= size;
-    entries.truncate(size);
-    let place = entries.last().map(|entry| (entry.version, entry.dot));
-    let next = place.filter(|_| !is_last_page).map(|place| listing.cursor(&place));
+    let HistoryPage { entries, mut is_last } =
+        history(app, &permit, &document, &key, before, size).await?;
+    // As items they take more bytes than as entries.
+    let (mut items, mut room, mut place) = (Vec::new(), app.settings().limits.page_bytes_max, None);
+    for entry in &entries {
+        let item = Bytes::from(item::past(entry, entry.dot == current));
+        if item.len() > room && !items.is_empty() {
+            is_last = false;
+            break;
+        }
+        room = room.saturating_sub(item.len());
+        place = Some((entry.version, entry.dot));
+        items.push(item);
+    }
+    let next = place.filter(|_| !is_last).map(|place| listing.cursor(&place));
     let member = match &next {
         None => ",\"next_cursor\":null".to_owned(),
         Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
     };
-    let lines = entries.iter().map(|entry| Bytes::from(item::past(entry, entry.dot == current)));
-    let mut response = write::json(StatusCode::OK, items(lines, &member).freeze());
+    let body = list_of(items.into_iter(), &member).freeze();
+    let mut response = write::json(StatusCode::OK, body);
     let headers = response.headers_mut();
     if let Some(cursor) = next {
         let link = page::next_link(incoming.path(), &query, &cursor);
@@ -118,13 +129,13 @@ async fn find(
     let mut found: Vec<Entry> = Vec::new();
     loop {
         let page = history(app, permit, document, key, Some(before), SAME_VERSION_PAGE).await?;
-        let (len, last) = (page.len(), page.last().map(|entry| (entry.version, entry.dot)));
+        let last = page.entries.last().map(|entry| (entry.version, entry.dot));
         let fits = |entry: &Entry| {
             entry.version == version && origin.is_none_or(|origin| entry.dot.origin == origin)
         };
-        found.extend(page.into_iter().filter(fits));
+        found.extend(page.entries.into_iter().filter(fits));
         match last {
-            Some(last) if len == SAME_VERSION_PAGE && last.0 == version => before = last,
+            Some(last) if !page.is_last && last.0 == version => before = last,
             _ => break,
         }
     }
@@ -165,8 +176,9 @@ async fn history(
     key: &Key,
     before: Option<(u64, Dot)>,
     size: usize,
-) -> Result<Vec<Entry>, ApiError> {
-    let found = app.node().history(permit, document, key, before, size).await;
+) -> Result<HistoryPage, ApiError> {
+    let bytes_max = app.settings().limits.page_bytes_max;
+    let found = app.node().history(permit, document, key, before, size, bytes_max).await;
     found.map_err(|error| {
         tracing::error!(%error, "a history could not be read");
         ApiError::StorageFailed

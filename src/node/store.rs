@@ -10,13 +10,13 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::{Action, Entry, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{
-    Applied, Command, Committed, HistoryReader, LogReader, Outcome, StoreError, Writer,
+    Applied, Command, Committed, HistoryPage, HistoryReader, LogReader, Outcome, StoreError, Writer,
 };
 
 /// Most commands in one group.
@@ -97,9 +97,10 @@ impl Store {
         key: Key,
         before: Option<Position>,
         size: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError> {
         let history = self.history.clone();
-        self.blocking.run(move || history.read(&document, &key, before, size)).await
+        self.blocking.run(move || history.read(&document, &key, before, size, bytes_max)).await
     }
 
     /// Carries out a write. When it returns, the write is on disk and visible, or was refused.

@@ -1,6 +1,7 @@
 //! Table `history`: (`service/environment/key`, version, origin, n) → the entry. Derived: every
 //! write of every key. Lifetime: for ever, until histories are pruned by policy.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,6 +39,15 @@ pub(super) fn put(
     Ok(())
 }
 
+/// A part of a key's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Newest first.
+    pub entries: Vec<Entry>,
+    /// Whether no older entry is left.
+    pub is_last: bool,
+}
+
 /// Reads histories, committed ones that are not in the table yet among them.
 #[derive(Clone)]
 pub struct HistoryReader {
@@ -50,36 +60,81 @@ impl HistoryReader {
         Self { database, tail }
     }
 
-    /// The writes of a key before `before`, newest first, at most `size` of them.
+    /// The writes of a key before `before`, newest first, at most `size` of them. The page ends
+    /// early where it would hold more than `bytes_max` of values and texts, but never before its
+    /// first entry.
     pub fn read(
         &self,
         document: &DocumentId,
         key: &Key,
         before: Option<Position>,
         size: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+        bytes_max: usize,
+    ) -> Result<HistoryPage, StoreError> {
         let name = row_key(document, key);
-        let position = |entry: &Entry| (entry.version, entry.dot);
+        let room = Room { entries: size, bytes: bytes_max, is_empty: true };
         let is_asked_for = |entry: &&Entry| before.is_none_or(|before| position(entry) < before);
-        // The tail first: what moves to the table in between is then found twice, not never.
+        // The tail first: what moves to the table in between is then found twice, not never. Of
+        // both, what fits and one more.
         let mut found: Vec<Entry> = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.get(&name).into_iter().flatten().filter(is_asked_for).cloned().collect()
+            let mut tail: Vec<&Entry> =
+                tail.get(&name).into_iter().flatten().filter(is_asked_for).collect();
+            tail.sort_by_key(|entry| Reverse(position(entry)));
+            let mut room = room.clone();
+            let fit = tail.iter().take_while(|entry| room.takes(entry)).count();
+            tail.into_iter().take(fit + 1).cloned().collect()
         };
         let database = self.database.get()?;
         let table = database.begin_read()?.open_table(HISTORY)?;
         let end = before.map_or((name.as_str(), u64::MAX, u64::MAX, u64::MAX), |(version, dot)| {
             (name.as_str(), version, u64::from_be_bytes(dot.origin.0), dot.n)
         });
-        for row in table.range((name.as_str(), 0, 0, 0)..end)?.rev().take(size) {
+        let mut table_room = room.clone();
+        for row in table.range((name.as_str(), 0, 0, 0)..end)?.rev() {
             let (_, entry) = row?;
             let entry = cbor::decode(entry.value());
             found.push(entry.map_err(|e| StoreError::damaged(format!("history {name}: {e}")))?);
+            if !found.last().is_some_and(|entry| table_room.takes(entry)) {
+                break;
+            }
         }
-        found.sort_by_key(|entry| std::cmp::Reverse(position(entry)));
+        found.sort_by_key(|entry| Reverse(position(entry)));
         let mut seen = BTreeSet::new();
         found.retain(|entry| seen.insert(entry.dot));
-        found.truncate(size);
-        Ok(found)
+        let mut room = room;
+        let fit = found.iter().take_while(|entry| room.takes(entry)).count();
+        let is_last = fit == found.len();
+        found.truncate(fit);
+        Ok(HistoryPage { entries: found, is_last })
+    }
+}
+
+fn position(entry: &Entry) -> Position {
+    (entry.version, entry.dot)
+}
+
+/// What still fits into a page.
+#[derive(Clone)]
+struct Room {
+    entries: usize,
+    bytes: usize,
+    /// Nothing was taken yet: the first entry fits however large it is.
+    is_empty: bool,
+}
+
+impl Room {
+    /// Takes the entry in, if it fits.
+    fn takes(&mut self, entry: &Entry) -> bool {
+        let value = entry.value.as_ref().map_or(0, |value| value.as_str().len());
+        let message = entry.message.as_ref().map_or(0, |message| message.len());
+        let bytes = value + message + entry.author.len() + entry.region.len();
+        if self.entries == 0 || (bytes > self.bytes && !self.is_empty) {
+            return false;
+        }
+        self.entries -= 1;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.is_empty = false;
+        true
     }
 }

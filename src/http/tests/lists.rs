@@ -72,6 +72,32 @@ async fn a_page_ends_at_its_limit_in_bytes_and_never_before_its_first_item() {
 }
 
 #[tokio::test]
+async fn a_page_of_a_history_ends_at_its_limit_in_bytes_and_never_before_its_first_item() {
+    let mut settings = Settings::default();
+    settings.limits.page_bytes_max = 4_000;
+    let world = world_with(settings).await;
+    // The third alone is more than a page holds.
+    for (i, len) in [1_000, 1_000, 8_000, 1_000, 1_000, 1_000, 1_000].into_iter().enumerate() {
+        let value = format!("\"{i}{}\"", "x".repeat(len));
+        world.put("/config/web/dev/a", &value).await;
+    }
+    let mut lens = Vec::new();
+    let mut path = "/config/web/dev/a/versions?size=5".to_owned();
+    loop {
+        let page = world.get(&path).await.expect(200).json();
+        lens.push(page["items"].as_array().unwrap().len());
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/config/web/dev/a/versions?size=5&cursor={cursor}");
+    }
+    assert_eq!(lens, [3, 1, 1, 2]);
+    let all = walk(&world, "/config/web/dev/a/versions").await;
+    let versions: Vec<u64> = all.iter().map(|item| item["version"].as_u64().unwrap()).collect();
+    assert_eq!(versions, [7, 6, 5, 4, 3, 2, 1]);
+    // Enough room for all, and exactly as many as were asked for: no page behind it.
+    assert_eq!(walk(&world, "/config/web/dev/a/versions?size=1").await.len(), 7);
+}
+
+#[tokio::test]
 async fn documents_are_listed_with_what_the_caller_may_read() {
     let world = world().await;
     for path in ["/config/web/dev/a", "/config/web/dev/b", "/config/web/prod/a", "/config/x/y/z"] {

@@ -111,7 +111,11 @@ fn a_store_opened_again_shows_what_it_showed_with_and_without_a_checkpoint() {
     let origin = writer.origin();
     let history = |writer: &Writer| {
         let id = DocumentId::parse("web/0").unwrap();
-        writer.history().read(&id, &Key::new("k0").unwrap(), None, 1_000).unwrap()
+        writer
+            .history()
+            .read(&id, &Key::new("k0").unwrap(), None, 1_000, usize::MAX)
+            .unwrap()
+            .entries
     };
     let versions = history(&writer);
     assert_eq!(versions.len(), 4);
@@ -139,12 +143,38 @@ fn a_history_is_paged_newest_first() {
     let mut versions = Vec::new();
     let mut before = None;
     loop {
-        let page = writer.history().read(&id, &key, before, 3).unwrap();
+        let page = writer.history().read(&id, &key, before, 3, usize::MAX).unwrap().entries;
         let Some(last) = page.last() else { break };
         before = Some((last.version, last.dot));
         versions.extend(page.iter().map(|entry| entry.version));
     }
     assert_eq!(versions, (1..=10).rev().collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_page_of_a_history_is_bounded_in_bytes_from_the_tail_and_from_the_table() {
+    let mut writer = open(&MemoryDisk::new());
+    for i in 1..=10_u64 {
+        let value = format!("\"{i:098}\"");
+        writer.commit(Stamp(i), &[put("web/dev", &[("k", &value)])]);
+        if i == 6 {
+            writer.checkpoint().unwrap();
+        }
+    }
+    let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("k").unwrap());
+    for (bytes_max, len) in [(0, 1), (99, 1), (350, 3), (820, 7), (usize::MAX, 10)] {
+        let (mut versions, mut before) = (Vec::new(), None);
+        loop {
+            let page = writer.history().read(&id, &key, before, 10, bytes_max).unwrap();
+            versions.extend(page.entries.iter().map(|entry| entry.version));
+            assert_eq!(page.entries.len(), len.min(10 - (versions.len() - page.entries.len())));
+            before = page.entries.last().map(|last| (last.version, last.dot));
+            if page.is_last {
+                break;
+            }
+        }
+        assert_eq!(versions, (1..=10).rev().collect::<Vec<u64>>(), "{bytes_max}");
+    }
 }
 
 #[test]
@@ -489,7 +519,8 @@ fn histories(writer: &Writer) -> Vec<Vec<crate::config::Entry>> {
         .documents
         .iter()
         .flat_map(|(id, view)| view.rows.keys().map(move |key| (id.clone(), key.clone())));
-    keys.map(|(id, key)| writer.history().read(&id, &key, None, 1_000).unwrap()).collect()
+    keys.map(|(id, key)| writer.history().read(&id, &key, None, 1_000, usize::MAX).unwrap().entries)
+        .collect()
 }
 
 proptest! {

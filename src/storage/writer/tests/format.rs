@@ -115,7 +115,8 @@ fn a_store_of_format_1_can_be_read() {
     assert_eq!(view(&writer), view(&expected));
     assert_eq!(writer.state.vector, expected.state.vector);
     let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("a").unwrap());
-    let history = |writer: &Writer| writer.history().read(&id, &key, None, 10).unwrap();
+    let history =
+        |writer: &Writer| writer.history().read(&id, &key, None, 10, usize::MAX).unwrap().entries;
     assert_eq!(history(&writer), history(&expected));
     assert_eq!(history(&writer).len(), 3);
 }
