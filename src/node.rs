@@ -192,7 +192,8 @@ impl Node {
         let writer = env.blocking.run(move || Writer::open(writer_settings, disk, entropy)).await?;
         let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
-        standing.set(writer.counts(), writer.origin());
+        let counts = writer.counts();
+        standing.set(counts, writer.origin());
         let gossip = Arc::<OnceLock<Gossip>>::default();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?);
         let observer = Watcher {
@@ -204,6 +205,9 @@ impl Node {
             gossip: gossip.clone(),
         };
         let (stop, stopped) = watch::channel(false);
+        // Until the first commit tells more.
+        metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
+        metrics.set_database_bytes(counts.database_bytes);
         let skew_max = settings.gossip.max_clock_skew;
         let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
         let (store, driver) =

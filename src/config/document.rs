@@ -25,6 +25,9 @@ pub const BUCKETS: usize = 64;
 /// The epoch of every document so far. A later one starts over from the entries that are live.
 pub const EPOCH: u32 = 0;
 
+/// Most changes that Automerge is given at once.
+const BATCH_MAX: usize = 128;
+
 /// Who makes changes: the origin, and a number drawn at each start of its node. Automerge refuses
 /// for ever a document that has seen one actor's sequence number twice with different content;
 /// with the second part that cannot come to pass even where an origin is used twice.
@@ -239,13 +242,17 @@ impl Document {
             .iter()
             .filter(|checked| self.doc.get_change_meta_by_hash(&checked.change.hash()).is_none())
             .collect();
-        let batch: Vec<Change> = fresh.iter().map(|checked| checked.change.clone()).collect();
-        let doc = &mut self.doc;
-        let applied =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| doc.apply_changes(batch)));
-        match applied {
-            Ok(result) => result.map_err(|e| DocumentError::Refused(e.to_string()))?,
-            Err(_) => return Err(DocumentError::Refused("it panicked".into())),
+        // A batch costs memory and time that grow with the square of its length. What builds on a
+        // later chunk waits within Automerge.
+        for chunk in fresh.chunks(BATCH_MAX) {
+            let batch: Vec<Change> = chunk.iter().map(|checked| checked.change.clone()).collect();
+            let doc = &mut self.doc;
+            let applied =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| doc.apply_changes(batch)));
+            match applied {
+                Ok(result) => result.map_err(|e| DocumentError::Refused(e.to_string()))?,
+                Err(_) => return Err(DocumentError::Refused("it panicked".into())),
+            }
         }
         for checked in fresh {
             if self.doc.get_change_meta_by_hash(&checked.change.hash()).is_none() {

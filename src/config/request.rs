@@ -109,7 +109,10 @@ pub enum WriteError {
         reason: String,
     },
     /// What the request comes to does not fit into one change.
-    #[error("the write comes to {bytes} bytes in all; at most {bytes_max} fit into one change")]
+    #[error(
+        "the write comes to {bytes} bytes in all; at most {bytes_max} fit into one change: write or \
+         remove fewer keys at a time"
+    )]
     TooLarge {
         /// How much, in bytes, with keys, author and message.
         bytes: usize,

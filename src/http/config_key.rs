@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 
 use super::App;
 use super::edge::Incoming;
@@ -26,7 +26,12 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let view = reached.snapshot.document(&document);
     let row = view.and_then(|view| view.rows.get(&key));
     let live = row.filter(|row| !row.winner().is_removal());
-    let row = live.ok_or_else(|| not_there(&key, row))?;
+    let Some(row) = live else {
+        // That it is gone is something seen, too.
+        let mut response = not_there(&key, row).into_response();
+        reached.tell(response.headers_mut());
+        return Ok(response);
+    };
     let item = item::item(&document, &key, row);
     let mut response = if etag::is_known(headers, &item.etag)? {
         let mut response = Response::new(Body::empty());

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list, config_write, health,
-    versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list,
+    config_write, health, versions, watch,
 };
 use crate::access::{Caller, TokenError};
 use crate::env::Entropy;
@@ -106,12 +106,33 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     };
     let mut response = result.unwrap_or_else(ApiError::into_response);
     response.headers_mut().insert(REQUEST_ID, request_id);
+    tell_session(&app, &mut response, log.caller.is_some());
     let took = started.elapsed();
     let status = response.status();
     let metrics = app.0.metrics.of(operation, app.node().metrics());
     metrics.answered(status.as_u16(), took);
     write_log(&app, operation, &response, took, &log);
     response
+}
+
+/// An answer that says how a key stands, without being its value, is something seen, too: the next
+/// answer, from whichever region, may not know less.
+fn tell_session(app: &App, response: &mut Response, is_known: bool) {
+    let status = response.status();
+    let tells = status == StatusCode::NOT_FOUND
+        || status == StatusCode::CONFLICT
+        || status == StatusCode::PRECONDITION_FAILED;
+    let not_reached = response
+        .extensions()
+        .get::<Logged>()
+        .is_some_and(|logged| logged.error == "SessionNotReached");
+    let headers = response.headers_mut();
+    if !is_known || !tells || not_reached || headers.contains_key(HOLM_SESSION) {
+        return;
+    }
+    if let Ok(session) = HeaderValue::from_str(app.node().snapshot().session()) {
+        headers.insert(HOLM_SESSION, session);
+    }
 }
 
 /// Calls the operation's handler. All but the one that is asked most live in a box, so that the

@@ -59,7 +59,10 @@ pub(crate) enum ApiError {
     ValueTooLarge { key: Key, len: usize, max: usize },
     #[error("the request has {count} entries; at most {max} are allowed")]
     TooManyEntries { count: usize, max: usize },
-    #[error("the write comes to {bytes} bytes in all; at most {max} fit into one change")]
+    #[error(
+        "the write comes to {bytes} bytes in all; at most {max} fit into one change: write or \
+         remove fewer keys at a time"
+    )]
     WriteTooLarge { bytes: usize, max: usize },
     #[error("the body has to be {expected}; the request says {found}")]
     UnsupportedMediaType { expected: &'static str, found: String },

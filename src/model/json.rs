@@ -1,7 +1,7 @@
 //! JSON values as the text they came as, without the white space: numbers keep every digit and
 //! objects their order. Checked once, on the way in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,8 +77,9 @@ fn merge(target: Option<&str>, patch: &str) -> Result<String, serde_json::Error>
             Some(change) => merged.push((&**name, merge(Some(value.get()), change.get())?)),
         }
     }
+    let known: BTreeSet<&str> = old.iter().map(|(name, _)| &**name).collect();
     for (name, value) in &patch {
-        let known = old.iter().any(|(old, _)| old == name);
+        let known = known.contains(&**name);
         if !known && value.get() != "null" {
             merged.push((&**name, merge(None, value.get())?));
         }

@@ -30,7 +30,7 @@ const CHANGE_BYTES_MAX: usize = 1024 * 1024;
 /// Most bytes that one request may come to: its change has to fit into a record, with room for
 /// what Automerge adds.
 const WRITE_BYTES_MAX: usize = RECORD_BYTES_MAX - 1024 * 1024;
-/// What an entry takes beside its texts, in bytes, at most.
+/// What an entry takes beside its texts, in bytes, at most; its region's name is a label.
 const ENTRY_OVERHEAD: usize = 192;
 /// Origins that are left for this node's own when peers have used up the rest.
 const ORIGINS_RESERVED: usize = 16;
