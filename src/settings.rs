@@ -102,6 +102,10 @@ pub struct HttpSettings {
     /// Longest a write may ask to wait for other regions. Default: 30s.
     #[serde(with = "duration")]
     pub ack_timeout_max: Duration,
+    /// How long a client may take nothing of what is sent to it before its connection is closed,
+    /// a watch's too. Default: 60s.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
     /// Time between heartbeats on a watch that has nothing to say. Default: 15s.
     #[serde(with = "duration")]
     pub heartbeat_every: Duration,
@@ -124,6 +128,7 @@ impl Default for HttpSettings {
             session_wait_max: Duration::from_secs(30),
             ack_timeout_default: Duration::from_secs(2),
             ack_timeout_max: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             heartbeat_every: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(10),
             metrics_public: true,
@@ -255,6 +260,7 @@ impl Settings {
         for (field, value) in [
             ("http.header_read_timeout", http.header_read_timeout),
             ("http.request_timeout", http.request_timeout),
+            ("http.write_timeout", http.write_timeout),
             ("http.heartbeat_every", http.heartbeat_every),
             ("gossip.anti_entropy_every", self.gossip.anti_entropy_every),
         ] {

@@ -1,6 +1,8 @@
 //! The accept loop: connections over the node's listener, each with limits on what it may send and
-//! how long it may take, and an end in order: no more connections, requests under way are answered,
+//! how long it may take, to send and to read, and an end in order: no more connections, requests under way are answered,
 //! watches are closed.
+
+mod write_timeout;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::App;
 use crate::env::{HttpListener, Io};
+
+use write_timeout::WriteTimeout;
 
 /// How long accepting pauses after it failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -65,6 +69,7 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
             app.node().metrics().connection_refused();
             continue;
         };
+        let io = WriteTimeout::new(io, app.settings().http.write_timeout);
         let (builder, router, app) = (builder.clone(), router.clone(), app.clone());
         connections.spawn(async move {
             let _place = place;
@@ -83,7 +88,7 @@ fn is_clients(error: &std::io::Error) -> bool {
 
 async fn connection(
     builder: &http1::Builder,
-    io: Box<dyn Io>,
+    io: WriteTimeout<Box<dyn Io>>,
     router: Router,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {

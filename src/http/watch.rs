@@ -6,6 +6,8 @@ mod events;
 mod socket;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts as _;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::http::header;
@@ -44,6 +46,8 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         None => app.node().snapshot(),
         Some(since) => session::wait_for(app.node(), &since.config, headers, http).await?.snapshot,
     };
+    // A client that reads slowly holds on to this; not to all other documents as well.
+    let snapshot = Arc::new(snapshot.only(&document));
     let expires_in = caller.until().0.saturating_sub(app.0.env.clock.now().0);
     let watch = Watch::new(stream::Start {
         document,

@@ -60,6 +60,7 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[http]\nrequest_timeout = '30'", "length of time"),
         ("[http]\nrequest_timeout = '-3s'", "below 0"),
         ("[http]\nrequest_timeout = '0s'", "http.request_timeout"),
+        ("[http]\nwrite_timeout = '0s'", "http.write_timeout"),
         ("[log]\nformat = 'xml'", "xml"),
         (key, "access.keys[0]"),
         ("[[access.keys]]\npem = 'x'\nalgorithms = ['EdDSA']", "audience"),

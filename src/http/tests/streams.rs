@@ -263,6 +263,23 @@ async fn a_watch_ends_with_its_token_and_with_the_node() {
     assert_eq!(drained.message().await, None);
 }
 
+#[tokio::test]
+async fn a_slow_reader_does_not_stretch_a_state_over_its_tokens_end() {
+    let world = world().await;
+    let entries: serde_json::Map<String, Value> =
+        (0..1000).map(|i| (format!("k{i:04}"), json!("x".repeat(300)))).collect();
+    world.post("/config/web/dev", &json!({ "entries": entries }).to_string()).await.expect(201);
+    world.clock.advance(Duration::from_millis(89_900));
+    let mut events = Events::open(watch(&world, "")).await;
+    let mut messages = vec![events.message().await.unwrap()];
+    tokio::time::sleep(Duration::from_millis(110)).await;
+    while let Some(message) = events.message().await {
+        messages.push(message);
+    }
+    assert_eq!(messages.last().map(String::as_str), Some(": the token expired"));
+    assert!(!messages.iter().any(|message| message.starts_with("event: ready")));
+}
+
 /// A client that keeps what a watch tells it, and is cut off again and again.
 async fn mirror(
     world: &World,
@@ -389,6 +406,64 @@ async fn a_watch_over_a_web_socket_says_the_same_and_closes_in_order() {
     let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
     assert_eq!(u16::from(frame.code), 1001);
     tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_that_is_not_read_holds_on_to_its_own_document_alone() {
+    let world = world().await;
+    world.put("/config/web/dev/a", "1").await.expect(201);
+    world.put("/config/web/prod/a", "1").await.expect(201);
+    let view = |document: &str| {
+        let id = crate::model::DocumentId::parse(document).unwrap();
+        Arc::downgrade(world.app.node().snapshot().document(&id).unwrap())
+    };
+    let (own, other) = (view("web/dev"), view("web/prod"));
+    let session = world.get("/config").await.header("holm-session").to_owned();
+    let unread =
+        [watch(&world, "").open().await, watch(&world, &format!("?since={session}")).open().await];
+    world.put("/config/web/dev/a", "2").await.expect(200);
+    world.put("/config/web/prod/a", "2").await.expect(200);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while other.upgrade().is_some() {
+        assert!(tokio::time::Instant::now() < deadline, "the other document's old state is held");
+        tokio::task::yield_now().await;
+    }
+    assert!(own.upgrade().is_some(), "they have not been read");
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_gives_its_place_back() {
+    let mut settings = Settings::default();
+    settings.http.write_timeout = Duration::from_secs(1);
+    settings.limits.watchers_max = 1;
+    let world = world_with(settings).await;
+    // More than the system's buffers take.
+    let value = format!("\"{}\"", "x".repeat(250_000));
+    for i in 0..60 {
+        world.put(&format!("/config/web/dev/big{i}"), &value).await.expect(201);
+    }
+    let (addr, _server) = serve(&world).await;
+    let token = world.token("config:*");
+    for upgrade in [
+        "accept: text/event-stream\r\n",
+        "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    ] {
+        let mut unread = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let head = format!(
+            "GET /config/web/dev HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n{upgrade}\r\n"
+        );
+        unread.write_all(head.as_bytes()).await.unwrap();
+        unread.read_exact(&mut [0; 12]).await.unwrap();
+        watch(&world, "").send().await.expect_error(503, "TooManyWatches");
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while watch(&world, "").open().await.status() != 200 {
+            assert!(tokio::time::Instant::now() < deadline, "the place is held: {upgrade}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(unread);
+    }
 }
 
 /// Sends text and reads until the server closes.

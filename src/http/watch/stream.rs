@@ -144,6 +144,10 @@ impl Watch {
     pub(super) async fn next(&mut self) -> Output {
         loop {
             if self.batch.is_some() {
+                // A slow reader may not stretch a state over its token's end.
+                if Instant::now() >= self.expires_at {
+                    return Output::Expired;
+                }
                 let events = self.take();
                 if !events.is_empty() {
                     return Output::Events(events);
