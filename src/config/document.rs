@@ -26,7 +26,7 @@ pub const BUCKETS: usize = 64;
 pub const EPOCH: u32 = 0;
 
 /// Most changes that Automerge is given at once.
-const BATCH_MAX: usize = 128;
+const BATCH_MAX: usize = 16;
 
 /// Who makes changes: the origin, and a number drawn at each start of its node. Automerge refuses
 /// for ever a document that has seen one actor's sequence number twice with different content;

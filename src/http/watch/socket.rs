@@ -26,7 +26,12 @@ async fn run(mut socket: WebSocket, mut watch: Watch) {
         let output = tokio::select! {
             biased;
             heard = socket.recv() => match heard {
-                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => return,
+                // The answer to a close is waiting to be sent (RFC 6455, section 5.5.1); after an
+                // error this says nothing more.
+                Some(Ok(Message::Close(_))) | Some(Err(_)) | None => {
+                    let _ = socket.close().await;
+                    return;
+                }
                 Some(Ok(_)) => {
                     silent_heartbeats = 0;
                     continue;
