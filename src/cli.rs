@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod address;
 mod chaos;
+mod dev;
 mod diff;
 mod difference;
 mod export;
@@ -20,22 +21,28 @@ mod get;
 mod history;
 mod import;
 mod list;
+mod pki;
 mod restore;
 mod rm;
+mod serve;
 mod set;
 mod status;
 mod table;
 mod terminal;
+mod token;
 mod watch;
+
+#[cfg(test)]
+mod tests;
 
 pub use failure::Failure;
 pub use terminal::Terminal;
 
-use crate::client::{Client, ClientSettings};
+use crate::client::{Client, ClientSettings, Token};
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version, propagate_version = true, after_help = EXIT_CODES)]
+#[command(name = "holm", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -58,7 +65,7 @@ pub struct Global {
     /// The bearer token. Seen by others on this machine: prefer --token-file or HOLM_TOKEN.
     #[arg(long, global = true, env = "HOLM_TOKEN", value_name = "JWT", hide_env_values = true)]
     #[arg(help_heading = "Connection")]
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// A file with the bearer token.
     #[arg(
         long,
@@ -125,19 +132,30 @@ pub enum Command {
     Export(export::Export),
     /// Show the cluster: regions, members, lag.
     Status(status::Status),
+    /// Start a whole cluster on this machine, to try things on.
+    Dev(dev::Dev),
     /// Cut, slow and heal the links of a `holm dev` cluster.
     Chaos(chaos::Chaos),
+    /// Run one node until it is asked to stop.
+    Serve(serve::Serve),
+    /// Make the certificates with which nodes know each other.
+    Pki(pki::Pki),
+    /// Make keys to sign tokens with, and tokens.
+    Token(token::Token),
 }
 
 /// Does what the command line says. Never ends the process itself.
 pub async fn run(cli: Cli, terminal: &mut Terminal<'_>) -> ExitCode {
+    ExitCode::from(run_to_code(cli, terminal).await)
+}
+
+async fn run_to_code(cli: Cli, terminal: &mut Terminal<'_>) -> u8 {
     if cli.global.no_color {
         terminal.without_colour();
     }
     let done = execute(cli, terminal).await;
-    let done = done.and_then(|()| Ok(terminal.flush()?));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match done.and_then(|()| Ok(terminal.flush()?)) {
+        Ok(()) => 0,
         Err(failure) => failure.report(terminal),
     }
 }
@@ -156,7 +174,11 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Import(import) => import.run(&global, terminal).await,
         Command::Export(export) => export.run(&global, terminal).await,
         Command::Status(status) => status.run(&global, terminal).await,
+        Command::Dev(dev) => dev.run(terminal).await,
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
+        Command::Serve(serve) => serve.run(terminal).await,
+        Command::Pki(pki) => pki.run(terminal),
+        Command::Token(token) => token.run(terminal),
     }
 }
 
@@ -166,14 +188,14 @@ impl Global {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
         };
-        let mut settings = ClientSettings::new(&self.url, self.token.as_deref());
+        let mut settings = ClientSettings::new(&self.url, None);
+        settings.token.clone_from(&self.token);
         if let Some(path) = &self.token_file
             && self.token.is_none()
         {
-            let token = String::from_utf8(read(path)?).map_err(|_| {
-                Failure::usage(format!("{}: the token is not text", path.display()))
-            })?;
-            settings.token = Some(token.trim().to_owned());
+            let token = String::from_utf8(read(path)?).unwrap_or_default();
+            let token = token.parse().map_err(|e: &str| Failure::usage(e).about(path.display()))?;
+            settings.token = Some(token);
         }
         settings.ca_pem = self.ca.as_ref().map(read).transpose()?;
         settings.timeout = self.timeout;

@@ -17,10 +17,19 @@ mod answer;
 mod error;
 mod sse;
 mod tls;
+mod token;
 mod watch;
 
-pub use answer::{DocumentInfo, Item, LinkChange, Removed, Sibling, Version, Write, Written};
+#[cfg(test)]
+pub(crate) mod stub;
+#[cfg(test)]
+mod tests;
+
+pub use answer::{
+    DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
+};
 pub use error::{ClientError, Refusal};
+pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};
 
 /// Longest answer that is taken, in bytes.
@@ -35,7 +44,7 @@ pub struct ClientSettings {
     /// Where the node is, for example `http://127.0.0.1:8101`.
     pub url: String,
     /// The bearer token that every request carries.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// How long one request may take in all. A watch has this long to begin.
     pub timeout: Duration,
     /// `Holm-Ack`: who must have a write before it is answered, for example `majority`.
@@ -49,7 +58,7 @@ impl ClientSettings {
     pub fn new(url: &str, token: Option<&str>) -> Self {
         Self {
             url: url.to_owned(),
-            token: token.map(str::to_owned),
+            token: token.map(Token::from),
             timeout: Duration::from_secs(30),
             ack: None,
             ca_pem: None,
@@ -87,6 +96,9 @@ impl Client {
         if url.scheme() == "https" && settings.ca_pem.is_none() {
             let message = "https needs a file of the certificates to trust".to_owned();
             return Err(unusable(message));
+        }
+        if let Some(token) = &settings.token {
+            token.check().map_err(|e| unusable(e.to_owned()))?;
         }
         settings.url.truncate(settings.url.trim_end_matches('/').len());
         let tls = tls::config(settings.ca_pem.as_deref()).map_err(unusable)?;
@@ -233,7 +245,7 @@ impl Client {
         let is_write = method != Method::GET;
         let mut request = self.http.request(method, format!("{}{path}", self.settings.url));
         if let Some(token) = &self.settings.token {
-            request = request.bearer_auth(token);
+            request = request.bearer_auth(token.expose());
         }
         if let Some(session) = self.session() {
             request = request.header("holm-session", session);
@@ -297,6 +309,7 @@ impl Client {
         let response = sent.map_err(|e| ClientError::Connection {
             url: self.settings.url.clone(),
             connected: !e.is_connect(),
+            tls: error::is_of_tls(&e),
             message: error::innermost(&e),
         })?;
         if let Some(session) = response.headers().get("holm-session")

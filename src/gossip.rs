@@ -1,1 +1,376 @@
-//! To come.
+//! Gossip: how changes reach every other node. A commit is pushed to every connected peer at once;
+//! whatever a push misses, anti-entropy brings: peers tell each other their vectors, and who lacks
+//! something pulls exactly that, from whichever peer has it. So what A cannot send to C, C pulls
+//! from B. A record is opaque here; what it means, and in which order it can be applied, is the
+//! [`Replica`]'s business.
+//!
+//! Each node dials every other node of the topology and owns the connection it dialed: it pushes
+//! there, and nobody has to break ties. A queue to a slow peer is bounded; when it is full it is
+//! dropped, and anti-entropy repairs.
+//!
+//! **No SWIM.** Membership comes from the topology, and the mesh is full, so that every node sees
+//! for itself whom it hears: QUIC's acknowledgements are the failure detector, and every `Have` says
+//! whom its sender hears, so that all know who is reachable only through somebody else. What SWIM
+//! (foca) would add, spreading joins and rumours of death with constant traffic a node, starts to
+//! matter when members come and go by DNS or are too many for a full mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rand::{Rng as _, RngCore as _};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::env::{Env, Stream};
+use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::topology::Topology;
+use crate::transport::hello::{CLOSE_DONE, Hello, PROTOCOL, PROTOCOL_MIN};
+
+mod accept;
+mod dial;
+mod message;
+mod outbox;
+mod peer;
+mod pull;
+mod state;
+mod status;
+
+use message::Have;
+use peer::Peer;
+use state::State;
+pub use status::{GossipStats, PeerStatus};
+
+/// Longest record, in bytes: it has to fit into a frame. Longer ones could never leave this node,
+/// so that a store must not take them.
+pub const RECORD_LEN_MAX: usize = crate::transport::FRAME_LEN_MAX - 1024;
+
+/// The store, as gossip sees it.
+pub trait Replica: Send + Sync + 'static {
+    /// What is applied, visible and on disk.
+    fn vector(&self) -> Arc<Vector>;
+
+    /// The origin of the changes made here.
+    fn origin(&self) -> Origin;
+
+    /// Stores and applies; answers after the commit. Records that can't be applied yet wait
+    /// inside, in bounded memory; those beyond it may be dropped and are asked for again.
+    fn apply(
+        &self,
+        from: NodeName,
+        records: Vec<Bytes>,
+    ) -> BoxFuture<'static, Result<Applied, ApplyError>>;
+
+    /// Records that `vector` does not include, in an order that can be applied: about `bytes_max`
+    /// bytes of them, one at least where there is one; and whether there are more.
+    fn missing(
+        &self,
+        vector: Vector,
+        bytes_max: usize,
+    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
+
+    /// A peer has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
+    /// every hello, and whenever a peer has more of them than this node: then its store was rolled
+    /// back, and it must not use the origin again.
+    fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
+}
+
+/// What became of records, by number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Applied and new.
+    pub new: usize,
+    /// Known already.
+    pub duplicate: usize,
+    /// Kept until what they depend on is there.
+    pub waiting: usize,
+    /// Not believed: they don't decode, or say something else than a record that is known.
+    pub quarantined: usize,
+}
+
+/// Why records were not applied. None of them was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// Not now: the disk is full, for example. They are asked for again later.
+    #[error("the store takes nothing now: {0}")]
+    Unavailable(String),
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// Limits and times.
+#[derive(Clone, Debug)]
+pub struct GossipSettings {
+    /// Most bytes that wait for one peer before its queue is dropped.
+    pub push_queue_bytes_max: usize,
+    /// How long a push may take beyond the link's round trip before what is missing is pulled.
+    pub grace: Duration,
+    /// How often a peer is told the vector where nothing changes.
+    pub heartbeat: Duration,
+    /// A connection that left something unanswered for this long, beyond two round trips, gets a
+    /// second one dialed beside it.
+    pub suspect_after: Duration,
+}
+
+impl Default for GossipSettings {
+    fn default() -> Self {
+        Self {
+            push_queue_bytes_max: 8 * 1024 * 1024,
+            grace: Duration::from_millis(100),
+            heartbeat: Duration::from_secs(1),
+            suspect_after: Duration::from_millis(500),
+        }
+    }
+}
+
+/// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
+/// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
+/// `clock_offset`, `changed`), numbers (`stats`), and the end (`shutdown`).
+#[derive(Clone)]
+pub struct Gossip(Arc<Shared>);
+
+/// What all tasks of one node's gossip share.
+struct Shared {
+    env: Env,
+    settings: GossipSettings,
+    topology: Arc<Topology>,
+    node: NodeName,
+    /// Absent where the topology doesn't have the node: then there are no peers either.
+    region: Option<RegionName>,
+    /// Drawn at the start, so that peers notice a restart.
+    instance: u64,
+    endpoint: quinn::Endpoint,
+    replica: Arc<dyn Replica>,
+    peers: BTreeMap<NodeName, Arc<Peer>>,
+    state: Mutex<State>,
+    stats: Mutex<GossipStats>,
+    /// Counts up when what is known of a peer's vector changes.
+    changed: watch::Sender<u64>,
+    /// Wakes the puller when there may be something to pull.
+    behind: Notify,
+    jitter: Mutex<Stream>,
+    /// Handshakes that strangers may have open.
+    handshakes: Arc<Semaphore>,
+    /// Pulls that are answered at once.
+    answers: Semaphore,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Gossip {
+    /// Starts to dial and to accept. `endpoint` is this node's alone. Where `node` is not in the
+    /// topology there are no peers that would take it, and nothing happens.
+    pub fn start(
+        env: &Env,
+        settings: GossipSettings,
+        topology: Arc<Topology>,
+        node: &NodeName,
+        endpoint: quinn::Endpoint,
+        replica: Arc<dyn Replica>,
+    ) -> Self {
+        let shared = Arc::new(Shared::new(env, settings, topology, node, endpoint, replica));
+        shared.spawn(accept::accept(shared.clone()));
+        shared.spawn(pull::pull(shared.clone()));
+        for peer in shared.peers.values() {
+            shared.spawn(dial::keep_link(shared.clone(), peer.clone()));
+        }
+        Self(shared)
+    }
+
+    /// Sends records of a local commit to every connected peer. Never waits.
+    pub fn push(&self, records: &[Bytes]) {
+        for peer in self.0.peers.values() {
+            let dropped = peer.outbox.push(records, self.0.settings.push_queue_bytes_max);
+            if dropped > 0 {
+                self.0.count(|stats| stats.queue_drops += dropped);
+                tracing::warn!(peer = %peer.node, dropped, "dropped the queue to a slow peer");
+            }
+        }
+    }
+
+    /// The replica's vector moved: peers are told, and what was missing may be there.
+    pub fn advanced(&self) {
+        self.0.advanced();
+    }
+
+    /// Every peer of the topology, by name.
+    pub fn peers(&self) -> Vec<PeerStatus> {
+        status::peers(&self.0)
+    }
+
+    /// For each node, who hears it: this node's own ears and what others say of theirs.
+    pub fn members(&self) -> BTreeMap<NodeName, BTreeSet<NodeName>> {
+        status::members(&self.0)
+    }
+
+    /// The regions that are known to have all of `vector` on disk, in some node of theirs.
+    pub fn regions_covering(&self, vector: &Vector) -> BTreeSet<RegionName> {
+        status::regions_covering(&self.0, vector)
+    }
+
+    /// How far this node's clock is from the cluster's, in microseconds: positive where the others
+    /// are ahead. The median of what the peers show, this node's own clock among them, and the
+    /// smaller offset of the middle two; absent where nobody was heard.
+    pub fn clock_offset(&self) -> Option<i64> {
+        self.0.state().clock_offset(Instant::now())
+    }
+
+    /// Changes when the vector of a peer is known to have moved.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// Counts since the start.
+    pub fn stats(&self) -> GossipStats {
+        self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says goodbye to all peers and ends all tasks.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        self.0.endpoint.close(CLOSE_DONE, b"the node stops");
+        self.0.tasks.close();
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.0.tasks.wait()).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT, self.0.endpoint.wait_idle()).await;
+    }
+}
+
+/// Ending waits this long for tasks, and as long for goodbyes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Handshakes of peers that have not said hello.
+const HANDSHAKES_MAX: usize = 64;
+/// Pulls that are answered at once: each holds some megabytes.
+const ANSWERS_MAX: usize = 4;
+
+impl Shared {
+    fn new(
+        env: &Env,
+        settings: GossipSettings,
+        topology: Arc<Topology>,
+        node: &NodeName,
+        endpoint: quinn::Endpoint,
+        replica: Arc<dyn Replica>,
+    ) -> Self {
+        let mut peers = BTreeMap::new();
+        let mut state = State::new(env.entropy.stream("gossip-grace"), settings.grace);
+        if let Some(own) = topology.node(node) {
+            for peer in topology.peers_of(node) {
+                let rtt = topology.rtt(&own.region, &peer.region);
+                state.add(&peer.name, rtt);
+                peers.insert(peer.name.clone(), Arc::new(Peer::new(peer, rtt)));
+            }
+        }
+        Self {
+            region: topology.region_of(node).cloned(),
+            instance: env.entropy.stream("gossip-instance").next_u64(),
+            jitter: Mutex::new(env.entropy.stream("gossip-jitter")),
+            env: env.clone(),
+            settings,
+            topology,
+            node: node.clone(),
+            endpoint,
+            replica,
+            peers,
+            state: Mutex::new(state),
+            stats: Mutex::default(),
+            changed: watch::Sender::new(0),
+            behind: Notify::new(),
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            answers: Semaphore::new(ANSWERS_MAX),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Runs `task` until it ends or the node stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled_owned(task).await });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, add: impl FnOnce(&mut GossipStats)) {
+        add(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// `time` give or take a fifth, so that nodes that failed together don't try together.
+    fn jittered(&self, time: Duration) -> Duration {
+        let factor =
+            self.jitter.lock().unwrap_or_else(PoisonError::into_inner).random_range(0.8..1.2);
+        time.mul_f64(factor)
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            protocol_min: PROTOCOL_MIN,
+            cluster: self.topology.cluster.clone(),
+            node: self.node.as_str().to_owned(),
+            region: self.region.iter().map(RegionName::as_str).collect(),
+            origin: self.replica.origin(),
+            instance: self.instance,
+            now: self.env.clock.now(),
+            vector: (*self.replica.vector()).clone(),
+        }
+    }
+
+    fn advanced(&self) {
+        self.state().advanced(&self.replica.vector(), Instant::now());
+        for peer in self.peers.values() {
+            peer.outbox.want_have();
+        }
+        self.behind.notify_one();
+    }
+
+    /// A peer said hello, on whichever side's connection.
+    async fn met(&self, peer: &NodeName, hello: &Hello, rtt: Duration) {
+        let now = Instant::now();
+        self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
+        self.state().met(peer, hello, &self.replica.vector(), now);
+        self.known_changed();
+        // Also where the peer has no more than this node: the store may wait for that word.
+        let origin = self.replica.origin();
+        self.replica.witnessed(origin, hello.vector.get(origin)).await;
+    }
+
+    /// A peer said what it has.
+    async fn heard(&self, peer: &NodeName, instance: u64, have: &Have, rtt: Duration) {
+        let now = Instant::now();
+        let moved = {
+            let mut state = self.state();
+            state.heard_clock(peer, have.now, self.env.clock.now(), rtt, now);
+            state.heard(peer, instance, have, &self.replica.vector(), now)
+        };
+        if moved {
+            self.known_changed();
+            self.check_witness(&have.vector).await;
+        }
+    }
+
+    fn known_changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+        self.behind.notify_one();
+    }
+
+    /// Peers only have what this node sent, and it only sends what is on disk.
+    async fn check_witness(&self, theirs: &Vector) {
+        let origin = self.replica.origin();
+        let n = theirs.get(origin);
+        if n > self.replica.vector().get(origin) {
+            tracing::error!(%origin, n, "a peer has more of this node than the node itself");
+            self.replica.witnessed(origin, n).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

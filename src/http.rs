@@ -1,1 +1,118 @@
-//! To come.
+//! HTTP: what a client sees of a node. One file a resource, one table from errors to answers
+//! (`error`), one door that every request comes through (`edge`): there it gets its id, its
+//! caller, its time limit, its metrics and its line in the log.
+//!
+//! Nothing here decides what a write comes to or who wins: handlers read names, headers and bodies,
+//! ask `access` for a permit and the node for the rest, and say what came of it. A permit comes
+//! before anything that a caller may not know.
+
+mod ack;
+mod body;
+mod cluster;
+mod config_key;
+mod config_list;
+mod config_write;
+mod edge;
+mod error;
+mod etag;
+mod health;
+pub mod item;
+mod operation;
+mod page;
+mod paths;
+mod query;
+mod server;
+mod session;
+mod versions;
+mod watch;
+mod write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::HeaderName;
+use axum::routing::any;
+use tokio::sync::Semaphore;
+
+use crate::access::Verifier;
+use crate::env::Env;
+use crate::node::Node;
+use crate::settings::Settings;
+
+use edge::RequestIds;
+use operation::{OperationMetrics, Route};
+
+pub use server::serve;
+
+const HOLM_ACK: HeaderName = HeaderName::from_static("holm-ack");
+const HOLM_CHECK: HeaderName = HeaderName::from_static("holm-check");
+const HOLM_INCONSISTENT: HeaderName = HeaderName::from_static("holm-inconsistent");
+const HOLM_SESSION: HeaderName = HeaderName::from_static("holm-session");
+const HOLM_WAIT: HeaderName = HeaderName::from_static("holm-wait");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What all handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+struct Shared {
+    node: Node,
+    verifier: Verifier,
+    settings: Arc<Settings>,
+    env: Env,
+    request_ids: RequestIds,
+    metrics: OperationMetrics,
+    /// One for each watch that may be open.
+    watches: Arc<Semaphore>,
+    /// Turns true when the node drains: watches end, and the server takes no more connections.
+    stop: tokio::sync::watch::Receiver<bool>,
+}
+
+impl App {
+    /// The HTTP side of `node`, with tokens checked by `verifier`; it drains once `stop` is true.
+    pub fn new(
+        node: Node,
+        verifier: Verifier,
+        settings: Arc<Settings>,
+        env: Env,
+        stop: tokio::sync::watch::Receiver<bool>,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            request_ids: RequestIds::new(&env.entropy),
+            metrics: OperationMetrics::default(),
+            watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
+            node,
+            verifier,
+            settings,
+            env,
+            stop,
+        }))
+    }
+
+    /// All routes.
+    pub fn router(&self) -> Router {
+        let mut router = Router::new();
+        for (path, route) in operation::ROUTES {
+            let handler =
+                move |State(app): State<Self>, request: Request| edge::answer(app, route, request);
+            router = router.route(path, any(handler));
+        }
+        let unknown =
+            |State(app): State<Self>, request: Request| edge::answer(app, Route::Unknown, request);
+        router.fallback(unknown).with_state(self.clone())
+    }
+
+    fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ pub mod gossip;
 pub mod http;
 pub mod model;
 pub mod node;
+pub mod server;
 pub mod settings;
 pub mod storage;
 pub mod telemetry;

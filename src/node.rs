@@ -2,8 +2,9 @@
 //! go to the store and are pushed to the peers. It knows nothing of HTTP.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::access::{ReadPermit, WritePermit};
 use crate::config::{Entry, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
+use crate::gossip::{Gossip, GossipSettings};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::settings::Settings;
 use crate::storage::history::Position;
@@ -20,16 +22,22 @@ use crate::storage::writer::Counts;
 use crate::storage::{Committed, StoreError, Writer, WriterSettings};
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
+use crate::transport::{self, EndpointError, Identity};
 
 pub mod feed;
 pub mod receipts;
+mod replica;
 mod skew;
+pub mod status;
 mod store;
 
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
+pub use status::ClusterStatus;
 
 use feed::Hub;
+use replica::ConfigReplica;
+use status::MemberStatus;
 use store::{Observer, Store};
 
 /// Most documents kept in memory for writes and merges.
@@ -53,6 +61,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     alone: bool,
     caught_up: AtomicBool,
+    gossip: Arc<OnceLock<Gossip>>,
+    skew_max: Duration,
     stop: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
 }
@@ -67,6 +77,17 @@ pub enum StartError {
     /// The topology has no such node.
     #[error("the topology has no node {0}")]
     UnknownNode(NodeName),
+    /// The node's QUIC address is not one, or is not this machine's.
+    #[error("the address {addr}: {why}")]
+    Address {
+        /// The address, as the topology writes it.
+        addr: String,
+        /// Why, in words.
+        why: String,
+    },
+    /// QUIC does not start.
+    #[error("QUIC: {0}")]
+    Endpoint(#[from] EndpointError),
     /// The metrics cannot be set up.
     #[error("the metrics: {0}")]
     Metrics(String),
@@ -82,11 +103,18 @@ struct Watcher {
     metrics: Arc<Metrics>,
     clock: Arc<dyn WallClock>,
     published: Arc<ArcSwap<Snapshot>>,
+    gossip: Arc<OnceLock<Gossip>>,
 }
 
 impl Observer for Watcher {
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration) {
         let before = self.standing.set(counts, origin);
+        if committed.records > 0
+            && let Some(gossip) = self.gossip.get()
+        {
+            gossip.push(&committed.own);
+            gossip.advanced();
+        }
         self.hub.publish(&committed.touched);
         if committed.records == 0 && counts.quarantined == before.quarantined {
             return;
@@ -117,18 +145,24 @@ impl Standing {
         std::mem::replace(&mut *standing, (counts, Some(origin))).0
     }
 
-    fn get(&self) -> (Counts, Option<Origin>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> Counts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn origin(&self) -> Origin {
+        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.1.unwrap_or(Origin([0; 8]))
     }
 }
 
 impl Node {
-    /// Opens the node's store and starts it.
+    /// Opens the node's store, starts it, and starts to talk to its peers as `identity`.
     pub async fn start(
         env: Env,
         settings: &Settings,
         topology: Arc<Topology>,
         name: &NodeName,
+        identity: &Identity,
     ) -> Result<Self, StartError> {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
@@ -146,6 +180,7 @@ impl Node {
         let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
         standing.set(writer.counts(), writer.origin());
+        let gossip = Arc::<OnceLock<Gossip>>::default();
         let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?);
         let observer = Watcher {
             hub: hub.clone(),
@@ -153,11 +188,27 @@ impl Node {
             metrics: metrics.clone(),
             clock: env.clock.clone(),
             published: writer.published(),
+            gossip: gossip.clone(),
         };
         let (stop, stopped) = watch::channel(false);
-        let clock = env.clock.clone();
-        let now: Arc<dyn Fn() -> Stamp + Send + Sync> = Arc::new(move || clock.now());
+        let skew_max = settings.gossip.max_clock_skew;
+        let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
         let (store, driver) = Store::start(writer, env.blocking, now, Arc::new(observer), stopped);
+        if topology.nodes().len() > 1 {
+            let addr = peer_addr(&env, &topology, name).await?;
+            let endpoint = transport::endpoint(&env, name, addr, identity)?;
+            let replica =
+                Arc::new(ConfigReplica { store: store.clone(), standing: standing.clone() });
+            let gossip_settings = GossipSettings {
+                push_queue_bytes_max: settings.gossip.queue_bytes_max,
+                heartbeat: settings.gossip.anti_entropy_every,
+                suspect_after: settings.gossip.anti_entropy_every * 2,
+                ..GossipSettings::default()
+            };
+            let started =
+                Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
+            let _ = gossip.set(started);
+        }
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
             region,
@@ -168,6 +219,8 @@ impl Node {
             metrics,
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
+            gossip,
+            skew_max,
             stop,
             driver: Mutex::new(Some(driver)),
         })))
@@ -176,6 +229,9 @@ impl Node {
     /// Stops taking commands, ends all feeds, and closes the store in order.
     pub async fn shutdown(&self) {
         self.0.hub.close();
+        if let Some(gossip) = self.0.gossip.get() {
+            gossip.shutdown().await;
+        }
         self.0.stop.send_replace(true);
         let driver = self.0.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(driver) = driver
@@ -202,7 +258,7 @@ impl Node {
 
     /// Whose changes it makes now.
     pub fn origin(&self) -> Origin {
-        self.0.standing.get().1.unwrap_or(Origin([0; 8]))
+        self.0.standing.origin()
     }
 
     /// The state that is on disk and visible. Does not block.
@@ -269,16 +325,35 @@ impl Node {
     /// Which regions are known to include `vector`.
     pub fn receipts(&self, vector: &Vector) -> Vec<RegionReceipt> {
         let names: BTreeSet<RegionName> = self.0.topology.region_names();
-        let nodes = [(self.0.region.clone(), self.snapshot().vector.clone())];
+        let mut nodes = vec![(self.0.region.clone(), self.snapshot().vector.clone())];
+        if let Some(gossip) = self.0.gossip.get() {
+            nodes.extend(gossip.peers().into_iter().map(|peer| (peer.region, peer.vector)));
+        }
         receipts::receipts(names.iter(), &nodes, vector)
     }
 
     /// Waits until as many regions as `ack` asks for have the change on disk, at most `at_most`.
-    pub async fn wait_for_receipts(&self, dot: Dot, ack: Ack, _at_most: Duration) -> Receipts {
+    pub async fn wait_for_receipts(&self, dot: Dot, ack: Ack, at_most: Duration) -> Receipts {
         let wanted = [dot].into_iter().collect();
-        let regions = self.receipts(&wanted);
-        let has = regions.iter().filter(|receipt| receipt.has).count();
-        Receipts { reached: has >= ack.count(regions.len()), regions }
+        let deadline = tokio::time::Instant::now() + at_most;
+        let mut changed = self.0.gossip.get().map(Gossip::changed);
+        loop {
+            if let Some(changed) = &mut changed {
+                changed.mark_unchanged();
+            }
+            let regions = self.receipts(&wanted);
+            let has = regions.iter().filter(|receipt| receipt.has).count();
+            if has >= ack.count(regions.len()) {
+                return Receipts { reached: true, regions };
+            }
+            let more = match &mut changed {
+                Some(changed) => tokio::time::timeout_at(deadline, changed.changed()).await,
+                None => return Receipts { reached: false, regions },
+            };
+            if !matches!(more, Ok(Ok(()))) {
+                return Receipts { reached: false, regions: self.receipts(&wanted) };
+            }
+        }
     }
 
     /// Whether a balancer may send requests here: the node has caught up with a peer since its
@@ -288,6 +363,97 @@ impl Node {
         if is_alone || self.0.caught_up.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let peers = self.0.gossip.get().map(Gossip::peers).unwrap_or_default();
+        let mut met = peers.iter().filter(|peer| peer.origin.is_some()).peekable();
+        if met.peek().is_none() {
+            return Err("no peer was met since the start".into());
+        }
+        let vector = self.snapshot().vector.clone();
+        if met.any(|peer| vector.covers(&peer.vector)) {
+            self.0.caught_up.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         Err("not yet caught up with a peer".into())
     }
+
+    /// The cluster as this node sees it.
+    pub fn cluster(&self) -> ClusterStatus {
+        let snapshot = self.snapshot();
+        let gossip = self.0.gossip.get();
+        let readiness = self.readiness();
+        let vector = status::vector_status(&snapshot.vector);
+        let own = MemberStatus {
+            node: self.0.name.clone(),
+            state: "self",
+            heard_by: BTreeSet::new(),
+            origin: Some(self.origin()),
+            heard_ago_ms: None,
+            rtt_ms: None,
+            lag_changes: 0,
+            lag_ms: 0,
+            queue_bytes: 0,
+            clock_offset_us: None,
+            vector: vector.clone(),
+        };
+        ClusterStatus {
+            cluster: self.0.topology.cluster.clone(),
+            node: self.0.name.clone(),
+            region: self.0.region.clone(),
+            origin: self.origin(),
+            ready: readiness.is_ok(),
+            waits_for: readiness.err(),
+            vector,
+            store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
+            clock_offset_us: gossip.and_then(Gossip::clock_offset),
+            regions: status::regions(&self.0.topology, &own, gossip),
+        }
+    }
+
+    /// Brings the metrics up to date that are read from elsewhere: called before they are shown.
+    pub fn refresh_metrics(&self) {
+        let metrics = &self.0.metrics;
+        metrics.set_ready(self.readiness().is_ok());
+        let Some(gossip) = self.0.gossip.get() else { return };
+        for peer in gossip.peers() {
+            metrics.set_peer_connected(&peer.node, peer.connected_out || peer.connected_in > 0);
+            metrics.set_peer_lag(&peer.node, peer.lag_changes, peer.lag);
+        }
+        if let Some(offset) = gossip.clock_offset() {
+            metrics.set_clock_skew(-offset as f64 / 1e6);
+            if skew::is_too_far(offset, self.0.skew_max) {
+                tracing::error!(
+                    offset_us = offset,
+                    "the clock is off: stamping with the peers' time"
+                );
+            }
+        }
+        for (name, value) in gossip.stats().by_name() {
+            metrics.set_gossip(name, value);
+        }
+    }
+}
+
+/// The clock for stamps: this machine's, or its peers' where it is too far off theirs.
+fn stamping_clock(
+    clock: Arc<dyn WallClock>,
+    gossip: Arc<OnceLock<Gossip>>,
+    skew_max: Duration,
+) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
+    Arc::new(move || {
+        let offset = gossip.get().and_then(Gossip::clock_offset);
+        skew::stamp_time(clock.now(), offset, skew_max)
+    })
+}
+
+/// Where the node's QUIC endpoint is to be bound: the address that the topology gives it.
+async fn peer_addr(
+    env: &Env,
+    topology: &Topology,
+    name: &NodeName,
+) -> Result<SocketAddr, StartError> {
+    let node = topology.node(name).ok_or_else(|| StartError::UnknownNode(name.clone()))?;
+    let addr = node.peer.as_str();
+    let failed = |why: String| StartError::Address { addr: addr.to_owned(), why };
+    let found = env.net.lookup(addr).await.map_err(|e| failed(e.to_string()))?;
+    found.first().copied().ok_or_else(|| failed("the name has no address".into()))
 }

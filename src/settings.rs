@@ -5,6 +5,8 @@
 mod access;
 mod duration;
 
+pub(crate) use duration::parse as parse_duration;
+
 pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings};
 
@@ -140,7 +142,7 @@ pub struct GossipSettings {
     /// Most bytes of changes that wait for others they depend on; past it the peer is asked again,
     /// in order. Default: 16,777,216 (16 MiB).
     pub waiting_bytes_max: usize,
-    /// Time between two comparisons of vectors with a peer. Default: 3s.
+    /// Time between two comparisons of vectors with a peer. Default: 1s.
     #[serde(with = "duration")]
     pub anti_entropy_every: Duration,
     /// How far this node's clock may be off its peers' median before it stamps with their time and
@@ -154,7 +156,7 @@ impl Default for GossipSettings {
         Self {
             queue_bytes_max: 8 * 1024 * 1024,
             waiting_bytes_max: 16 * 1024 * 1024,
-            anti_entropy_every: Duration::from_secs(3),
+            anti_entropy_every: Duration::from_secs(1),
             max_clock_skew: Duration::from_millis(500),
         }
     }

@@ -1,6 +1,7 @@
 //! How nodes speak: QUIC with mutual TLS 1.3 under one certificate authority a cluster, frames of
 //! a bounded length, and a hello before anything else. What is said is the business of `gossip`.
 
+mod congestion;
 pub mod endpoint;
 pub mod frame;
 pub mod hello;

@@ -1,1 +1,24 @@
-//! To come.
+//! Everything that takes more than one room: clusters, processes, the command line.
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests run on the real machine"
+)]
+
+#[path = "integration/cli_help.rs"]
+mod cli_help;
+#[path = "integration/cli_process.rs"]
+mod cli_process;
+#[path = "integration/cluster.rs"]
+mod cluster;
+#[path = "integration/converge.rs"]
+mod converge;
+#[path = "integration/laws.rs"]
+mod laws;
+#[path = "integration/petclinic.rs"]
+mod petclinic;
+#[path = "integration/process.rs"]
+mod process;
+#[path = "integration/readme.rs"]
+mod readme;

@@ -20,10 +20,10 @@ Examples:
   holm diff web/dev server.port 3 5
   holm diff web/dev server.port 3          version 3 against the current one")]
 pub struct Diff {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
-    /// SERVICE/ENVIRONMENT, or a key.
+    /// Another SERVICE/ENVIRONMENT, or a key.
     #[arg(value_name = "OTHER|KEY")]
     other: String,
     /// The earlier version.
@@ -61,8 +61,7 @@ impl Diff {
             return terminal.say_json(&Items { items: &rows });
         }
         for change in &changes {
-            let line = change.line(terminal);
-            terminal.say(line)?;
+            change.say("", terminal)?;
         }
         if changes.is_empty() {
             terminal.note("no differences")?;

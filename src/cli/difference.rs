@@ -1,5 +1,6 @@
-//! What changes between two sets of keys, and how a person reads it. Pure.
+//! What changes between two sets of keys, and how a person reads it.
 
+use super::Failure;
 use super::formats::{Keys, shorten};
 use super::terminal::{Colour, Terminal};
 use crate::model::{JsonText, Key};
@@ -39,20 +40,16 @@ impl Change {
         }
     }
 
-    /// `+ key = value`, with its colour.
-    pub(crate) fn line(&self, terminal: &Terminal<'_>) -> String {
-        match self {
-            Self::Added(key, value) => {
-                terminal.paint(Colour::Added, &format!("+ {key} = {}", short(value)))
-            }
+    /// Says `+ key = value`.
+    pub(crate) fn say(&self, margin: &str, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let (colour, text) = match self {
+            Self::Added(key, value) => (Colour::Added, format!("+ {key} = {}", short(value))),
             Self::Changed(key, old, new) => {
-                let text = format!("~ {key} = {} (was {})", short(new), short(old));
-                terminal.paint(Colour::Changed, &text)
+                (Colour::Changed, format!("~ {key} = {} (was {})", short(new), short(old)))
             }
-            Self::Removed(key, value) => {
-                terminal.paint(Colour::Removed, &format!("- {key} = {}", short(value)))
-            }
-        }
+            Self::Removed(key, value) => (Colour::Removed, format!("- {key} = {}", short(value))),
+        };
+        terminal.say_painted(margin, colour, &text, "")
     }
 
     /// The same for programs.

@@ -2,7 +2,6 @@
 //! exit code.
 
 use std::io;
-use std::process::ExitCode;
 
 use super::terminal::Terminal;
 use crate::client::ClientError;
@@ -59,7 +58,7 @@ impl Failure {
     }
 
     /// Says it on stderr. A reader who has gone away needs no message.
-    pub(crate) fn report(self, terminal: &mut Terminal<'_>) -> ExitCode {
+    pub(crate) fn report(self, terminal: &mut Terminal<'_>) -> u8 {
         // Nobody is left to tell if stderr is gone too.
         let _ = terminal.out.flush();
         if !self.message.is_empty() {
@@ -68,7 +67,7 @@ impl Failure {
         if let Some(hint) = &self.hint {
             let _ = terminal.note(hint);
         }
-        ExitCode::from(self.code)
+        self.code
     }
 }
 
@@ -93,6 +92,8 @@ impl From<ClientError> for Failure {
         let message = error.to_string();
         match &error {
             ClientError::Settings(_) => Self::usage(message),
+            ClientError::Connection { tls: true, .. } => Self::failed(message)
+                .hint("does --ca name the CA that signed the node's certificate?"),
             ClientError::Connection { connected: false, .. } => Self::failed(message)
                 .hint("is the node running? `holm dev` starts a cluster on this machine; --url names another node"),
             ClientError::TimedOut { .. } => {
@@ -100,18 +101,24 @@ impl From<ClientError> for Failure {
             }
             ClientError::Connection { .. } | ClientError::Answer(_) => Self::failed(message),
             ClientError::Refused(refusal) => match refusal.status {
-                400 | 405 | 406 | 413 | 414 | 415 | 422 => Self { code: USAGE, message, hint: None },
+                413 => Self { code: USAGE, message, hint: None }
+                    .hint("the node's settings limit this ([limits]); nothing of it was written"),
+                400 | 405 | 406 | 414 | 415 | 422 => Self { code: USAGE, message, hint: None },
                 401 => Self::failed(message)
                     .hint("give a token with --token-file FILE or HOLM_TOKEN; `holm dev` prints one"),
                 403 => Self::failed(message).hint("the token does not allow this; ask for a wider scope"),
                 404 => Self::not_found(message),
                 409 | 412 | 428 => {
                     let hint = match refusal.name.as_str() {
-                        "SessionNotReached" => "this region has not yet seen what you have; try again",
-                        "AmbiguousVersion" => "name one of them as VERSION@ORIGIN",
-                        _ => "look at it with `holm get` or `holm history`, then decide again",
+                        "SessionNotReached" => {
+                            "this region has not yet seen what you have; try again".to_owned()
+                        }
+                        "AmbiguousVersion" => {
+                            format!("name one as VERSION@ORIGIN: {}", refusal.candidates.join(", "))
+                        }
+                        _ => "look with `holm get` or `holm history`, then decide again".to_owned(),
                     };
-                    Self { code: CONDITION, message, hint: Some(hint.to_owned()) }
+                    Self { code: CONDITION, message, hint: Some(hint) }
                 }
                 429 | 503 => Self::failed(message).hint("try again in a moment"),
                 507 => Self::failed(message).hint("the node's disk is full; reads go on"),

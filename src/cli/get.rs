@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::terminal::Items;
 use super::{Failure, Global, Terminal, address};
+use crate::client::Sibling;
 use crate::model::{DocumentId, Key};
 
 /// Arguments of `holm get`.
@@ -15,8 +16,8 @@ Examples:
   holm get web/dev server.port --json-value
   holm get web/dev server.port --output json")]
 pub struct Get {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// The key; all of them where there is none.
     #[arg(value_parser = address::key)]
@@ -46,29 +47,35 @@ impl Get {
             }
             return Ok(());
         };
-        let item = client.get(&self.document, &key).await?;
+        let item = match client.get(&self.document, &key).await {
+            Ok(item) => item,
+            Err(error) => {
+                let conflicts = error.refusal().map(|refusal| &refusal.conflicts);
+                tell_conflicts(conflicts.map_or(&[], Vec::as_slice), terminal)?;
+                return Err(error.into());
+            }
+        };
         if global.json() {
             return terminal.say_json(&item);
         }
         match item.value.to_value() {
-            // For scripts: byte for byte. A person's terminal is not steered by it.
-            serde_json::Value::String(text) if !self.json_value && !terminal.out_is_terminal => {
-                terminal.say_raw(&text)?;
-                terminal.say_raw("\n")?;
+            serde_json::Value::String(text) if !self.json_value => {
+                terminal.say_raw(&(text + "\n"))?
             }
-            serde_json::Value::String(text) if !self.json_value => terminal.say(text)?,
             _ => terminal.say(item.value.as_str())?,
         }
-        for sibling in &item.conflicts {
-            let what = match &sibling.value {
-                Some(value) if !sibling.removed => value.to_string(),
-                _ => "its removal".to_owned(),
-            };
-            terminal.note(format!(
-                "{} wrote {what} at the same time; the next write settles it",
-                if sibling.region.is_empty() { "another region" } else { &sibling.region }
-            ))?;
-        }
-        Ok(())
+        tell_conflicts(&item.conflicts, terminal)
     }
+}
+
+fn tell_conflicts(conflicts: &[Sibling], terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    for sibling in conflicts {
+        let what = match &sibling.value {
+            Some(value) if !sibling.removed => format!("wrote {value}"),
+            _ => "removed it".to_owned(),
+        };
+        let region = if sibling.region.is_empty() { "another region" } else { &sibling.region };
+        terminal.note(format!("{region} {what} at the same time; the next write settles it"))?;
+    }
+    Ok(())
 }

@@ -20,8 +20,8 @@ Examples:
   holm diff web/dev server.port 3 5
   holm restore web/dev server.port 3")]
 pub struct History {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// The key.
     #[arg(value_parser = address::key)]

@@ -9,7 +9,7 @@ use clap::Args;
 use super::difference::{self, Change};
 use super::formats::Keys;
 use super::set::warn_of_missing_regions;
-use super::terminal::{Colour, Items};
+use super::terminal::{Colour, Items, count};
 use super::{Failure, Global, Terminal};
 use crate::client::{Client, Write};
 use crate::model::{DocumentId, Environment, Key, Service};
@@ -25,7 +25,8 @@ document is an environment; no profile is `default`, or --env. Maps become dotte
 JSON, and ${placeholders} stay as they are. Of a folder, the files directly in it are taken.
 
 What would change is shown first: + new, ~ other value, - removed (with --prune). Each service and
-environment is then written at once, all or none; removals of --prune follow, key by key.
+environment is then written at once, all or none (a node takes 1,000 keys in one write unless its
+settings say otherwise); removals of --prune follow, key by key.
 
 Examples:
   holm import config/ --dry-run
@@ -135,8 +136,11 @@ impl Import {
             .hint("add --yes if it is meant, or look with --dry-run"));
         }
         let documents = plans.iter().filter(|plan| !plan.changes.is_empty()).count();
-        let agreed =
-            terminal.confirm(&format!("Change {changes} keys in {documents} environments?"))?;
+        let agreed = terminal.confirm(&format!(
+            "Change {} in {}?",
+            count(changes, "key"),
+            count(documents, "environment")
+        ))?;
         if !agreed {
             terminal.note("nothing was written")?;
         }
@@ -184,8 +188,11 @@ impl Import {
         terminal.progress_ends()?;
         if !global.json() {
             let pruned = if removed > 0 { format!(", {removed} removed") } else { String::new() };
-            terminal
-                .say(format!("{written} keys written in {} environments{pruned}", plans.len()))?;
+            terminal.say(format!(
+                "{} written in {}{pruned}",
+                count(written, "key"),
+                count(plans.len(), "environment")
+            ))?;
         }
         Ok(())
     }
@@ -194,7 +201,9 @@ impl Import {
 impl Plan {
     fn writes(&self) -> Vec<Write> {
         let writes = self.changes.iter().filter_map(|change| match change {
-            Change::Added(key, value) => Some(Write::new(key.clone(), value.clone())),
+            Change::Added(key, value) => {
+                Some(Write { expect_version: Some(0), ..Write::new(key.clone(), value.clone()) })
+            }
             Change::Changed(key, _, value) => Some(Write {
                 expect_version: self.versions.get(key).copied(),
                 ..Write::new(key.clone(), value.clone())
@@ -224,17 +233,17 @@ fn show(plans: &[Plan], global: &Global, terminal: &mut Terminal<'_>) -> Result<
         return terminal.say_json(&Items { items: &rows });
     }
     for plan in plans.iter().filter(|plan| !plan.changes.is_empty()) {
-        let title = terminal.paint(Colour::Title, &plan.document.to_string());
-        let count = difference::count(&plan.changes);
-        terminal.say(format!("{title}: {count}, {} unchanged", plan.unchanged))?;
+        let counts = difference::count(&plan.changes);
+        let counts = format!(": {counts}, {} unchanged", plan.unchanged);
+        terminal.say_painted("", Colour::Title, &plan.document.to_string(), &counts)?;
         for change in &plan.changes {
-            let line = change.line(terminal);
-            terminal.say(format!("  {line}"))?;
+            change.say("  ", terminal)?;
         }
     }
     let same = plans.iter().filter(|plan| plan.changes.is_empty()).count();
     if same > 0 {
-        terminal.say(format!("{same} of {} environments have nothing to change", plans.len()))?;
+        terminal
+            .say(format!("nothing to change in {same} of {}", count(plans.len(), "environment")))?;
     }
     Ok(())
 }

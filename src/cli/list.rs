@@ -15,8 +15,8 @@ Examples:
   holm list web/dev                    keys with version, time and author
   holm list web/dev --prefix server.")]
 pub struct List {
-    /// SERVICE/ENVIRONMENT, for example web/dev; services and environments where there is none.
-    #[arg(value_parser = address::document)]
+    /// Whose keys, for example web/dev; services and environments where there is none.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: Option<DocumentId>,
     /// Only keys that begin with this.
     #[arg(long, requires = "document", value_name = "TEXT")]
@@ -73,8 +73,11 @@ pub(crate) fn print(
         return terminal.note("nothing there");
     }
     for (i, line) in table::lines(title, rows).into_iter().enumerate() {
-        let line = if i == 0 { terminal.paint(Colour::Title, &line) } else { line };
-        terminal.say(line)?;
+        if i == 0 {
+            terminal.say_painted("", Colour::Title, &line, "")?;
+        } else {
+            terminal.say(line)?;
+        }
     }
     Ok(())
 }

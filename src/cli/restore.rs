@@ -14,15 +14,15 @@ Examples:
   holm restore web/dev server.port 3
   holm restore web/dev server.port 7@ORIGIN --message 'as it was'")]
 pub struct Restore {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// The key.
     #[arg(value_parser = address::key)]
     key: Key,
     /// The version, as `holm history` shows it.
-    #[arg(value_parser = address::version)]
-    version: String,
+    #[arg(value_parser = address::version, value_name = "VERSION")]
+    which: String,
     /// Why: kept in the history.
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
@@ -36,13 +36,13 @@ impl Restore {
     ) -> Result<(), Failure> {
         let client = global.client()?;
         let message = self.message.as_deref();
-        let item = client.restore(&self.document, &self.key, &self.version, message).await?;
+        let item = client.restore(&self.document, &self.key, &self.which, message).await?;
         if global.json() {
             return terminal.say_json(&item);
         }
         terminal.say(format!(
             "{}/{} is as it was in version {}, now version {}",
-            self.document, item.key, self.version, item.version
+            self.document, item.key, self.which, item.version
         ))
     }
 }

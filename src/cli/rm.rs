@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::terminal::count;
 use super::{Failure, Global, Terminal, address};
 use crate::model::{DocumentId, Key};
 
@@ -16,8 +17,8 @@ Examples:
   holm rm web/dev a b c
   holm rm web/dev --all --yes")]
 pub struct Rm {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// The keys.
     #[arg(value_parser = address::key, required_unless_present = "all", value_name = "KEY")]
@@ -51,7 +52,8 @@ impl Rm {
             if global.json() {
                 return terminal.say_json(&serde_json::json!({ "removed": removed }));
             }
-            return terminal.say(format!("{removed} keys of {} are removed", self.document));
+            let removed = count(usize::try_from(removed).unwrap_or(usize::MAX), "key");
+            return terminal.say(format!("{removed} of {} removed", self.document));
         }
         for key in &self.keys {
             let removed = client

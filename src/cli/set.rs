@@ -25,8 +25,8 @@ Examples:
   echo '{\"a\":1}' | holm set web/dev limits --file -
   holm set web/dev server.port 9090 --expect-version 3")]
 pub struct Set {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// KEY VALUE, or any number of KEY=VALUE, or KEY alone with --file.
     #[arg(required = true, num_args = 1.., allow_negative_numbers = true, value_name = "KEY VALUE")]
@@ -40,7 +40,7 @@ pub struct Set {
     /// Why: kept in the history.
     #[arg(long, value_name = "TEXT")]
     message: Option<String>,
-    /// Refuse where the key has another version (exit code 4).
+    /// Refuse where the key has another version (exit code 4); 0 is a key that is not there yet.
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<u64>,
 }
@@ -106,8 +106,15 @@ pub(crate) fn warn_of_missing_regions(
     if written.acknowledged {
         return Ok(());
     }
-    terminal
-        .note("written here, but not yet in as many regions as --ack asked for; it is on its way")
+    let regions = |has: bool| {
+        let of = written.receipts.iter().filter(|receipt| receipt.has == has);
+        of.map(|receipt| receipt.region.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    terminal.note(format!(
+        "written, but not yet in as many regions as --ack asked for; in: {}; on its way to: {}",
+        regions(true),
+        regions(false)
+    ))
 }
 
 /// JSON where the text is JSON, else a string.

@@ -1,10 +1,8 @@
-//! `holm status`: what a node says of its cluster, as tables. It shows what there is, so that a
-//! later node's new columns appear without a new command line.
+//! `holm status`: the cluster as one node sees it, as a table of its nodes.
 
 use clap::Args;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::formats::shorten;
 use super::list::print;
 use super::{Failure, Global, Terminal};
 
@@ -14,7 +12,10 @@ use super::{Failure, Global, Terminal};
 Examples:
   holm status
   holm status --url http://127.0.0.1:8102
-  holm status --output json")]
+  holm status --output json
+
+STATE: connected, one-way, relayed (only others hear it), unreachable. LAG: changes that the node
+asked has and the other is not known to have, and since when.")]
 pub struct Status {}
 
 impl Status {
@@ -27,51 +28,63 @@ impl Status {
         if global.json() {
             return terminal.say_json(&cluster);
         }
-        let Value::Object(members) = &cluster else {
-            return terminal.say(cell(&cluster));
+        let ready = match cluster["waits_for"].as_str() {
+            None => "ready".to_owned(),
+            Some(why) => format!("not ready: {why}"),
         };
-        for (name, value) in members.iter().filter(|(_, value)| !is_table(value)) {
-            terminal.say(format!("{name}: {}", cell(value)))?;
-        }
-        for (name, value) in members.iter().filter(|(_, value)| is_table(value)) {
-            terminal.say(format!("\n{name}"))?;
-            let rows: Vec<&Map<String, Value>> =
-                value.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-            let (title, rows) = tabulate(&rows);
-            let title: Vec<&str> = title.iter().map(String::as_str).collect();
-            print(&title, &rows, terminal)?;
-        }
-        Ok(())
+        let (node, region) = (text(&cluster["node"]), text(&cluster["region"]));
+        terminal.say(format!(
+            "cluster {}, as {node} in {region} sees it ({ready})",
+            text(&cluster["cluster"])
+        ))?;
+        let store = &cluster["store"];
+        terminal.say(format!(
+            "{} documents, {} keys, {} with conflicts; {} changes wait, {} records refused; {:.1} MB on disk",
+            store["documents"],
+            store["rows"],
+            store["conflicts"],
+            store["waiting"],
+            store["quarantined"],
+            store["database_bytes"].as_f64().unwrap_or(0.0) / 1e6,
+        ))?;
+        terminal.say("")?;
+        let title = ["REGION", "NODE", "STATE", "RTT", "LAG", "HEARD", "HEARD BY"];
+        let regions = cluster["regions"].as_array().into_iter().flatten();
+        let rows: Vec<Vec<String>> = regions
+            .flat_map(|region| {
+                let nodes = region["nodes"].as_array().into_iter().flatten();
+                nodes.map(move |node| row(&text(&region["region"]), node))
+            })
+            .collect();
+        print(&title, &rows, terminal)
     }
 }
 
-fn is_table(value: &Value) -> bool {
-    value.as_array().is_some_and(|rows| !rows.is_empty() && rows.iter().all(Value::is_object))
-}
-
-/// One column for each member of any row, in the order they first appear.
-fn tabulate(rows: &[&Map<String, Value>]) -> (Vec<String>, Vec<Vec<String>>) {
-    let mut names: Vec<&str> = Vec::new();
-    for name in rows.iter().flat_map(|row| row.keys()) {
-        if !names.contains(&name.as_str()) {
-            names.push(name);
-        }
-    }
-    // What says which row it is goes first; serde_json gives members in alphabetical order.
-    names.sort_by_key(|name| !matches!(*name, "node" | "name" | "region"));
-    let cells = rows
-        .iter()
-        .map(|row| names.iter().map(|name| row.get(*name).map(cell).unwrap_or_default()).collect());
-    (names.iter().map(|name| name.to_uppercase()).collect(), cells.collect())
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
+fn row(region: &str, node: &Value) -> Vec<String> {
+    let unit = |value: &Value, unit: &str| match value {
         Value::Null => "-".to_owned(),
-        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
-            items.iter().map(cell).collect::<Vec<_>>().join(", ")
+        value => format!("{value} {unit}"),
+    };
+    let lag = match node["lag_changes"].as_u64() {
+        None | Some(0) => "-".to_owned(),
+        Some(changes) => {
+            let seconds = node["lag_ms"].as_f64().unwrap_or(0.0) / 1e3;
+            format!("{changes} changes, {seconds:.1} s")
         }
-        other => shorten(&other.to_string(), 80),
-    }
+    };
+    let heard_by: Vec<String> =
+        node["heard_by"].as_array().into_iter().flatten().map(text).collect();
+    vec![
+        region.to_owned(),
+        text(&node["node"]),
+        text(&node["state"]),
+        unit(&node["rtt_ms"], "ms"),
+        lag,
+        unit(&node["heard_ago_ms"], "ms ago"),
+        heard_by.join(", "),
+    ]
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -48,8 +48,32 @@ impl Terminal<'_> {
         Ok(writeln!(self.out, "{}", printable(line.as_ref()))?)
     }
 
-    /// Results as they are, byte for byte.
+    /// A line of results, a part of it in colour.
+    pub(crate) fn say_painted(
+        &mut self,
+        before: &str,
+        colour: Colour,
+        text: &str,
+        after: &str,
+    ) -> Result<(), Failure> {
+        if !self.colour || !self.out_is_terminal {
+            return self.say(format!("{before}{text}{after}"));
+        }
+        let code = match colour {
+            Colour::Added => 32,
+            Colour::Changed => 33,
+            Colour::Removed => 31,
+            Colour::Title => 1,
+        };
+        let (before, text, after) = (printable(before), printable(text), printable(after));
+        Ok(writeln!(self.out, "{before}\x1b[{code}m{text}\x1b[0m{after}")?)
+    }
+
+    /// Results byte for byte, where it is a program that reads them.
     pub(crate) fn say_raw(&mut self, text: &str) -> Result<(), Failure> {
+        if self.out_is_terminal {
+            return Ok(write!(self.out, "{}", printable(text))?);
+        }
         Ok(self.out.write_all(text.as_bytes())?)
     }
 
@@ -57,7 +81,7 @@ impl Terminal<'_> {
     pub(crate) fn say_json(&mut self, value: &impl serde::Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(value)
             .map_err(|e| Failure::failed(format!("the result cannot be written as JSON: {e}")))?;
-        Ok(writeln!(self.out, "{text}")?)
+        self.say_raw(&(text + "\n"))
     }
 
     /// A remark that is no result and no error.
@@ -89,48 +113,26 @@ impl Terminal<'_> {
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
-    pub(crate) fn paint(&self, colour: Colour, text: &str) -> String {
-        if !self.colour || !self.out_is_terminal {
-            return text.to_owned();
-        }
-        let code = match colour {
-            Colour::Added => 32,
-            Colour::Changed => 33,
-            Colour::Removed => 31,
-            Colour::Title => 1,
-        };
-        format!("\x1b[{code}m{}\x1b[0m", printable(text))
-    }
-
     pub(crate) fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()?;
         self.err.flush()
     }
 }
 
-/// What others wrote must not steer the reader's terminal: control characters become visible. Our
-/// own colours come with an escape, and end what they colour.
-fn printable(text: &str) -> String {
+/// What others wrote must not steer the reader's terminal: control characters become visible.
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let colour = ["\x1b[0m", "\x1b[1m", "\x1b[31m", "\x1b[32m", "\x1b[33m"]
-            .into_iter()
-            .find(|code| rest.starts_with(code));
-        match colour {
-            Some(code) => {
-                out.push_str(code);
-                rest = &rest[code.len()..];
-            }
-            None => {
-                if c.is_control() && c != '\n' {
-                    out.extend(c.escape_default());
-                } else {
-                    out.push(c);
-                }
-                rest = &rest[c.len_utf8()..];
-            }
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
         }
     }
     out
+}
+
+/// `1 key`, `2 keys`.
+pub(crate) fn count(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }

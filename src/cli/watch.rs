@@ -20,8 +20,8 @@ Examples:
   holm watch web/dev --prefix server. --output json
   holm watch web/dev --since SESSION   only what came after, in any region")]
 pub struct Watch {
-    /// SERVICE/ENVIRONMENT, for example web/dev.
-    #[arg(value_parser = address::document)]
+    /// Which keys, for example web/dev.
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
     document: DocumentId,
     /// Only keys that begin with this.
     #[arg(long, value_name = "TEXT")]
@@ -53,11 +53,16 @@ impl Watch {
         let settings =
             WatchSettings { prefix: self.prefix, since: self.since, jitter_seed: rand::random() };
         let mut watch = client.watch(&self.document, settings);
+        // Where the signal cannot be had, Ctrl-C ends the process as it always does.
+        let mut interrupted = std::pin::pin!(async {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        });
         loop {
             let event = tokio::select! {
                 biased;
-                // Where the signal cannot be had, Ctrl-C ends the process as it always does.
-                Ok(()) = tokio::signal::ctrl_c() => break,
+                () = &mut interrupted => break,
                 event = watch.next() => event?,
             };
             let is_ready = event == WatchEvent::Ready;
@@ -93,9 +98,9 @@ fn say(event: &WatchEvent, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     match event {
         WatchEvent::Put(item) => {
             let text = format!("{} = {}", item.key, shorten(item.value.as_str(), 100));
-            let by = format!("version {}, {} in {}", item.version, item.updated_by, item.region);
-            let line = format!("{}  ({by})", terminal.paint(Colour::Added, &text));
-            terminal.say(line)?;
+            let by =
+                format!("  (version {}, {} in {})", item.version, item.updated_by, item.region);
+            terminal.say_painted("", Colour::Added, &text, &by)?;
             if item.conflicts.is_empty() {
                 return Ok(());
             }
@@ -104,14 +109,9 @@ fn say(event: &WatchEvent, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         }
         WatchEvent::Remove(removed) => {
             let text = format!("{} is removed", removed.key);
-            let line = format!(
-                "{}  (version {}, {} in {})",
-                terminal.paint(Colour::Removed, &text),
-                removed.version,
-                removed.updated_by,
-                removed.region
-            );
-            terminal.say(line)
+            let (version, by, region) = (removed.version, &removed.updated_by, &removed.region);
+            let by = format!("  (version {version}, {by} in {region})");
+            terminal.say_painted("", Colour::Removed, &text, &by)
         }
         WatchEvent::Ready => terminal.note("up to date; waiting for changes"),
         WatchEvent::Reset => terminal.note("the whole state again:"),

@@ -64,6 +64,9 @@ pub struct Sibling {
     /// The store that made the change.
     #[serde(default)]
     pub origin: String,
+    /// What the writer said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// One entry of a key's history.
@@ -121,7 +124,7 @@ pub struct Write {
     pub key: Key,
     /// Its new value.
     pub value: JsonText,
-    /// Refuse the whole write where the key has another version.
+    /// Refuse the whole write where the key has another version; 0 is a key that is not there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_version: Option<u64>,
 }
@@ -132,9 +135,21 @@ pub struct Written {
     /// The keys as they are after it.
     #[serde(default)]
     pub items: Vec<Item>,
+    /// Which regions have it on disk, where `Holm-Ack` asked for more than the one that took it.
+    #[serde(default)]
+    pub receipts: Vec<Receipt>,
     /// Whether as many regions have it as `Holm-Ack` asked for. Where not, it is still written.
     #[serde(skip)]
     pub acknowledged: bool,
+}
+
+/// Whether one region has a write.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Receipt {
+    /// Which region.
+    pub region: String,
+    /// Whether it is known to have the write on disk.
+    pub has: bool,
 }
 
 /// A removal.

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::answer::Sibling;
+
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
@@ -16,6 +18,8 @@ pub enum ClientError {
         url: String,
         /// Whether there was a connection; if not, nothing was sent.
         connected: bool,
+        /// Whether it is TLS that failed: the node is there, and one does not trust the other.
+        tls: bool,
         /// What the system says.
         message: String,
     },
@@ -45,18 +49,28 @@ pub struct Refusal {
     pub name: String,
     /// What is wrong, for people.
     pub detail: String,
+    /// What an ambiguous version may mean, as `7@origin`.
+    pub candidates: Vec<String>,
+    /// What was written at the same time as the removal of a key that is not found.
+    pub conflicts: Vec<Sibling>,
 }
 
 impl Refusal {
     pub(crate) fn of(status: u16, body: &[u8]) -> Self {
-        let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-        let text =
-            |member: &str| body.get(member).and_then(|value| value.as_str()).map(str::to_owned);
-        Self {
-            status,
-            name: text("error").unwrap_or_else(|| "an answer without a name".to_owned()),
-            detail: text("detail").unwrap_or_default(),
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Problem {
+            error: String,
+            detail: String,
+            candidates: Vec<String>,
+            conflicts: Vec<Sibling>,
         }
+        let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        if problem.error.is_empty() {
+            problem.error = "an answer without a name".to_owned();
+        }
+        let Problem { error: name, detail, candidates, conflicts } = problem;
+        Self { status, name, detail, candidates, conflicts }
     }
 }
 
@@ -86,6 +100,22 @@ impl ClientError {
             }
         }
     }
+}
+
+/// Whether an error of rustls is in a chain.
+pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        // An I/O error passes over the error it wraps when it names its source.
+        next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 /// What the last error of a chain says: the layers above it only say that there was one.

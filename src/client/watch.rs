@@ -62,11 +62,15 @@ pub struct Watch {
     /// Pause before the next connection, after a failure.
     pause: Option<Duration>,
     failures: u32,
-    /// The last session a change ended with.
+    /// The last session a change ended with, of all that was read: what a next connection starts
+    /// from.
     session: Option<String>,
+    /// The last session a change ended with, of what was given.
+    given: Option<String>,
     /// Events given since that session, by hash: the next connection may repeat them.
     unnamed: BTreeSet<u64>,
-    queue: VecDeque<WatchEvent>,
+    /// What was read and not given yet, each with the session after it, if it has one.
+    queue: VecDeque<(Option<WatchEvent>, Option<String>)>,
 }
 
 impl Watch {
@@ -79,6 +83,7 @@ impl Watch {
             pause: None,
             failures: 0,
             session: settings.since.clone(),
+            given: settings.since.clone(),
             settings,
             unnamed: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -87,15 +92,18 @@ impl Watch {
 
     /// The session to resume from after the last event given, also in another region.
     pub fn session(&self) -> Option<&str> {
-        self.session.as_deref()
+        self.given.as_deref()
     }
 
     /// The next event, however long it takes. Fails only for what waiting cannot mend: a refused
     /// token, a bad session.
     pub async fn next(&mut self) -> Result<WatchEvent, ClientError> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
-                return Ok(event);
+            while let Some((event, session)) = self.queue.pop_front() {
+                self.given = session.or(self.given.take());
+                if let Some(event) = event {
+                    return Ok(event);
+                }
             }
             if let Some(pause) = self.pause {
                 tokio::time::sleep(pause).await;
@@ -115,7 +123,7 @@ impl Watch {
                 }
                 let pause = self.next_pause();
                 self.pause = Some(pause);
-                self.queue.push_back(WatchEvent::Lost { error, pause });
+                self.queue.push_back((Some(WatchEvent::Lost { error, pause }), None));
             }
         }
     }
@@ -142,7 +150,7 @@ impl Watch {
         if self.session.is_none() && !self.unnamed.is_empty() {
             // The state had begun and was not complete: it comes again from its beginning.
             self.unnamed.clear();
-            self.queue.push_back(WatchEvent::Reset);
+            self.queue.push_back((Some(WatchEvent::Reset), None));
         }
         self.connection = Some((response, Parser::default()));
         Ok(())
@@ -171,13 +179,12 @@ impl Watch {
             // A kind that a later server has.
             _ => None,
         };
-        if is_new {
-            self.queue.extend(event);
-        }
-        if let Some(id) = frame.id.filter(|id| !id.is_empty()) {
-            self.session = Some(id);
+        let id = frame.id.filter(|id| !id.is_empty());
+        if let Some(id) = &id {
+            self.session = Some(id.clone());
             self.unnamed.clear();
         }
+        self.queue.push_back((event.filter(|_| is_new), id));
         Ok(())
     }
 }

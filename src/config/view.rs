@@ -94,6 +94,13 @@ impl Snapshot {
         Self { vector, documents, session: OnceLock::new() }
     }
 
+    /// This snapshot with one document alone: what a watcher of it holds on to, without keeping the
+    /// rest alive.
+    pub fn only(&self, id: &DocumentId) -> Self {
+        let document = self.document(id).map(|view| (id.clone(), view.clone()));
+        Self::new(self.vector.clone(), document.into_iter().collect())
+    }
+
     /// One document; `None` where it never had a key.
     pub fn document(&self, id: &DocumentId) -> Option<&Arc<DocumentView>> {
         self.documents.get(id)

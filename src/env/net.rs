@@ -14,6 +14,9 @@ use crate::model::NodeName;
 /// Most addresses that one name may give; the rest is dropped.
 pub const LOOKUP_ADDRESSES_MAX: usize = 64;
 
+/// What a UDP socket holds for a node that is busy, in bytes.
+const UDP_BUFFER_LEN: usize = 4 * 1024 * 1024;
+
 /// Whatever carries datagrams and connections.
 pub trait Network: Send + Sync + 'static {
     /// Binds the UDP socket of `node`. Called inside a tokio runtime.
@@ -56,6 +59,7 @@ impl SystemNetwork {
 impl Network for SystemNetwork {
     fn udp(&self, node: &NodeName, addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let socket = std::net::UdpSocket::bind(addr)?;
+        widen(&socket);
         let socket = quinn::TokioRuntime.wrap_udp_socket(socket)?;
         match &self.links {
             Some(links) => links.wrap(node, socket),
@@ -77,6 +81,16 @@ impl Network for SystemNetwork {
             Ok(found.take(LOOKUP_ADDRESSES_MAX).collect())
         }
         .boxed()
+    }
+}
+
+/// Makes room for what arrives while the node is busy: the usual 208 KiB holds less than 100 full
+/// datagrams, and each one lost halves QUIC's window. More than the system allows takes a privilege;
+/// without it the node is slower, so that failing here is no reason to stop.
+fn widen(socket: &std::net::UdpSocket) {
+    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
+    if set_socket_recv_buffer_size_force(socket, UDP_BUFFER_LEN).is_err() {
+        let _ = set_socket_recv_buffer_size(socket, UDP_BUFFER_LEN);
     }
 }
 

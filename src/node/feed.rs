@@ -42,6 +42,7 @@ pub(crate) struct Hub {
 struct DocumentFeed {
     ring: Mutex<Ring>,
     tick: watch::Sender<()>,
+    published: Arc<ArcSwap<Snapshot>>,
 }
 
 #[derive(Default)]
@@ -50,11 +51,16 @@ struct Ring {
     next: u64,
     batches: VecDeque<Arc<BTreeSet<Key>>>,
     keys: usize,
+    /// The state that the last batch made: exactly what the batches tell of, and no more. A newer
+    /// published one may hold changes that are not in the ring yet; a watcher that took its session
+    /// from there would never be sent them.
+    latest: Arc<Snapshot>,
     closed: bool,
 }
 
 impl Ring {
-    fn push(&mut self, keys: BTreeSet<Key>) {
+    fn push(&mut self, keys: BTreeSet<Key>, snapshot: Arc<Snapshot>) {
+        self.latest = snapshot;
         self.keys += keys.len();
         self.batches.push_back(Arc::new(keys));
         self.next += 1;
@@ -72,7 +78,8 @@ impl Ring {
 }
 
 impl Hub {
-    /// Tells the watchers of these documents, after the snapshot that holds the rows is published.
+    /// Tells the watchers of these documents, after the snapshot that holds the rows is published
+    /// and before the next one is.
     pub(crate) fn publish(&self, touched: &BTreeMap<DocumentId, BTreeSet<Key>>) {
         let documents = lock(&self.documents);
         if documents.is_empty() {
@@ -80,7 +87,8 @@ impl Hub {
         }
         for (id, keys) in touched {
             if let Some(feed) = documents.get(id) {
-                lock(&feed.ring).push(keys.clone());
+                let state = feed.published.load().only(id);
+                lock(&feed.ring).push(keys.clone(), Arc::new(state));
                 feed.tick.send_replace(());
             }
         }
@@ -102,7 +110,8 @@ impl Hub {
     ) -> Feed {
         let mut documents = lock(&self.documents);
         let feed = documents.entry(document.clone()).or_insert_with(|| {
-            Arc::new(DocumentFeed { ring: Mutex::default(), tick: watch::channel(()).0 })
+            let tick = watch::channel(()).0;
+            Arc::new(DocumentFeed { ring: Mutex::default(), tick, published })
         });
         let at = lock(&feed.ring).next;
         Feed {
@@ -110,7 +119,6 @@ impl Hub {
             feed: feed.clone(),
             document: document.clone(),
             at,
-            published,
             hub: self.clone(),
         }
     }
@@ -123,7 +131,6 @@ pub struct Feed {
     ticks: watch::Receiver<()>,
     document: DocumentId,
     at: u64,
-    published: Arc<ArcSwap<Snapshot>>,
 }
 
 impl Feed {
@@ -155,8 +162,8 @@ impl Feed {
             keys
         });
         self.at = ring.next;
+        let snapshot = ring.latest.clone();
         drop(ring);
-        let snapshot = self.published.load_full();
         Some(match keys {
             Some(keys) => FeedEvent::Keys { keys, snapshot },
             None => FeedEvent::Lagged { snapshot },
@@ -210,6 +217,28 @@ mod tests {
         assert!(matches!(feed.next().await, FeedEvent::Closed));
         drop(feed);
         assert!(lock(&hub.documents).is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_event_comes_with_the_state_that_it_tells_of_and_no_newer_one() {
+        let state = |n| {
+            let dot = crate::model::Dot { origin: crate::model::Origin([1; 8]), n };
+            let vector: crate::model::Vector = [dot].into_iter().collect();
+            Arc::new(Snapshot::new(Arc::new(vector), Default::default()))
+        };
+        let hub = Arc::new(Hub::default());
+        let id = DocumentId::parse("web/dev").unwrap();
+        let published = Arc::new(ArcSwap::new(state(0)));
+        let mut feed = hub.subscribe(&id, published.clone());
+        published.store(state(1));
+        hub.publish(&touched(&id, 0..1));
+        // The next commit is published, and its keys are not told of yet.
+        published.store(state(2));
+        let FeedEvent::Keys { snapshot, .. } = feed.next().await else { panic!() };
+        assert_eq!(snapshot.vector, state(1).vector);
+        hub.publish(&touched(&id, 1..2));
+        let FeedEvent::Keys { snapshot, .. } = feed.next().await else { panic!() };
+        assert_eq!(snapshot.vector, state(2).vector);
     }
 
     #[tokio::test]

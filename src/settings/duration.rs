@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 /// Reads a length of time; never negative.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let expected = "a length of time such as 250ms, 30s or 1m 30s";
     let length: jiff::SignedDuration =
         text.trim().parse().map_err(|_| format!("{text:?} is not {expected}"))?;

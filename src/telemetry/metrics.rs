@@ -47,6 +47,7 @@ pub struct Metrics {
     documents_remembered: Counter,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
     quarantined: Mutex<BTreeMap<&'static str, Counter>>,
+    gossip: Mutex<BTreeMap<&'static str, Counter>>,
 }
 
 #[derive(Clone)]
@@ -54,9 +55,6 @@ struct PeerMetrics {
     connected: Gauge,
     lag_changes: Gauge,
     lag_seconds: Gauge,
-    queue_drops: Counter,
-    sent_bytes: Counter,
-    received_bytes: Counter,
 }
 
 /// Registers metrics by name, with what they mean.
@@ -96,7 +94,6 @@ impl Registrar<'_> {
     fn peer(&self, peer: &NodeName) -> PeerMetrics {
         let labels = || vec![Label::new("peer", peer.as_str().to_owned())];
         let gauge = |name, what| self.gauge(name, what, labels());
-        let counter = |name, what| self.counter(name, what, labels());
         PeerMetrics {
             connected: gauge("holm_peer_connected", "1 where the peer is connected, else 0."),
             lag_changes: gauge(
@@ -106,15 +103,6 @@ impl Registrar<'_> {
             lag_seconds: gauge(
                 "holm_replication_lag_seconds",
                 "Age of the oldest change that the peer is not known to have.",
-            ),
-            queue_drops: counter(
-                "holm_gossip_queue_drops_total",
-                "Times that a peer's full queue was dropped, for anti-entropy to catch it up.",
-            ),
-            sent_bytes: counter("holm_gossip_sent_bytes_total", "Bytes of changes sent."),
-            received_bytes: counter(
-                "holm_gossip_received_bytes_total",
-                "Bytes of changes received.",
             ),
         }
     }
@@ -176,6 +164,7 @@ impl Metrics {
             documents_remembered: loads("remembered"),
             peers: Mutex::default(),
             quarantined: Mutex::default(),
+            gossip: Mutex::default(),
             recorder: Arc::new(recorder),
         })
     }
@@ -240,19 +229,15 @@ impl Metrics {
         peer.lag_seconds.set(oldest.as_secs_f64());
     }
 
-    /// A peer's queue was full and was dropped.
-    pub fn queue_dropped(&self, peer: &NodeName) {
-        self.peer(peer).queue_drops.increment(1);
-    }
-
-    /// Bytes of changes that went to a peer.
-    pub fn sent(&self, peer: &NodeName, bytes: u64) {
-        self.peer(peer).sent_bytes.increment(bytes);
-    }
-
-    /// Bytes of changes that came from a peer.
-    pub fn received(&self, peer: &NodeName, bytes: u64) {
-        self.peer(peer).received_bytes.increment(bytes);
+    /// What gossip counted under this name since the node's start.
+    pub fn set_gossip(&self, name: &'static str, value: u64) {
+        let mut known = self.gossip.lock().unwrap_or_else(PoisonError::into_inner);
+        let counter = known.entry(name).or_insert_with(|| {
+            let labels = vec![Label::new("event", name)];
+            let what = "What gossip did, by kind of event.";
+            Registrar(&self.recorder).counter("holm_gossip_events_total", what, labels)
+        });
+        counter.absolute(value);
     }
 
     /// A record from a peer was set aside, for one of a few reasons.
@@ -339,7 +324,7 @@ mod tests {
         let peer = NodeName::new("us-east-1").unwrap();
         metrics.commit_done(Duration::from_millis(2), 64);
         metrics.set_peer_lag(&peer, 7, Duration::from_millis(1_500));
-        metrics.queue_dropped(&peer);
+        metrics.set_gossip("queue_drops", 1);
         metrics.quarantined("undecodable");
         metrics.set_view(2, 10, 1);
         metrics.token_taken(true);
@@ -350,7 +335,7 @@ mod tests {
             "holm_commit_group_size_sum 64",
             "holm_replication_lag_changes{peer=\"us-east-1\"} 7",
             "holm_replication_lag_seconds{peer=\"us-east-1\"} 1.5",
-            "holm_gossip_queue_drops_total{peer=\"us-east-1\"} 1",
+            "holm_gossip_events_total{event=\"queue_drops\"} 1",
             "holm_quarantined_total{reason=\"undecodable\"} 1",
             "holm_conflicts 1",
             "holm_tokens_total{result=\"remembered\"} 1",

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use quinn::congestion::CubicConfig;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
 use quinn::{ConnectionId, ConnectionIdGenerator, TimeSource, TransportConfig, VarInt};
 use rand::{RngCore as _, SeedableRng as _};
 
+use super::congestion::ForgivingConfig;
 use super::pki::Identity;
 use super::tls::{self, TlsError};
 use crate::env::{Env, Stream, WallClock};
@@ -104,8 +104,6 @@ pub fn endpoint(
 }
 
 fn transport_config() -> TransportConfig {
-    let mut congestion = CubicConfig::default();
-    congestion.initial_window(WINDOW_INITIAL);
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
@@ -117,7 +115,7 @@ fn transport_config() -> TransportConfig {
         .initial_rtt(RTT_INITIAL)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IDLE.try_into().ok())
-        .congestion_controller_factory(Arc::new(congestion));
+        .congestion_controller_factory(Arc::new(ForgivingConfig::new(WINDOW_INITIAL)));
     transport
 }
 

@@ -127,6 +127,43 @@ fn yaml_scalars_that_readers_disagree_on_stay_strings() {
 }
 
 #[test]
+fn yaml_keys_are_the_text_that_stands_there() {
+    assert_eq!(
+        lines(&read(Format::Yaml, "on: 1\n8080: 2\n1.10: 3\n'x': 4\n0755: 5\n")),
+        ["default 0755=5", "default 1.10=3", "default 8080=2", "default on=1", "default x=4"]
+    );
+    for bad in ["~: 1", "? [a]\n: 1", "? {a: 1}\n: 1", "'': 1", "a b: 1", "- a", "just text"] {
+        assert!(parse(Format::Yaml, bad.as_bytes(), &default()).is_err(), "{bad}");
+    }
+    assert_eq!(lines(&read(Format::Yaml, "# nothing\n---\n---\n~\n")), Vec::<String>::new());
+}
+
+#[test]
+fn toml_scalars_keep_their_type_and_digits() {
+    for (text, value) in [
+        ("1_000", "1000"),
+        ("+7", "7"),
+        ("-0", "-0"),
+        ("0xFF", "255"),
+        ("0o17", "15"),
+        ("0b11", "3"),
+        ("99999999999999999999", "99999999999999999999"),
+        ("1_0.50", "10.50"),
+        ("+1e05", "1e05"),
+        ("true", "true"),
+        ("1979-05-27T07:32:00Z", "\"1979-05-27T07:32:00Z\""),
+        ("'a\\b'", "\"a\\\\b\""),
+    ] {
+        let read = read(Format::Toml, &format!("k = {text}\n"));
+        assert_eq!(lines(&read), [format!("default k={value}")], "{text}");
+    }
+    for bad in ["inf", "-inf", "nan", "0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF", "01"] {
+        let message = refused(Format::Toml, &format!("a = 1\nk = {bad}\n"));
+        assert!(message.starts_with("line 2: "), "{bad}: {message}");
+    }
+}
+
+#[test]
 fn yaml_anchors_and_merge_keys_are_resolved_within_limits() {
     let yaml = "base: &b\n  x: 1.10\n  y: 2\nweb:\n  <<: *b\n  y: 3\nn: *b\n";
     assert_eq!(

@@ -21,6 +21,7 @@ pub(crate) const VALUE_DEPTH_MAX: usize = DEPTH_MAX - tree::UNFOLD_MAX - 1;
 pub(crate) fn parse(text: &str) -> Result<Vec<Tree>, FormatError> {
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
         duplicate_keys: DuplicateKeyPolicy::Error,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,

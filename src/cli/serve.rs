@@ -1,0 +1,117 @@
+//! `holm serve`: one node as a process, until it is asked to stop.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::pki::node;
+use super::{Failure, Terminal};
+use crate::env::Env;
+use crate::model::NodeName;
+use crate::server::Server;
+use crate::settings::Settings;
+use crate::telemetry::logs;
+use crate::topology::Topology;
+use crate::transport::Identity;
+
+/// Arguments of `holm serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  holm serve --topology regions/three-continents.toml --node eu-west-1 \\
+       --pki pki --data /var/lib/holm --settings holm.toml
+
+Stops in order on SIGTERM and SIGINT: requests under way are answered, watches end, the store is
+closed. After kill -9 nothing acknowledged is lost; the next start reads more of its log.")]
+pub struct Serve {
+    /// The deployment: regions, nodes, addresses, distances.
+    #[arg(long, env = "HOLM_TOPOLOGY", hide_env_values = true, value_name = "FILE")]
+    topology: PathBuf,
+    /// Which of its nodes this is.
+    #[arg(long, env = "HOLM_NODE", hide_env_values = true, value_name = "NAME")]
+    #[arg(value_parser = node)]
+    node: NodeName,
+    /// Where ca.pem, NODE.pem and NODE.key are (`holm pki`).
+    #[arg(
+        long,
+        env = "HOLM_PKI",
+        hide_env_values = true,
+        value_name = "DIR",
+        default_value = "pki"
+    )]
+    pki: PathBuf,
+    /// Where the store lies; made where it is missing. Default: `data_dir` of the settings.
+    #[arg(long, env = "HOLM_DATA", hide_env_values = true, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Settings in TOML: limits, times, the keys whose tokens are trusted.
+    #[arg(long, env = "HOLM_SETTINGS", hide_env_values = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// Be ready without having caught up with a peer.
+    #[arg(long)]
+    alone: bool,
+}
+
+impl Serve {
+    pub(crate) async fn run(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        let topology = Topology::load(&self.topology).map_err(|e| Failure::usage(e.to_string()))?;
+        let mut settings = match &self.settings {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| Failure::usage(e.to_string()).about(path.display()))?;
+                Settings::from_toml(&text)
+                    .map_err(|e| Failure::usage(e.to_string()).about(path.display()))?
+            }
+            None => Settings::default(),
+        };
+        settings.alone |= self.alone;
+        read_keys(&mut settings)?;
+        let data = self.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
+            Failure::usage("where the store lies is not said").hint("give --data DIR")
+        })?;
+        let identity = Identity::load_from(&self.pki, &self.node).map_err(|e| {
+            Failure::usage(e.to_string())
+                .hint(format!("`holm pki issue --node {}` makes what is missing", self.node))
+        })?;
+        logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
+        let env = Env::system(&data, None)
+            .map_err(|e| Failure::failed(e.to_string()).about(data.display()))?;
+        let server = Server::start(env, settings, Arc::new(topology), &self.node, &identity)
+            .await
+            .map_err(|e| Failure::failed(e.to_string()))?;
+        terminal.say(format!("{} listens on http://{}", self.node, server.http_addr()))?;
+        terminal.flush()?;
+        stop_asked().await?;
+        terminal.note("stopping: requests under way are answered first")?;
+        server.shutdown().await;
+        Ok(())
+    }
+}
+
+/// Reads the keys that the settings name by file into them.
+fn read_keys(settings: &mut Settings) -> Result<(), Failure> {
+    for key in &mut settings.access.keys {
+        for (file, text) in [(&mut key.pem_file, &mut key.pem), (&mut key.jwks_file, &mut key.jwks)]
+        {
+            if let Some(path) = file.take() {
+                let read = std::fs::read_to_string(&path);
+                *text =
+                    Some(read.map_err(|e| Failure::usage(e.to_string()).about(path.display()))?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns when the process is asked to stop.
+pub(super) async fn stop_asked() -> Result<(), Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

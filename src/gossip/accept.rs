@@ -1,0 +1,254 @@
+//! The receiving side: connections that peers dialed, what they push, and answers to their pulls.
+//! Nothing a peer sends is believed: what doesn't decode closes its connection, is counted, and
+//! harms nobody else.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt as _};
+use quinn::{Connection, Incoming, RecvStream, SendStream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::message::{Answer, Have, Message, PULL_LEN_MAX, Pull, Records};
+use super::peer::Peer;
+use super::{Applied, HANDSHAKES_MAX, Shared};
+use crate::model::cbor;
+use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
+use crate::transport::hello::{self, CLOSE_MISBEHAVED, HELLO_TIMEOUT};
+
+/// Frames are gathered up to this many bytes before they are applied.
+const APPLY_BYTES: usize = 1024 * 1024;
+/// What one pull is answered with, in bytes.
+const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+/// How long a peer may take for one frame of an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pulls that one connection may have open.
+const PULLS_MAX: usize = 4;
+/// The pause after the store took nothing.
+const APPLY_PAUSE: Duration = Duration::from_millis(250);
+
+/// Takes connections, for ever.
+pub(super) async fn accept(shared: Arc<Shared>) {
+    while let Some(incoming) = shared.endpoint.accept().await {
+        let Ok(permit) = shared.handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        // Under pressure a stranger first has to show that its address is its own.
+        let is_busy = shared.handshakes.available_permits() < HANDSHAKES_MAX / 2;
+        if is_busy && !incoming.remote_address_validated() {
+            let _ = incoming.retry();
+            continue;
+        }
+        shared.spawn(welcome(shared.clone(), incoming, permit));
+    }
+}
+
+async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphorePermit) {
+    let from = incoming.remote_address();
+    let connection = match timeout(HELLO_TIMEOUT, incoming).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            shared.count(|stats| stats.handshakes_failed += 1);
+            tracing::info!(%from, %error, "a handshake failed");
+            return;
+        }
+        Err(_) => {
+            shared.count(|stats| stats.handshakes_failed += 1);
+            return;
+        }
+    };
+    let hello = match hello::accept(&connection, &shared.topology, &shared.hello()).await {
+        Ok(peer) => peer.hello,
+        Err(error) if error.is_transient() => return,
+        Err(error) => {
+            shared.count(|stats| stats.hellos_refused += 1);
+            tracing::warn!(%from, %error, "refused a hello");
+            return;
+        }
+    };
+    drop(permit);
+    let peer = shared.peers.iter().find(|(name, _)| name.as_str() == hello.node);
+    let Some((_, peer)) = peer else { return };
+    shared.count(|stats| stats.connections_in += 1);
+    peer.add_incoming(connection.clone(), hello.instance);
+    shared.met(&peer.node, &hello, connection.rtt()).await;
+    serve(&shared, peer, &connection, hello.instance).await;
+    peer.remove_incoming(&connection);
+}
+
+/// Takes what the peer sends on this connection, until it ends.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    connection: &Connection,
+    instance: u64,
+) {
+    let mut reading: Option<BoxFuture<'_, Result<(), FrameError>>> = None;
+    let mut answers = JoinSet::new();
+    loop {
+        let end = tokio::select! {
+            biased;
+            _ = connection.closed() => return,
+            end = finished(&mut reading) => {
+                reading = None;
+                end
+            }
+            Some(end) = answers.join_next() => end.unwrap_or(Ok(())),
+            stream = connection.accept_uni() => match stream {
+                Err(_) => return,
+                Ok(_) if reading.is_some() => Err(too_many()),
+                Ok(stream) => {
+                    let stream = read(shared, peer, connection, instance, stream);
+                    reading = Some(stream.boxed());
+                    Ok(())
+                }
+            },
+            streams = connection.accept_bi() => match streams {
+                Err(_) => return,
+                Ok(_) if answers.len() == PULLS_MAX => Err(too_many()),
+                Ok((send, receive)) => {
+                    answers.spawn(answer(shared.clone(), send, receive));
+                    Ok(())
+                }
+            },
+        };
+        if let Err(error) = end {
+            end_with(shared, peer, connection, &error);
+        }
+    }
+}
+
+/// Closes the connection where the peer broke the protocol.
+pub(super) fn end_with(shared: &Shared, peer: &Peer, connection: &Connection, error: &FrameError) {
+    if error.is_misbehaviour() {
+        shared.count(|stats| stats.misbehaved += 1);
+        tracing::warn!(peer = %peer.node, %error, "closed the connection of a peer that misbehaves");
+        connection.close(CLOSE_MISBEHAVED, error.to_string().as_bytes());
+    }
+}
+
+fn too_many() -> FrameError {
+    FrameError::Malformed(minicbor::decode::Error::message("too many streams"))
+}
+
+async fn finished(
+    reading: &mut Option<BoxFuture<'_, Result<(), FrameError>>>,
+) -> Result<(), FrameError> {
+    match reading {
+        Some(reading) => reading.await,
+        None => pending().await,
+    }
+}
+
+/// What has arrived together is applied together.
+#[derive(Default)]
+struct Batch {
+    records: Vec<Bytes>,
+    bytes: usize,
+    have: Option<Have>,
+}
+
+impl Batch {
+    fn add(&mut self, frame: &Bytes) -> Result<(), FrameError> {
+        self.bytes += frame.len();
+        match cbor::decode(frame)? {
+            Message::Push(records) => self.records.extend(records.0),
+            Message::Have(have) => {
+                let heard = self.have.take().and_then(|have| have.hears);
+                self.have = Some(Have { hears: have.hears.or(heard), ..have });
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn read(
+    shared: &Shared,
+    peer: &Peer,
+    connection: &Connection,
+    instance: u64,
+    stream: RecvStream,
+) -> Result<(), FrameError> {
+    let mut reader = FrameReader::new(stream, FRAME_LEN_MAX);
+    while let Some(frame) = reader.next().await? {
+        let mut batch = Batch::default();
+        batch.add(&frame)?;
+        while batch.bytes < APPLY_BYTES {
+            let Some(frame) = reader.next_now()? else { break };
+            batch.add(&frame)?;
+        }
+        shared.state().alive(&peer.node, Instant::now());
+        if !batch.records.is_empty() {
+            apply(shared, peer, batch.records).await;
+        }
+        if let Some(have) = batch.have {
+            shared.heard(&peer.node, instance, &have, connection.rtt()).await;
+        }
+    }
+    Ok(())
+}
+
+/// Hands records to the store; none where it took nothing.
+pub(super) async fn apply(shared: &Shared, peer: &Peer, records: Vec<Bytes>) -> Option<Applied> {
+    let received = records.len() as u64;
+    shared.count(|stats| stats.records_received += received);
+    match shared.replica.apply(peer.node.clone(), records).await {
+        Ok(applied) => {
+            shared.count(|stats| {
+                stats.records_new += applied.new as u64;
+                stats.records_duplicate += applied.duplicate as u64;
+                stats.records_waiting += applied.waiting as u64;
+                stats.records_quarantined += applied.quarantined as u64;
+            });
+            if applied.quarantined > 0 {
+                let count = applied.quarantined;
+                tracing::warn!(peer = %peer.node, count, "quarantined changes");
+            }
+            if applied.new > 0 {
+                shared.advanced();
+            }
+            Some(applied)
+        }
+        Err(error) => {
+            shared.count(|stats| stats.applies_failed += 1);
+            tracing::warn!(peer = %peer.node, %error, "changes were not applied");
+            // They come again by anti-entropy; until then the peer is slowed down.
+            sleep(APPLY_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Answers one pull.
+async fn answer(
+    shared: Arc<Shared>,
+    mut send: SendStream,
+    receive: RecvStream,
+) -> Result<(), FrameError> {
+    let mut reader = FrameReader::new(receive, PULL_LEN_MAX);
+    let Ok(pull) = timeout(HELLO_TIMEOUT, reader.message::<Pull>()).await else { return Ok(()) };
+    let vector = pull?.vector;
+    let Ok(_permit) = shared.answers.acquire().await else { return Ok(()) };
+    let (records, more) = match shared.replica.missing(vector, ANSWER_BYTES).await {
+        Ok(missing) => missing,
+        Err(error) => {
+            tracing::warn!(%error, "could not read what a peer lacks");
+            return Ok(());
+        }
+    };
+    let mut frames: Vec<Answer> = Records::split(records).into_iter().map(Answer::Batch).collect();
+    frames.push(Answer::Done(more));
+    for frame in frames {
+        let written = timeout(ANSWER_TIMEOUT, frame::write(&mut send, &frame)).await;
+        let Ok(written) = written else { return Ok(()) };
+        written?;
+    }
+    let _ = send.finish();
+    shared.count(|stats| stats.pulls_answered += 1);
+    Ok(())
+}

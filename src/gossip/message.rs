@@ -1,0 +1,273 @@
+//! What peers say after the hello. On the one stream that a dialer opens: [`Message`]s. On a
+//! two-way stream that either side opens: one [`Pull`], answered by [`Answer`]s.
+
+use bytes::Bytes;
+
+use crate::model::{Stamp, Vector};
+use crate::topology::NODES_MAX;
+
+/// Most records in one frame.
+pub(super) const RECORDS_MAX: usize = 4_096;
+/// A frame of records is closed when it has this many bytes.
+const FRAME_BYTES: usize = 256 * 1024;
+/// Longest [`Pull`], in bytes: a vector of all origins fits.
+pub(super) const PULL_LEN_MAX: usize = 128 * 1024;
+
+/// On the dialer's stream, in this order: changes before the vector that includes them.
+#[derive(Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub(super) enum Message {
+    /// Changes that were made here.
+    #[n(0)]
+    Push(#[n(0)] Records),
+    /// What is here.
+    #[n(1)]
+    Have(#[n(0)] Have),
+}
+
+/// What a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(super) struct Have {
+    /// Applied, visible and on disk.
+    #[n(0)]
+    pub(super) vector: Vector,
+    /// Its time of day.
+    #[n(1)]
+    pub(super) now: Stamp,
+    /// Whom it hears; absent where that was said a moment ago.
+    #[n(2)]
+    pub(super) hears: Option<Nodes>,
+    /// What others have whom the receiver doesn't hear.
+    #[n(3)]
+    #[cbor(default)]
+    pub(super) others: Others,
+}
+
+/// Asks for what `vector` does not include.
+#[derive(Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(super) struct Pull {
+    /// What the asking node has.
+    #[n(0)]
+    pub(super) vector: Vector,
+}
+
+/// What answers a [`Pull`]: batches, then one `Done`.
+#[derive(Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub(super) enum Answer {
+    /// Changes, in an order that can be applied.
+    #[n(0)]
+    Batch(#[n(0)] Records),
+    /// That was it; whether another pull would bring more.
+    #[n(1)]
+    Done(#[n(0)] bool),
+}
+
+/// Opaque changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Records(pub(super) Vec<Bytes>);
+
+/// Names as a peer says them: nothing is believed about them yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Nodes(pub(super) Vec<String>);
+
+/// Other nodes and what they have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Others(pub(super) Vec<(String, Vector)>);
+
+impl Records {
+    /// Splits `records` into frames' worths, in order, none of them empty.
+    pub(super) fn split(records: Vec<Bytes>) -> Vec<Records> {
+        let mut frames: Vec<Records> = Vec::new();
+        let mut room = 0;
+        for record in records {
+            match frames.last_mut() {
+                Some(frame) if record.len() <= room && frame.0.len() < RECORDS_MAX => {
+                    room -= record.len();
+                    frame.0.push(record);
+                }
+                _ => {
+                    room = FRAME_BYTES.saturating_sub(record.len());
+                    frames.push(Records(vec![record]));
+                }
+            }
+        }
+        frames
+    }
+}
+
+type Encoded<W> = Result<(), minicbor::encode::Error<<W as minicbor::encode::Write>::Error>>;
+
+/// The length of an array, refused beyond `max` before anything is allocated.
+fn array(d: &mut minicbor::Decoder<'_>, max: usize) -> Result<usize, minicbor::decode::Error> {
+    let len = d.array()?.and_then(|len| usize::try_from(len).ok());
+    len.filter(|len| *len <= max).ok_or_else(|| minicbor::decode::Error::message("too many"))
+}
+
+impl<C> minicbor::Encode<C> for Records {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Encoded<W> {
+        e.array(self.0.len() as u64)?;
+        for record in &self.0 {
+            e.bytes(record)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Records {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let len = array(d, RECORDS_MAX)?;
+        // Copied, so that one record that waits does not hold the frame it came in.
+        (0..len).map(|_| d.bytes().map(Bytes::copy_from_slice)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<C> minicbor::Encode<C> for Nodes {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Encoded<W> {
+        e.array(self.0.len() as u64)?;
+        for node in &self.0 {
+            e.str(node)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Nodes {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let len = array(d, NODES_MAX)?;
+        (0..len).map(|_| d.str().map(str::to_owned)).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<C> minicbor::Encode<C> for Others {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        ctx: &mut C,
+    ) -> Encoded<W> {
+        e.array(self.0.len() as u64)?;
+        for (node, vector) in &self.0 {
+            e.array(2)?.str(node)?.encode_with(vector, ctx)?;
+        }
+        Ok(())
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Others {
+    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let mut others = Vec::new();
+        for _ in 0..array(d, NODES_MAX)? {
+            if array(d, 2)? != 2 {
+                return Err(minicbor::decode::Error::message("a pair has two parts"));
+            }
+            others.push((d.str()?.to_owned(), d.decode_with(ctx)?));
+        }
+        Ok(Self(others))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::cbor::{decode, encode};
+    use crate::model::{Dot, Origin};
+    use proptest::prelude::*;
+
+    fn vector(dots: Vec<([u8; 8], u64)>) -> Vector {
+        dots.into_iter().map(|(o, n)| Dot { origin: Origin(o), n }).collect()
+    }
+
+    fn any_vector() -> impl Strategy<Value = Vector> {
+        proptest::collection::vec(any::<([u8; 8], u64)>(), 0..5).prop_map(vector)
+    }
+
+    fn any_records() -> impl Strategy<Value = Records> {
+        let record = proptest::collection::vec(any::<u8>(), 0..50).prop_map(Bytes::from);
+        proptest::collection::vec(record, 0..10).prop_map(Records)
+    }
+
+    proptest! {
+        #[test]
+        fn messages_read_back_as_written(
+            records in any_records(),
+            vector in any_vector(),
+            now: u64,
+            hears in proptest::option::of(proptest::collection::vec("[a-z]{0,9}", 0..4)),
+            others in proptest::collection::vec(("[a-z]{0,9}", any_vector()), 0..3),
+            more: bool,
+        ) {
+            let push = Message::Push(records.clone());
+            prop_assert_eq!(&decode::<Message>(&encode(&push)).unwrap(), &push);
+            let have = Message::Have(Have {
+                vector: vector.clone(),
+                now: Stamp(now),
+                hears: hears.map(Nodes),
+                others: Others(others),
+            });
+            prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
+            let pull = Pull { vector };
+            prop_assert_eq!(&decode::<Pull>(&encode(&pull)).unwrap(), &pull);
+            for answer in [Answer::Batch(records), Answer::Done(more)] {
+                prop_assert_eq!(&decode::<Answer>(&encode(&answer)).unwrap(), &answer);
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic_the_decoders(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode::<Message>(&bytes);
+            let _ = decode::<Pull>(&bytes);
+            let _ = decode::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn a_damaged_message_is_refused_or_read(records in any_records(), at: usize, byte: u8) {
+            let mut bytes = encode(&Message::Push(records));
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = decode::<Message>(&bytes);
+            let _ = decode::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn a_split_keeps_all_records_in_order(lens in proptest::collection::vec(0..200_000_usize, 0..20)) {
+            let records: Vec<Bytes> = lens.iter().map(|len| vec![7; *len].into()).collect();
+            let frames = Records::split(records.clone());
+            for frame in &frames {
+                let bytes: usize = frame.0.iter().map(Bytes::len).sum();
+                prop_assert!(bytes <= FRAME_BYTES && !frame.0.is_empty());
+            }
+            let joined: Vec<Bytes> = frames.into_iter().flat_map(|frame| frame.0).collect();
+            prop_assert_eq!(joined, records);
+        }
+    }
+
+    #[test]
+    fn a_frame_of_countless_records_is_refused() {
+        let mut bytes = vec![0x82, 0x00, 0x81, 0x9a];
+        bytes.extend(u32::MAX.to_be_bytes());
+        assert!(decode::<Message>(&bytes).is_err());
+        let many = Records(vec![Bytes::new(); RECORDS_MAX + 1]);
+        assert!(decode::<Message>(&encode(&Message::Push(many.clone()))).is_err());
+        assert!(Records::split(many.0).len() == 2);
+    }
+
+    #[test]
+    fn the_format_of_a_message_does_not_change() {
+        let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        let push = Message::Push(Records(vec![Bytes::from_static(b"ab")]));
+        assert_eq!(hex(encode(&push)), "82008181426162");
+        let vector = vector(vec![([1; 8], 3)]);
+        let have = Have { vector: vector.clone(), now: Stamp(5), ..Have::default() };
+        assert_eq!(hex(encode(&Message::Have(have))), "820181a300a14801010101010101010301050380");
+        assert_eq!(hex(encode(&Pull { vector })), "a100a148010101010101010103");
+        assert_eq!(hex(encode(&Answer::Done(true))), "820181f5");
+    }
+}

@@ -1,0 +1,125 @@
+//! One peer: where it is, what waits for it, and the connections there are.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use quinn::Connection;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::outbox::Outbox;
+use crate::model::{NodeName, RegionName};
+use crate::topology::{Address, Node};
+use crate::transport::hello::CLOSE_DONE;
+
+/// Connections that one peer may have dialed to this node: one, one that replaces it, and what
+/// was not noticed to be gone.
+const INCOMING_MAX: usize = 4;
+
+/// A node of the topology that is not this one.
+pub(super) struct Peer {
+    pub(super) node: NodeName,
+    pub(super) region: RegionName,
+    pub(super) address: Address,
+    /// The round trip that the topology expects.
+    pub(super) rtt_expected: Duration,
+    pub(super) outbox: Outbox,
+    /// The peer was started again: the connection to it is of no use any more.
+    pub(super) restarted: Notify,
+    connections: Mutex<Connections>,
+}
+
+#[derive(Default)]
+struct Connections {
+    /// The one that this node dialed.
+    outgoing: Option<Outgoing>,
+    /// Those that the peer dialed, oldest first.
+    incoming: Vec<(Connection, Instant)>,
+}
+
+struct Outgoing {
+    connection: Connection,
+    /// Which start of the peer it leads to.
+    instance: u64,
+    since: Instant,
+    /// It leaves something unanswered.
+    is_suspect: bool,
+}
+
+impl Peer {
+    pub(super) fn new(node: &Node, rtt_expected: Duration) -> Self {
+        Self {
+            node: node.name.clone(),
+            region: node.region.clone(),
+            address: node.peer.clone(),
+            rtt_expected,
+            outbox: Outbox::default(),
+            restarted: Notify::new(),
+            connections: Mutex::default(),
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// This node's own connection is `connection` from now on.
+    pub(super) fn set_outgoing(&self, connection: &Connection, instance: u64) {
+        let connection = connection.clone();
+        self.connections().outgoing =
+            Some(Outgoing { connection, instance, since: Instant::now(), is_suspect: false });
+    }
+
+    /// This node's own connection should not be asked anything, unless there is no other.
+    pub(super) fn suspect_outgoing(&self) {
+        if let Some(outgoing) = &mut self.connections().outgoing {
+            outgoing.is_suspect = true;
+        }
+    }
+
+    /// This node's own connection is gone.
+    pub(super) fn remove_outgoing(&self) {
+        self.connections().outgoing = None;
+    }
+
+    /// The peer dialed. Where it did so too often, the oldest connection goes. A start of the peer
+    /// that this node's own connection doesn't know of makes it dial again.
+    pub(super) fn add_incoming(&self, connection: Connection, instance: u64) {
+        let mut connections = self.connections();
+        if connections.incoming.len() == INCOMING_MAX {
+            connections.incoming.remove(0).0.close(CLOSE_DONE, b"replaced");
+        }
+        connections.incoming.push((connection, Instant::now()));
+        if connections.outgoing.as_ref().is_some_and(|known| known.instance != instance) {
+            self.restarted.notify_one();
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn remove_incoming(&self, connection: &Connection) {
+        let id = connection.stable_id();
+        self.connections().incoming.retain(|(known, _)| known.stable_id() != id);
+    }
+
+    /// A connection to ask something on: the newest, because after a cut that is the one that works.
+    pub(super) fn connection(&self) -> Option<Connection> {
+        let connections = self.connections();
+        let incoming = connections.incoming.last();
+        match (&connections.outgoing, incoming) {
+            (Some(outgoing), Some((incoming, since)))
+                if outgoing.is_suspect || outgoing.since < *since =>
+            {
+                Some(incoming.clone())
+            }
+            (Some(outgoing), _) => Some(outgoing.connection.clone()),
+            (None, incoming) => incoming.map(|(connection, _)| connection.clone()),
+        }
+    }
+
+    /// Whether this node's own connection is up, and how many the peer has.
+    pub(super) fn connected(&self) -> (bool, usize) {
+        let connections = self.connections();
+        let is_up = connections.outgoing.as_ref().is_some_and(|outgoing| !outgoing.is_suspect);
+        (is_up, connections.incoming.len())
+    }
+}

@@ -1,0 +1,93 @@
+//! Anti-entropy: asks a peer for exactly what is missing here. One pull at a time, so that two
+//! peers don't send the same; who does not answer is passed over for another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Connection;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Shared;
+use super::accept::{apply, end_with};
+use super::message::{Answer, Pull};
+use super::peer::Peer;
+use super::state::{Plan, Pulled};
+use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
+
+/// How long an answer may make no progress, beyond two round trips.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Pulls what is missing, for ever.
+pub(super) async fn pull(shared: Arc<Shared>) {
+    loop {
+        let mine = shared.replica.vector();
+        let is_reachable =
+            |name: &_| shared.peers.get(name).is_some_and(|peer| peer.connection().is_some());
+        let plan = shared.state().plan(&mine, Instant::now(), is_reachable);
+        match plan {
+            Plan::Idle => shared.behind.notified().await,
+            Plan::Wait(until) => tokio::select! {
+                biased;
+                () = shared.behind.notified() => {}
+                () = sleep_until(until) => {}
+            },
+            Plan::Pull(name) => {
+                if let Some(peer) = shared.peers.get(&name) {
+                    let pulled = pull_from(&shared, peer).await;
+                    shared.state().pulled(&name, pulled, Instant::now());
+                }
+            }
+        }
+    }
+}
+
+async fn pull_from(shared: &Shared, peer: &Peer) -> Pulled {
+    let Some(connection) = peer.connection() else { return Pulled::Nothing };
+    shared.count(|stats| stats.pulls += 1);
+    let before = shared.replica.vector();
+    let more = match ask(shared, peer, &connection).await {
+        Ok(more) => more,
+        Err(error) => {
+            end_with(shared, peer, &connection, &error);
+            tracing::debug!(peer = %peer.node, %error, "a pull failed");
+            None
+        }
+    };
+    // Whatever else came while it lasted also counts.
+    let has_moved = *shared.replica.vector() != *before;
+    match more {
+        Some(more) if has_moved => Pulled::Something { more },
+        _ => {
+            shared.count(|stats| stats.pulls_fruitless += 1);
+            Pulled::Nothing
+        }
+    }
+}
+
+/// Whether the peer has more; none where the store took nothing.
+async fn ask(
+    shared: &Shared,
+    peer: &Peer,
+    connection: &Connection,
+) -> Result<Option<bool>, FrameError> {
+    let lost = |error: quinn::ConnectionError| FrameError::Io(error.into());
+    let stalled = |_| FrameError::Io(std::io::ErrorKind::TimedOut.into());
+    let patience = PROGRESS_TIMEOUT + 2 * connection.rtt();
+    let (mut send, receive) =
+        timeout(patience, connection.open_bi()).await.map_err(stalled)?.map_err(lost)?;
+    let vector = (*shared.replica.vector()).clone();
+    frame::write(&mut send, &Pull { vector }).await?;
+    let _ = send.finish();
+    let mut reader = FrameReader::new(receive, FRAME_LEN_MAX);
+    loop {
+        match timeout(patience, reader.message()).await.map_err(stalled)?? {
+            Answer::Done(more) => return Ok(Some(more)),
+            Answer::Batch(records) => {
+                shared.state().alive(&peer.node, Instant::now());
+                if apply(shared, peer, records.0).await.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}

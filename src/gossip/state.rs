@@ -1,0 +1,348 @@
+//! What is known of the peers, and what follows: whom to pull from and when, who lags by how much,
+//! who hears whom, how far the clock is off. It is told the time and everything else; it sends
+//! nothing and reads no clock.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng as _;
+use tokio::time::Instant;
+
+use super::message::{Have, Others};
+use crate::env::Stream;
+use crate::model::{NodeName, Origin, Stamp, Vector};
+use crate::transport::hello::Hello;
+
+/// A peer that said nothing for this long is not heard.
+pub(super) const HEARD: Duration = Duration::from_secs(3);
+/// A clock is judged by what its peer said at most this long ago.
+const CLOCK_FRESH: Duration = Duration::from_secs(10);
+/// Clock readings of a peer that are kept.
+const CLOCK_SAMPLES: usize = 8;
+/// The first pause after a pull that brought nothing, doubled with each.
+const PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// The grace is given up to this more, so that nodes that miss the same don't ask together.
+const GRACE_JITTER: Duration = Duration::from_millis(40);
+
+/// All peers.
+pub(super) struct State {
+    peers: BTreeMap<NodeName, Known>,
+    jitter: Stream,
+    grace: Duration,
+}
+
+/// One peer.
+struct Known {
+    /// What it has, as it or somebody who hears it said last.
+    vector: Arc<Vector>,
+    origin: Option<Origin>,
+    /// Which start of it is spoken of; what an earlier one said is no news.
+    instance: Option<u64>,
+    heard_at: Option<Instant>,
+    /// Whom it hears.
+    hears: BTreeSet<NodeName>,
+    /// The round trip, as measured last.
+    rtt: Duration,
+    /// Its clock less this node's, in microseconds.
+    offsets: VecDeque<i64>,
+    /// What it has and this node lacks.
+    ahead: Option<Gap>,
+    /// What this node has and it lacks.
+    lag: Option<Gap>,
+    /// Pulls that brought nothing, and until when not to try again.
+    failures: u32,
+    pause_until: Option<Instant>,
+}
+
+/// Something that is missing: everything in `target`, at this time.
+struct Gap {
+    target: Arc<Vector>,
+    since: Instant,
+    /// When to do something about it.
+    due: Instant,
+}
+
+/// What a pull came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pulled {
+    /// It brought something.
+    Something {
+        /// The peer has more.
+        more: bool,
+    },
+    /// It failed, or brought nothing that was new.
+    Nothing,
+}
+
+/// What the puller should do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Ask this peer.
+    Pull(NodeName),
+    /// Look again then.
+    Wait(Instant),
+    /// Nothing is missing.
+    Idle,
+}
+
+/// What is known of a peer, for a status.
+pub(super) struct Seen {
+    pub(super) vector: Arc<Vector>,
+    pub(super) origin: Option<Origin>,
+    pub(super) heard_at: Option<Instant>,
+    pub(super) hears: BTreeSet<NodeName>,
+    pub(super) rtt: Duration,
+    pub(super) offset: Option<i64>,
+    pub(super) lag_since: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(jitter: Stream, grace: Duration) -> Self {
+        Self { peers: BTreeMap::new(), jitter, grace }
+    }
+
+    /// There is such a peer, at this expected distance.
+    pub(super) fn add(&mut self, peer: &NodeName, rtt: Duration) {
+        let known = Known {
+            vector: Arc::default(),
+            origin: None,
+            instance: None,
+            heard_at: None,
+            hears: BTreeSet::new(),
+            rtt,
+            offsets: VecDeque::new(),
+            ahead: None,
+            lag: None,
+            failures: 0,
+            pause_until: None,
+        };
+        self.peers.insert(peer.clone(), known);
+    }
+
+    /// The peer said hello: what is missing now was not just pushed, so that nothing waits.
+    pub(super) fn met(&mut self, peer: &NodeName, hello: &Hello, mine: &Arc<Vector>, now: Instant) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.instance != Some(hello.instance) {
+            // It may have lost what it had before.
+            known.instance = Some(hello.instance);
+            known.vector = Arc::new(hello.vector.clone());
+            known.ahead = None;
+            known.lag = None;
+        } else {
+            merge(&mut known.vector, &hello.vector);
+        }
+        known.origin = Some(hello.origin);
+        known.heard_at = Some(now);
+        known.failures = 0;
+        known.pause_until = None;
+        if !mine.covers(&known.vector) {
+            known.ahead = Some(Gap { target: known.vector.clone(), since: now, due: now });
+        }
+        known.update_lag(mine, now);
+    }
+
+    /// The peer said what it has; says whether that was news.
+    pub(super) fn heard(
+        &mut self,
+        peer: &NodeName,
+        instance: u64,
+        have: &Have,
+        mine: &Arc<Vector>,
+        now: Instant,
+    ) -> bool {
+        let names: BTreeMap<String, NodeName> =
+            self.peers.keys().map(|name| (name.as_str().to_owned(), name.clone())).collect();
+        let Some(known) = self.peers.get_mut(peer) else { return false };
+        if known.instance != Some(instance) {
+            return false;
+        }
+        known.heard_at = Some(now);
+        if let Some(hears) = &have.hears {
+            known.hears = hears.0.iter().filter_map(|name| NodeName::new(name).ok()).collect();
+        }
+        let mut is_news = merge(&mut known.vector, &have.vector);
+        known.update_lag(mine, now);
+        for (name, vector) in &have.others.0 {
+            let other = names.get(name).and_then(|name| self.peers.get_mut(name));
+            let Some(other) = other.filter(|other| !other.is_heard(now)) else { continue };
+            is_news |= merge(&mut other.vector, vector);
+            other.update_lag(mine, now);
+        }
+        is_news
+    }
+
+    /// The peer sent something, whatever it was.
+    pub(super) fn alive(&mut self, peer: &NodeName, now: Instant) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.heard_at = Some(now);
+        }
+    }
+
+    /// The peer's clock showed `theirs` when this node's showed `mine`, half a round trip later.
+    pub(super) fn heard_clock(
+        &mut self,
+        peer: &NodeName,
+        theirs: Stamp,
+        mine: Stamp,
+        rtt: Duration,
+        now: Instant,
+    ) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        let micros = |stamp: Stamp| i64::try_from(stamp.0).unwrap_or(i64::MAX);
+        let way = i64::try_from(rtt.as_micros() / 2).unwrap_or(i64::MAX);
+        let offset = micros(theirs).saturating_sub(micros(mine)).saturating_add(way);
+        if known.heard_at.is_none_or(|at| now - at > CLOCK_FRESH) {
+            known.offsets.clear();
+        }
+        if known.offsets.len() == CLOCK_SAMPLES {
+            known.offsets.pop_front();
+        }
+        known.offsets.push_back(offset);
+        known.rtt = rtt;
+    }
+
+    /// This node's vector moved.
+    pub(super) fn advanced(&mut self, mine: &Arc<Vector>, now: Instant) {
+        for known in self.peers.values_mut() {
+            known.update_lag(mine, now);
+        }
+    }
+
+    /// Whom to pull from, of those that `is_reachable`: who has what was missing for longer than a
+    /// push takes, the nearest first.
+    pub(super) fn plan(
+        &mut self,
+        mine: &Vector,
+        now: Instant,
+        is_reachable: impl Fn(&NodeName) -> bool,
+    ) -> Plan {
+        let mut best: Option<(Duration, NodeName)> = None;
+        let mut next: Option<Instant> = None;
+        for (name, known) in &mut self.peers {
+            if mine.covers(&known.vector) {
+                known.ahead = None;
+                continue;
+            }
+            if !is_reachable(name) {
+                continue;
+            }
+            // What was missing has come since; what is missing now may be on its way.
+            known.ahead.take_if(|gap| mine.covers(&gap.target));
+            let jitter = &mut self.jitter;
+            let gap = known.ahead.get_or_insert_with(|| {
+                let jitter = jitter.random_range(Duration::ZERO..GRACE_JITTER);
+                let due = now + self.grace + known.rtt + jitter;
+                Gap { target: known.vector.clone(), since: now, due }
+            });
+            let due = known.pause_until.map_or(gap.due, |pause| gap.due.max(pause));
+            if due > now {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            } else if best.as_ref().is_none_or(|(rtt, _)| known.rtt < *rtt) {
+                best = Some((known.rtt, name.clone()));
+            }
+        }
+        match (best, next) {
+            (Some((_, name)), _) => Plan::Pull(name),
+            (None, Some(next)) => Plan::Wait(next),
+            (None, None) => Plan::Idle,
+        }
+    }
+
+    /// A pull from the peer has ended.
+    pub(super) fn pulled(&mut self, peer: &NodeName, pulled: Pulled, now: Instant) {
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        match pulled {
+            Pulled::Something { more } => {
+                known.failures = 0;
+                known.pause_until = None;
+                if more {
+                    let target = known.vector.clone();
+                    known.ahead = Some(Gap { target, since: now, due: now });
+                }
+            }
+            Pulled::Nothing => {
+                let pause = PAUSE.saturating_mul(1 << known.failures.min(10)).min(PAUSE_MAX);
+                known.failures += 1;
+                known.pause_until = Some(now + pause);
+            }
+        }
+    }
+
+    /// The peers that are heard.
+    pub(super) fn heard_nodes(&self, now: Instant) -> BTreeSet<NodeName> {
+        let heard = self.peers.iter().filter(|(_, known)| known.is_heard(now));
+        heard.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// What those have whom this node hears and `peer` doesn't.
+    pub(super) fn others_for(&self, peer: &NodeName, now: Instant) -> Others {
+        let Some(to) = self.peers.get(peer) else { return Others::default() };
+        let others = self.peers.iter().filter(|(name, known)| {
+            *name != peer && known.is_heard(now) && !to.hears.contains(*name)
+        });
+        Others(others.map(|(name, k)| (name.as_str().to_owned(), (*k.vector).clone())).collect())
+    }
+
+    /// See [`super::Gossip::clock_offset`].
+    pub(super) fn clock_offset(&self, now: Instant) -> Option<i64> {
+        let fresh = |known: &&Known| known.heard_at.is_some_and(|at| now - at <= CLOCK_FRESH);
+        let mut offsets: Vec<i64> =
+            self.peers.values().filter(fresh).filter_map(Known::offset).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(0);
+        offsets.sort_unstable();
+        let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
+        Some(if low.unsigned_abs() <= high.unsigned_abs() { low } else { high })
+    }
+
+    /// What is known of the peer.
+    pub(super) fn seen(&self, peer: &NodeName) -> Option<Seen> {
+        let known = self.peers.get(peer)?;
+        Some(Seen {
+            vector: known.vector.clone(),
+            origin: known.origin,
+            heard_at: known.heard_at,
+            hears: known.hears.clone(),
+            rtt: known.rtt,
+            offset: known.offset(),
+            lag_since: known.lag.as_ref().map(|gap| gap.since),
+        })
+    }
+}
+
+impl Known {
+    fn is_heard(&self, now: Instant) -> bool {
+        self.heard_at.is_some_and(|at| now - at <= HEARD)
+    }
+
+    /// The largest reading: a message that was held up on its way makes a clock look late, nothing
+    /// makes it look early.
+    fn offset(&self) -> Option<i64> {
+        self.offsets.iter().copied().max()
+    }
+
+    /// Keeps how long the peer has lacked the oldest of what it lacks (a little less than that
+    /// where it keeps catching up).
+    fn update_lag(&mut self, mine: &Arc<Vector>, now: Instant) {
+        self.lag.take_if(|gap| self.vector.covers(&gap.target));
+        if self.lag.is_none() && !self.vector.covers(mine) {
+            self.lag = Some(Gap { target: mine.clone(), since: now, due: now });
+        }
+    }
+}
+
+fn merge(known: &mut Arc<Vector>, vector: &Vector) -> bool {
+    if known.covers(vector) {
+        return false;
+    }
+    Arc::make_mut(known).merge(vector);
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! `GET /config` and `GET /config/{service}/{environment}`: what is there, in pages, as far as the
+//! caller may read it.
+
+use std::ops::Bound::{Excluded, Included, Unbounded};
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::App;
+use super::config_write::list;
+use super::edge::Incoming;
+use super::error::ApiError;
+use super::page::{self, Listing};
+use super::query::Query;
+use super::session::Reached;
+use super::{item, paths, session, write};
+use crate::access::decide;
+use crate::model::{DocumentId, Key};
+
+/// `GET /config`: services and environments that have keys, with how many of them the caller may
+/// read.
+pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    let caller = incoming.caller()?;
+    let query = Query::parse(incoming.query(), &["size", "cursor"])?;
+    let listing = Listing::new("/config", "");
+    let pages = Pages::new(app, incoming, query, listing)?;
+    let after: Option<DocumentId> = pages.after(DocumentId::parse)?;
+    let http = &app.settings().http;
+    let reached = session::reach(app.node(), incoming.headers(), http).await?;
+    let from = after.map_or(Unbounded, Excluded);
+    let shown = reached.snapshot.documents.range((from, Unbounded)).filter_map(|(id, view)| {
+        let permit = decide::read_document(caller, id).ok()?;
+        let keys = view.live_after(None).filter(|(key, _)| permit.includes(key)).count();
+        let (service, environment) = (&id.service, &id.environment);
+        let json = format!(
+            "{{\"service\":\"{service}\",\"environment\":\"{environment}\",\"keys\":{keys}}}"
+        );
+        (keys > 0).then(|| (id.to_string(), Bytes::from(json)))
+    });
+    Ok(pages.answer(&reached, shown))
+}
+
+/// `GET /config/{service}/{environment}`: its keys, in their order.
+pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    let document = paths::document(incoming.path())?;
+    let permit = decide::read_document(incoming.caller()?, &document)?;
+    let query = Query::parse(incoming.query(), &["size", "cursor", "prefix"])?;
+    let prefix = query.get("prefix").unwrap_or_default().to_owned();
+    let listing = Listing::new(&format!("/config/{document}"), &prefix);
+    let pages = Pages::new(app, incoming, query, listing)?;
+    let after: Option<Key> = pages.after(Key::new)?;
+    let http = &app.settings().http;
+    let reached = session::reach(app.node(), incoming.headers(), http).await?;
+    let view = reached.snapshot.document(&document);
+    let from = match (after, Key::new(&prefix)) {
+        (Some(after), _) => Excluded(after),
+        // Keys are ordered by their bytes: those with the prefix start at the prefix itself.
+        (None, Ok(prefix)) => Included(prefix),
+        (None, Err(_)) => Unbounded,
+    };
+    let rows = view.into_iter().flat_map(|view| view.rows.range((from.clone(), Unbounded)));
+    let shown = rows
+        .skip_while(|(key, _)| key.as_str() < &*prefix)
+        .take_while(|(key, _)| key.as_str().starts_with(&prefix))
+        .filter(|(key, row)| !row.winner().is_removal() && permit.includes(key))
+        .map(|(key, row)| (key.to_string(), item::json(&document, key, row)));
+    Ok(pages.answer(&reached, shown))
+}
+
+/// One page of a listing, as it is asked for.
+struct Pages<'a> {
+    path: &'a str,
+    query: Query<'a>,
+    listing: Listing,
+    size: usize,
+    bytes_max: usize,
+}
+
+impl<'a> Pages<'a> {
+    fn new(
+        app: &App,
+        incoming: &'a Incoming,
+        query: Query<'a>,
+        listing: Listing,
+    ) -> Result<Self, ApiError> {
+        let limits = &app.settings().limits;
+        let size = page::size(&query, limits)?;
+        Ok(Self { path: incoming.path(), query, listing, size, bytes_max: limits.page_bytes_max })
+    }
+
+    /// The place that the cursor names, if there is one.
+    fn after<T, E>(&self, parse: impl Fn(&str) -> Result<T, E>) -> Result<Option<T>, ApiError> {
+        let Some(cursor) = self.query.get("cursor") else { return Ok(None) };
+        let place: String = self.listing.place(cursor)?;
+        let place = parse(&place).map_err(|_| ApiError::BadCursor("the cursor is damaged"))?;
+        Ok(Some(place))
+    }
+
+    /// The answer with as many items as fit, each with its place in the listing.
+    fn answer(&self, reached: &Reached, items: impl Iterator<Item = (String, Bytes)>) -> Response {
+        let mut page: Vec<Bytes> = Vec::new();
+        let (mut bytes, mut last, mut is_last_page) = (0, String::new(), true);
+        for (place, json) in items {
+            let is_full = page.len() == self.size || bytes + json.len() > self.bytes_max;
+            if is_full && !page.is_empty() {
+                is_last_page = false;
+                break;
+            }
+            bytes += json.len();
+            last = place;
+            page.push(json);
+        }
+        let next = (!is_last_page).then(|| self.listing.cursor(&last));
+        let member = match &next {
+            None => ",\"next_cursor\":null".to_owned(),
+            Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
+        };
+        let body = list(page.into_iter(), &member).freeze();
+        let mut response = write::json(StatusCode::OK, body);
+        let headers = response.headers_mut();
+        if let Some(cursor) = next {
+            let link = page::next_link(self.path, &self.query, &cursor);
+            if let Ok(link) = HeaderValue::try_from(link) {
+                headers.insert(header::LINK, link);
+            }
+        }
+        reached.tell(headers);
+        response
+    }
+}

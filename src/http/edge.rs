@@ -1,0 +1,258 @@
+//! The door that every request comes through: it gets an id, its caller is verified, its time is
+//! limited, and its answer is counted and logged. One thin function rather than a stack of layers,
+//! because a read of one key costs little more than this.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use rand::RngCore as _;
+use tokio::time::Instant;
+
+use super::error::{ApiError, Logged};
+use super::operation::{Operation, Route};
+use super::{
+    App, HOLM_ACK, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list, config_write, health,
+    versions, watch,
+};
+use crate::access::{Caller, TokenError};
+use crate::env::Entropy;
+
+/// Longest request id that is taken from a client, in bytes.
+const REQUEST_ID_LEN_MAX: usize = 128;
+
+/// A request on its way to its handler.
+pub(super) struct Incoming {
+    pub(super) parts: Parts,
+    caller: Option<Arc<Caller>>,
+}
+
+impl Incoming {
+    /// Who asks. Operations that need a token always have a caller.
+    pub(super) fn caller(&self) -> Result<&Arc<Caller>, ApiError> {
+        self.caller.as_ref().ok_or(ApiError::Unauthorized)
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    pub(super) fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+}
+
+/// Makes ids for requests that bring none: unique for a node's life, and not guessable.
+pub(super) struct RequestIds {
+    prefix: u64,
+    next: AtomicU64,
+}
+
+impl RequestIds {
+    pub(super) fn new(entropy: &Entropy) -> Self {
+        Self { prefix: entropy.stream("request ids").next_u64(), next: AtomicU64::new(0) }
+    }
+
+    /// The request's own id where it is fit to be logged and sent back, else a new one.
+    fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        let is_fit = |id: &&HeaderValue| {
+            let bytes = id.as_bytes();
+            let plain = |c: &u8| c.is_ascii_alphanumeric() || b"._:/+=-".contains(c);
+            (1..=REQUEST_ID_LEN_MAX).contains(&bytes.len()) && bytes.iter().all(plain)
+        };
+        if let Some(id) = headers.get(&REQUEST_ID).filter(is_fit) {
+            return id.clone();
+        }
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut id = String::with_capacity(32);
+        // Writing into a String has no way to fail.
+        let _ = write!(id, "{:016x}-{next:x}", self.prefix);
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    }
+}
+
+/// What is logged of a request beside its answer.
+#[derive(Default)]
+struct Log {
+    caller: Option<Arc<Caller>>,
+    refused: Option<TokenError>,
+}
+
+/// Answers a request.
+pub(super) async fn answer(app: App, route: Route, request: Request) -> Response {
+    let started = Instant::now();
+    let (parts, body) = request.into_parts();
+    let request_id = app.0.request_ids.of(&parts.headers);
+    let operation = route.operation(&parts.method, &parts.headers);
+    let mut log = Log::default();
+    let result = match authenticate(&app, operation, &parts.headers, &mut log) {
+        Err(error) => Err(error),
+        Ok(()) => {
+            let limit = time_limit(&app, &parts.headers);
+            let incoming = Incoming { parts, caller: log.caller.clone() };
+            let answer = dispatch(&app, route, operation, incoming, body);
+            tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::TimedOut))
+        }
+    };
+    let mut response = result.unwrap_or_else(ApiError::into_response);
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    let took = started.elapsed();
+    let status = response.status();
+    let metrics = app.0.metrics.of(operation, app.node().metrics());
+    metrics.answered(status.as_u16(), took);
+    write_log(&app, operation, &response, took, &log);
+    response
+}
+
+async fn dispatch(
+    app: &App,
+    route: Route,
+    operation: Operation,
+    incoming: Incoming,
+    body: Body,
+) -> Result<Response, ApiError> {
+    match operation {
+        Operation::GetKey => config_key::get(app, &incoming).await,
+        Operation::PutKey => config_key::put(app, &incoming, body).await,
+        Operation::PatchKey => config_key::patch(app, &incoming, body).await,
+        Operation::RemoveKey => config_key::remove(app, &incoming).await,
+        Operation::ListDocuments => config_list::documents(app, &incoming).await,
+        Operation::ListKeys => config_list::keys(app, &incoming).await,
+        Operation::Post => config_write::post(app, &incoming, body).await,
+        Operation::RemoveAll => config_write::remove_all(app, &incoming).await,
+        Operation::Watch => watch::watch(app, incoming).await,
+        Operation::ListVersions => versions::list(app, &incoming).await,
+        Operation::GetVersion => versions::get(app, &incoming).await,
+        Operation::Restore => versions::restore(app, &incoming, body).await,
+        Operation::GetCluster => cluster::get(app, &incoming),
+        Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::GetHealth => Ok(health::health()),
+        Operation::GetReady => health::ready(app),
+        Operation::GetMetrics => health::metrics(app, &incoming),
+        Operation::Options => {
+            let allow = [(header::ALLOW, route.allow())];
+            Ok((StatusCode::NO_CONTENT, allow).into_response())
+        }
+        Operation::MethodNotAllowed => Err(ApiError::MethodNotAllowed { allow: route.allow() }),
+        Operation::UnknownPath => Err(ApiError::UnknownPath),
+    }
+}
+
+fn authenticate(
+    app: &App,
+    operation: Operation,
+    headers: &HeaderMap,
+    log: &mut Log,
+) -> Result<(), ApiError> {
+    if !operation.needs_token(app.settings().http.metrics_public) {
+        return Ok(());
+    }
+    let metrics = app.node().metrics();
+    let token = bearer(headers).ok_or(TokenError::Missing);
+    match token.and_then(|token| app.0.verifier.verify(token, app.0.env.clock.now())) {
+        Ok((caller, remembered)) => {
+            metrics.token_taken(remembered);
+            log.caller = Some(caller);
+            Ok(())
+        }
+        Err(error) => {
+            metrics.token_refused();
+            log.refused = Some(error);
+            Err(ApiError::Unauthorized)
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer …` (RFC 6750); two such headers are none.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A request that asks to wait may take that long beside its own time.
+fn time_limit(app: &App, headers: &HeaderMap) -> Duration {
+    let http = &app.settings().http;
+    let mut limit = http.request_timeout + http.session_wait_default;
+    if headers.contains_key(HOLM_WAIT) {
+        limit += http.session_wait_max;
+    }
+    if headers.contains_key(HOLM_ACK) {
+        limit += http.ack_timeout_max;
+    }
+    limit
+}
+
+fn write_log(app: &App, operation: Operation, response: &Response, took: Duration, log: &Log) {
+    let status = response.status();
+    let quiet = operation.is_read() && status.as_u16() < 400 && !app.settings().http.log_reads;
+    if quiet && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let request_id = response.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
+    let duration_ms = took.as_secs_f64() * 1_000.0;
+    let principal = log.caller.as_ref().map(|caller| &**caller.principal());
+    let error = response.extensions().get::<Logged>().map(|logged| logged.error);
+    let why = log.refused.as_ref().map(tracing::field::display);
+    macro_rules! event {
+        ($level:ident) => {
+            tracing::$level!(
+                request_id,
+                route = operation.label(),
+                status = status.as_u16(),
+                duration_ms,
+                principal,
+                error,
+                why,
+                "request"
+            )
+        };
+    }
+    match status.as_u16() {
+        500.. => event!(warn),
+        _ if quiet => event!(debug),
+        _ => event!(info),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn a_clients_request_id_is_kept_where_it_is_fit() {
+        let ids = RequestIds::new(&Entropy::seeded(1));
+        assert_eq!(ids.of(&with(REQUEST_ID, "a-1/b")), "a-1/b");
+        let (long, new) = ("x".repeat(129), ids.of(&HeaderMap::new()));
+        for unfit in ["", "a b", "<script>", "a\"b", &long] {
+            let id = ids.of(&with(REQUEST_ID, unfit));
+            assert!(id != unfit && id != new, "{unfit:?}");
+        }
+    }
+
+    #[test]
+    fn one_bearer_token_is_taken() {
+        assert_eq!(bearer(&with(header::AUTHORIZATION, "bearer  a.b.c ")), Some("a.b.c"));
+        for bad in ["", "Bearer", "Basic YTpi", "a.b.c"] {
+            assert_eq!(bearer(&with(header::AUTHORIZATION, bad)), None, "{bad:?}");
+        }
+        let mut two = with(header::AUTHORIZATION, "Bearer a");
+        two.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        assert_eq!(bearer(&two), None);
+    }
+}

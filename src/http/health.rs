@@ -1,0 +1,38 @@
+//! `/healthz`, `/readyz` and `/metrics`: for those who keep a node running.
+
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::App;
+use super::edge::Incoming;
+use super::error::ApiError;
+use crate::access::decide;
+
+fn json(body: impl Into<axum::body::Body>) -> Response {
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    ([kind], body.into()).into_response()
+}
+
+/// The process answers.
+pub(super) fn health() -> Response {
+    json(r#"{"status":"ok"}"#)
+}
+
+/// The node has caught up with a peer, or is alone by choice.
+pub(super) fn ready(app: &App) -> Result<Response, ApiError> {
+    if *app.0.stop.borrow() {
+        return Err(ApiError::ShuttingDown);
+    }
+    app.node().readiness().map_err(ApiError::NotReady)?;
+    Ok(json(r#"{"status":"ready"}"#))
+}
+
+/// All metrics in Prometheus' text format.
+pub(super) fn metrics(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    if !app.settings().http.metrics_public {
+        decide::read_cluster(incoming.caller()?)?;
+    }
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    app.node().refresh_metrics();
+    Ok(([(header::CONTENT_TYPE, kind)], app.node().metrics().render()).into_response())
+}

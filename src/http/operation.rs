@@ -1,0 +1,225 @@
+//! What can be asked for: each path's methods, and for each of them its name in metrics and logs
+//! and whether it needs a token. One table, so that `Allow`, metrics and dispatch agree.
+
+use std::sync::OnceLock;
+
+use axum::http::{HeaderMap, Method, header};
+
+use crate::telemetry::{Metrics, RouteMetrics};
+
+/// A path's pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Documents,
+    Document,
+    Key,
+    Versions,
+    Version,
+    Restore,
+    Cluster,
+    Receipts,
+    Health,
+    Ready,
+    Metrics,
+    Unknown,
+}
+
+/// All paths.
+pub(super) const ROUTES: [(&str, Route); 11] = [
+    ("/config", Route::Documents),
+    ("/config/{service}/{environment}", Route::Document),
+    ("/config/{service}/{environment}/{key}", Route::Key),
+    ("/config/{service}/{environment}/{key}/versions", Route::Versions),
+    ("/config/{service}/{environment}/{key}/versions/{version}", Route::Version),
+    ("/config/{service}/{environment}/{key}/restore", Route::Restore),
+    ("/cluster", Route::Cluster),
+    ("/cluster/receipts", Route::Receipts),
+    ("/healthz", Route::Health),
+    ("/readyz", Route::Ready),
+    ("/metrics", Route::Metrics),
+];
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    ListDocuments,
+    ListKeys,
+    Watch,
+    Post,
+    RemoveAll,
+    GetKey,
+    PutKey,
+    PatchKey,
+    RemoveKey,
+    ListVersions,
+    GetVersion,
+    Restore,
+    GetCluster,
+    GetReceipts,
+    GetHealth,
+    GetReady,
+    GetMetrics,
+    Options,
+    MethodNotAllowed,
+    UnknownPath,
+}
+
+/// How many operations there are.
+const OPERATIONS: usize = Operation::UnknownPath as usize + 1;
+
+impl Route {
+    /// What this method asks of this path.
+    pub(super) fn operation(self, method: &Method, headers: &HeaderMap) -> Operation {
+        let is_read = *method == Method::GET || *method == Method::HEAD;
+        match self {
+            Self::Unknown => Operation::UnknownPath,
+            _ if *method == Method::OPTIONS => Operation::Options,
+            Self::Document if method.as_str() == "WATCH" => Operation::Watch,
+            Self::Document if *method == Method::GET && wants_watch(headers) => Operation::Watch,
+            Self::Document if *method == Method::POST => Operation::Post,
+            Self::Document if *method == Method::DELETE => Operation::RemoveAll,
+            Self::Key if *method == Method::PUT => Operation::PutKey,
+            Self::Key if *method == Method::PATCH => Operation::PatchKey,
+            Self::Key if *method == Method::DELETE => Operation::RemoveKey,
+            Self::Restore if *method == Method::POST => Operation::Restore,
+            Self::Restore => Operation::MethodNotAllowed,
+            _ if !is_read => Operation::MethodNotAllowed,
+            Self::Documents => Operation::ListDocuments,
+            Self::Document => Operation::ListKeys,
+            Self::Key => Operation::GetKey,
+            Self::Versions => Operation::ListVersions,
+            Self::Version => Operation::GetVersion,
+            Self::Cluster => Operation::GetCluster,
+            Self::Receipts => Operation::GetReceipts,
+            Self::Health => Operation::GetHealth,
+            Self::Ready => Operation::GetReady,
+            Self::Metrics => Operation::GetMetrics,
+        }
+    }
+
+    /// The methods it takes, as `Allow` lists them.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
+            Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
+            Self::Restore => "POST, OPTIONS",
+            Self::Documents
+            | Self::Versions
+            | Self::Version
+            | Self::Cluster
+            | Self::Receipts
+            | Self::Health
+            | Self::Ready
+            | Self::Metrics
+            | Self::Unknown => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+fn wants_watch(headers: &HeaderMap) -> bool {
+    let has = |name, text: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| {
+            part.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(text)
+        })
+    };
+    has(header::ACCEPT, "text/event-stream") || has(header::UPGRADE, "websocket")
+}
+
+impl Operation {
+    /// How metrics and logs call it.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::ListDocuments => "GET /config",
+            Self::ListKeys => "GET /config/{service}/{environment}",
+            Self::Watch => "WATCH /config/{service}/{environment}",
+            Self::Post => "POST /config/{service}/{environment}",
+            Self::RemoveAll => "DELETE /config/{service}/{environment}",
+            Self::GetKey => "GET /config/{service}/{environment}/{key}",
+            Self::PutKey => "PUT /config/{service}/{environment}/{key}",
+            Self::PatchKey => "PATCH /config/{service}/{environment}/{key}",
+            Self::RemoveKey => "DELETE /config/{service}/{environment}/{key}",
+            Self::ListVersions => "GET /config/{service}/{environment}/{key}/versions",
+            Self::GetVersion => "GET /config/{service}/{environment}/{key}/versions/{version}",
+            Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
+            Self::GetCluster => "GET /cluster",
+            Self::GetReceipts => "GET /cluster/receipts",
+            Self::GetHealth => "GET /healthz",
+            Self::GetReady => "GET /readyz",
+            Self::GetMetrics => "GET /metrics",
+            Self::Options => "OPTIONS",
+            Self::MethodNotAllowed => "method not allowed",
+            Self::UnknownPath => "unknown path",
+        }
+    }
+
+    /// Whether it needs a token.
+    pub(super) fn needs_token(self, metrics_public: bool) -> bool {
+        match self {
+            Self::GetHealth
+            | Self::GetReady
+            | Self::Options
+            | Self::MethodNotAllowed
+            | Self::UnknownPath => false,
+            Self::GetMetrics => !metrics_public,
+            _ => true,
+        }
+    }
+
+    /// Whether it changes nothing: its success need not be logged.
+    pub(super) fn is_read(self) -> bool {
+        !matches!(
+            self,
+            Self::Post
+                | Self::RemoveAll
+                | Self::PutKey
+                | Self::PatchKey
+                | Self::RemoveKey
+                | Self::Restore
+        )
+    }
+}
+
+/// Each operation's metrics, registered when it is first asked for.
+#[derive(Default)]
+pub(super) struct OperationMetrics([OnceLock<RouteMetrics>; OPERATIONS]);
+
+impl OperationMetrics {
+    pub(super) fn of(&self, operation: Operation, metrics: &Metrics) -> &RouteMetrics {
+        self.0[operation as usize].get_or_init(|| metrics.route(operation.label()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_path_allows_is_what_it_does() {
+        let methods =
+            ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "WATCH", "OPTIONS", "TRACE", "get"];
+        for (path, route) in ROUTES {
+            for method in methods {
+                let allowed = route.allow().split(", ").any(|allowed| allowed == method);
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                let operation = route.operation(&method, &HeaderMap::new());
+                let refused = operation == Operation::MethodNotAllowed;
+                assert_eq!(allowed, !refused, "{method} {path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_watch_is_asked_for_by_method_accept_or_upgrade() {
+        let with = |name, value: &'static str| {
+            let headers = HeaderMap::from_iter([(name, value.parse().unwrap())]);
+            Route::Document.operation(&Method::GET, &headers)
+        };
+        let accept = with(header::ACCEPT, "application/json, Text/Event-Stream;q=0.5");
+        assert_eq!(accept, Operation::Watch);
+        assert_eq!(with(header::UPGRADE, "WebSocket"), Operation::Watch);
+        assert_eq!(with(header::ACCEPT, "*/*"), Operation::ListKeys);
+        let watch = Method::from_bytes(b"WATCH").unwrap();
+        assert_eq!(Route::Document.operation(&watch, &HeaderMap::new()), Operation::Watch);
+    }
+}

@@ -1,0 +1,55 @@
+//! The names in a path, percent-decoded and checked.
+
+use super::error::ApiError;
+use super::query::{bad, decode};
+use crate::model::{DocumentId, Environment, Key, Service};
+
+/// The document of `/config/{service}/{environment}…`.
+pub(super) fn document(path: &str) -> Result<DocumentId, ApiError> {
+    let service = Service::new(&segment(path, 1)?)?;
+    let environment = Environment::new(&segment(path, 2)?)?;
+    Ok(DocumentId::new(service, environment))
+}
+
+/// The key of `/config/{service}/{environment}/{key}…`.
+pub(super) fn key(path: &str) -> Result<(DocumentId, Key), ApiError> {
+    Ok((document(path)?, Key::new(&segment(path, 3)?)?))
+}
+
+/// The last segment of `/config/{service}/{environment}/{key}/versions/{version}`.
+pub(super) fn version(path: &str) -> Result<String, ApiError> {
+    segment(path, 5).map(std::borrow::Cow::into_owned)
+}
+
+fn segment(path: &str, at: usize) -> Result<std::borrow::Cow<'_, str>, ApiError> {
+    let segment = path.split('/').nth(at + 1).unwrap_or_default();
+    decode(segment, false).ok_or_else(|| bad("path", "is not percent-encoded UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_from_their_places() {
+        let path = "/config/web/dev/server%3Aport/versions/7%40a";
+        let (document, key) = key(path).unwrap();
+        assert_eq!((document.to_string().as_str(), key.as_str()), ("web/dev", "server:port"));
+        assert_eq!(version(path).unwrap(), "7@a");
+    }
+
+    #[test]
+    fn a_bad_name_says_which_one_it_is() {
+        for (path, field) in [
+            ("/config/we%20b/dev/k", "service"),
+            ("/config/web/d%2Fev/k", "environment"),
+            ("/config/web/dev/k%00", "key"),
+            ("/config/web/dev/%2E%2E", "key"),
+            ("/config//dev/k", "service"),
+        ] {
+            let Err(ApiError::BadName(error)) = key(path) else { panic!("{path}") };
+            assert_eq!(error.field(), field, "{path}");
+        }
+        assert!(matches!(key("/config/web/dev/%zz"), Err(ApiError::BadQuery { .. })));
+    }
+}

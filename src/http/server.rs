@@ -1,0 +1,118 @@
+//! The accept loop: connections over the node's listener, each with limits on what it may send and
+//! how long it may take, and an end in order: no more connections, requests under way are answered,
+//! watches are closed.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::App;
+use crate::env::{HttpListener, Io};
+
+/// Most headers of one request.
+const HEADERS_MAX: usize = 100;
+/// How long accepting pauses after it failed, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often metrics are put together.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Serves `router`, which is [`App::router`] or has its routes among others, until the app's stop
+/// signal; returns when all connections have ended, or were given up after the drain's time.
+pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router) {
+    let limits = &app.settings().limits;
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(app.settings().http.header_read_timeout)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(limits.header_bytes_max);
+    let mut connections = JoinSet::new();
+    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut stop = app.0.stop.clone();
+    loop {
+        let stopped = async {
+            // The sender is gone: that is a stop, too.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stopped => break,
+            Some(_) = connections.join_next() => continue,
+            _ = upkeep.tick() => {
+                app.node().metrics().upkeep();
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        let io = match accepted {
+            Ok((io, _)) => io,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = room.clone().try_acquire_owned() else {
+            app.node().metrics().connection_refused();
+            continue;
+        };
+        let (builder, router, app) = (builder.clone(), router.clone(), app.clone());
+        connections.spawn(async move {
+            let _place = place;
+            let _counted = app.node().metrics().connected();
+            connection(&builder, io, router, app.0.stop.clone()).await;
+        });
+    }
+    drop(listener);
+    drain(&app, connections).await;
+}
+
+async fn connection(
+    builder: &http1::Builder,
+    io: Box<dyn Io>,
+    router: Router,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let stopped = async {
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let ended = tokio::select! {
+        biased;
+        () = stopped => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        ended = connection.as_mut() => ended,
+    };
+    if let Err(error) = ended {
+        // Mostly clients that went away or were too slow.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn drain(app: &App, mut connections: JoinSet<()>) {
+    let deadline = Instant::now() + app.settings().http.drain_timeout;
+    let all_watches = u32::try_from(app.settings().limits.watchers_max).unwrap_or(u32::MAX);
+    let ended = async {
+        while connections.join_next().await.is_some() {}
+        // WebSockets have left their connections' tasks: their places tell when they are done.
+        let _ = app.0.watches.acquire_many(all_watches).await;
+    };
+    if tokio::time::timeout_at(deadline, ended).await.is_err() {
+        tracing::warn!("requests that were still under way after the drain's time are given up");
+    }
+    app.0.watches.close();
+    connections.shutdown().await;
+}

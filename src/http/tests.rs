@@ -1,0 +1,9 @@
+//! The routes over a real store in memory, one request at a time.
+
+mod access;
+mod bad_input;
+mod harness;
+mod lists;
+mod sessions;
+mod streams;
+mod values;

@@ -1,0 +1,380 @@
+//! Watches, over the router and over real connections.
+
+use std::time::Duration;
+
+use axum::body::BodyDataStream;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
+
+use super::harness::{Asking, World, cut_pair, world, world_with};
+use crate::model::{Dot, Origin, Session, Vector};
+use crate::settings::Settings;
+
+/// How long anything may take that has to happen in the end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A reader of server-sent events.
+struct Events {
+    body: BodyDataStream,
+    text: String,
+}
+
+#[derive(Debug, PartialEq)]
+struct Event {
+    kind: String,
+    data: Value,
+    id: Option<String>,
+}
+
+impl Events {
+    async fn open(asking: Asking<'_>) -> Self {
+        let response = asking.open().await;
+        assert_eq!(response.status(), 200, "{response:?}");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { body: response.into_body().into_data_stream(), text: String::new() }
+    }
+
+    /// The next message, comments alone among them; `None` at the end.
+    async fn message(&mut self) -> Option<String> {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let (message, rest) = (message.to_owned(), rest.to_owned());
+                self.text = rest;
+                return Some(message);
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.body.next()).await;
+            let chunk = chunk.expect("an event comes")?.unwrap();
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Event {
+        loop {
+            let message = self.message().await.expect("the watch goes on");
+            let field = |name: &str| {
+                message.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+            };
+            if let Some(kind) = field("event: ") {
+                let data = serde_json::from_str(&field("data: ").unwrap()).unwrap();
+                return Event { kind, data, id: field("id: ") };
+            }
+        }
+    }
+
+    /// Events up to the one that carries a session, as `kind key`, and that session.
+    async fn state(&mut self) -> (Vec<String>, String) {
+        let mut shown = Vec::new();
+        loop {
+            let event = self.next().await;
+            let key = event.data["key"].as_str().unwrap_or_default();
+            shown.push(format!("{} {key}", event.kind).trim_end().to_owned());
+            if let Some(id) = event.id {
+                return (shown, id);
+            }
+        }
+    }
+}
+
+fn watch<'a>(world: &'a World, query: &str) -> Asking<'a> {
+    world.request("WATCH", &format!("/config/web/dev{query}"))
+}
+
+#[tokio::test]
+async fn a_watch_shows_what_is_there_and_then_what_changes() {
+    let world = world().await;
+    world.post("/config/web/dev", r#"{"entries":{"a":1,"b":2}}"#).await.expect(201);
+    world.put("/config/web/dev/gone", "1").await.expect(201);
+    world.request("DELETE", "/config/web/dev/gone").send().await.expect(200);
+    let get = world.request("GET", "/config/web/dev").header("accept", "text/event-stream");
+    let mut events = Events::open(get).await;
+    let first = events.next().await;
+    let item = world.get("/config/web/dev/a").await.json();
+    assert_eq!(first, Event { kind: "put".to_owned(), data: item, id: None });
+    let (rest, session) = events.state().await;
+    assert_eq!(rest, ["put b", "ready"]);
+    assert_eq!(session, &**world.app.node().snapshot().session());
+    let changed = world.post("/config/web/dev", r#"{"entries":{"c":1,"a":2}}"#).await.expect(201);
+    let (change, session) = events.state().await;
+    assert_eq!(change, ["put a", "put c"], "one session for both, on the last");
+    assert_eq!(session, changed.header("holm-session"));
+    // What changes elsewhere is not shown.
+    world.put("/config/web/prod/x", "1").await.expect(201);
+    let removed = world.request("DELETE", "/config/web/dev/b").send().await.expect(200);
+    let event = events.next().await;
+    assert_eq!((event.kind.as_str(), event.data), ("remove", removed.json()));
+}
+
+#[tokio::test]
+async fn a_resumed_watch_shows_what_was_missed_and_nothing_twice() {
+    let world = world().await;
+    world.post("/config/web/dev", r#"{"entries":{"a":1,"b":1,"c":1}}"#).await.expect(201);
+    let session = world.get("/config/web/dev").await.header("holm-session").to_owned();
+    world.put("/config/web/dev/b", "2").await.expect(200);
+    world.request("DELETE", "/config/web/dev/c").send().await.expect(200);
+    world.put("/config/web/dev/d", "1").await.expect(201);
+    let missed = ["put b", "remove c", "put d", "ready"];
+    let query = format!("?since={session}");
+    let (state, now) = Events::open(watch(&world, &query)).await.state().await;
+    assert_eq!(state, missed);
+    let header = watch(&world, "").header("last-event-id", &session);
+    assert_eq!(Events::open(header).await.state().await.0, missed);
+    // The header is later than the address.
+    let both = watch(&world, &query).header("last-event-id", &now);
+    assert_eq!(Events::open(both).await.state().await.0, ["ready"]);
+}
+
+#[tokio::test]
+async fn a_watch_keeps_to_its_prefix_and_to_what_its_caller_may_read() {
+    let mut settings = Settings::default();
+    settings.http.heartbeat_every = Duration::from_millis(20);
+    let world = world_with(settings).await;
+    world.post("/config/web/dev", r#"{"entries":{"a1":1,"a2":1,"b1":1}}"#).await.expect(201);
+    let mut prefix = Events::open(watch(&world, "?prefix=a")).await;
+    let mut scoped = Events::open(watch(&world, "").scope("config:read:web/dev/*1")).await;
+    assert_eq!(prefix.state().await.0, ["put a1", "put a2", "ready"]);
+    assert_eq!(scoped.state().await.0, ["put a1", "put b1", "ready"]);
+    let hidden = world.put("/config/web/dev/c3", "1").await.expect(201);
+    // The session moves all the same, with a heartbeat.
+    loop {
+        let message = prefix.message().await.unwrap();
+        let id = message.lines().find_map(|line| line.strip_prefix("id: "));
+        assert!(message.starts_with(": heartbeat"), "{message}");
+        if id == Some(hidden.header("holm-session")) {
+            break;
+        }
+    }
+    world.post("/config/web/dev", r#"{"entries":{"a2":2,"b1":2}}"#).await.expect(200);
+    assert_eq!(prefix.state().await.0, ["put a2"]);
+    assert_eq!(scoped.state().await.0, ["put b1"]);
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_in_another_region() {
+    let (a, b, links) = cut_pair().await;
+    a.post("/config/web/dev", r#"{"entries":{"a":1,"b":1}}"#).await.expect(201);
+    let (_, session) = Events::open(watch(&a, "")).await.state().await;
+    let since = format!("?since={session}");
+    let early = watch(&b, &since).header("holm-wait", "10ms").send().await;
+    early.expect_error(412, "SessionNotReached");
+    // Served anyway, it shows what is here, and nothing that the session has seen.
+    let anyway = watch(&b, &since).header("holm-wait", "0s").header("holm-inconsistent", "serve");
+    let mut anyway = Events::open(anyway).await;
+    let (state, moved) = anyway.state().await;
+    assert_eq!(state, ["ready"]);
+    let covers = |id: &str| {
+        let seen = Session::decode(&session).unwrap().config;
+        Session::decode(id).unwrap().config.covers(&seen)
+    };
+    assert!(covers(&moved), "a session never goes back");
+    b.put("/config/web/dev/c", "1").await.expect(201);
+    let (state, id) = anyway.state().await;
+    assert_eq!(state, ["put c"]);
+    assert!(covers(&id));
+    links.heal_all();
+    let resumed = watch(&b, &since).header("holm-wait", "20s");
+    let (state, _) = Events::open(resumed).await.state().await;
+    assert_eq!(state, ["put c", "ready"]);
+    a.put("/config/web/dev/b", "2").await.expect(200);
+    assert_eq!(anyway.state().await.0, ["put b"], "what was seen elsewhere is not sent again");
+}
+
+#[tokio::test]
+async fn bad_watches_are_refused() {
+    let world = world().await;
+    watch(&world, "?since=xyz!").send().await.expect_error(400, "BadSession");
+    watch(&world, "?from=1").send().await.expect_error(400, "BadQuery");
+    watch(&world, "").header("last-event-id", "?").send().await.expect_error(400, "BadSession");
+    let vector: Vector = [Dot { origin: Origin([9; 8]), n: 7 }].into_iter().collect();
+    let foreign = format!("?since={}", Session::of(vector).encode());
+    let foreign = watch(&world, &foreign).header("holm-wait", "0s");
+    foreign.send().await.expect_error(412, "SessionNotReached");
+    let socket = world.request("GET", "/config/web/dev").header("upgrade", "websocket");
+    socket.send().await.expect_error(426, "UpgradeRequired");
+}
+
+#[tokio::test]
+async fn watches_have_a_limit_and_give_their_places_back() {
+    let mut settings = Settings::default();
+    settings.limits.watchers_max = 1;
+    let world = world_with(settings).await;
+    let mut one = Events::open(watch(&world, "")).await;
+    one.state().await;
+    let gauge = |world: &World| {
+        let text = world.app.node().metrics().render();
+        text.lines().find(|line| line.starts_with("holm_watchers ")).map(str::to_owned)
+    };
+    assert_eq!(gauge(&world).as_deref(), Some("holm_watchers 1"));
+    watch(&world, "").send().await.expect_error(503, "TooManyWatches");
+    drop(one);
+    assert_eq!(gauge(&world).as_deref(), Some("holm_watchers 0"));
+    Events::open(watch(&world, "")).await.state().await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_newest_state_of_what_it_missed() {
+    let world = world().await;
+    let mut events = Events::open(watch(&world, "")).await;
+    events.state().await;
+    for value in 0..50 {
+        world.put("/config/web/dev/hot", &value.to_string()).await;
+        world.put(&format!("/config/web/dev/k{}", value % 3), &value.to_string()).await;
+    }
+    let (state, _) = events.state().await;
+    assert_eq!(state, ["put hot", "put k0", "put k1", "put k2"]);
+}
+
+#[tokio::test]
+async fn a_large_state_comes_in_parts_and_whole() {
+    let world = world().await;
+    let entries: serde_json::Map<String, Value> =
+        (0..1000).map(|i| (format!("k{i:04}"), json!("x".repeat(300)))).collect();
+    world.post("/config/web/dev", &json!({ "entries": entries }).to_string()).await.expect(201);
+    let mut events = Events::open(watch(&world, "")).await;
+    let first = events.next().await;
+    assert_eq!(first.data["key"], "k0000");
+    // In between, something else changes: what was read is of one state, and this comes after.
+    world.put("/config/web/dev/k0999", "1").await.expect(200);
+    let (state, _) = events.state().await;
+    assert_eq!(state.len(), 1000);
+    assert_eq!(state[998..], ["put k0999", "ready"]);
+    let last = events.next().await;
+    assert_eq!((&last.data["key"], &last.data["value"]), (&json!("k0999"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_watch_ends_with_its_token_and_with_the_node() {
+    let world = world().await;
+    world.clock.advance(Duration::from_secs(89));
+    // The token holds one more second.
+    let mut expiring = Events::open(watch(&world, "")).await;
+    expiring.state().await;
+    assert_eq!(expiring.message().await.as_deref(), Some(": the token expired"));
+    assert_eq!(expiring.message().await, None);
+    let second = super::harness::world().await;
+    let mut drained = Events::open(watch(&second, "")).await;
+    drained.state().await;
+    second.stop.send_replace(true);
+    assert_eq!(drained.message().await.as_deref(), Some(": the node is shutting down"));
+    assert_eq!(drained.message().await, None);
+}
+
+/// Serves `world` on a port of loopback.
+async fn serve(world: &World) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+    use crate::env::{Network as _, SystemNetwork};
+    let listener = SystemNetwork::new(None).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let server = crate::http::serve(listener, world.app.clone(), world.router.clone());
+    (addr, tokio::spawn(server))
+}
+
+#[tokio::test]
+async fn a_watch_over_a_web_socket_says_the_same_and_closes_in_order() {
+    let world = world().await;
+    world.put("/config/web/dev/a", "1").await.expect(201);
+    let (addr, server) = serve(&world).await;
+    let mut request = format!("ws://{addr}/config/web/dev").into_client_request().unwrap();
+    let token = format!("Bearer {}", world.token("config:read")).parse().unwrap();
+    request.headers_mut().insert("authorization", token);
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    async fn next(
+        socket: &mut (
+                 impl futures_util::Stream<Item = Result<Message, tokio_tungstenite::tungstenite::Error>>
+                 + Unpin
+             ),
+    ) -> Value {
+        let message = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+        serde_json::from_str(message.unwrap().unwrap().to_text().unwrap()).unwrap()
+    }
+    let item = world.get("/config/web/dev/a").await.json();
+    assert_eq!(next(&mut socket).await, json!({"event": "put", "data": item}));
+    let session = (**world.app.node().snapshot().session()).to_owned();
+    assert_eq!(next(&mut socket).await, json!({"event": "ready", "data": {}, "id": session}));
+    socket.send(Message::text("whatever")).await.unwrap();
+    let gone = world.request("DELETE", "/config/web/dev/a").send().await.expect(200);
+    let event = next(&mut socket).await;
+    assert_eq!((&event["event"], &event["data"]), (&json!("remove"), &gone.json()));
+    assert_eq!(event["id"], gone.header("holm-session"));
+    world.stop.send_replace(true);
+    let closed = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
+    let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
+    assert_eq!(u16::from(frame.code), 1001);
+    tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
+}
+
+/// Sends text and reads until the server closes.
+async fn talk(addr: std::net::SocketAddr, text: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut all)).await;
+    let _ = read.expect("the server closes");
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn a_connection_is_limited_in_what_it_sends_and_how_long_it_takes() {
+    let mut settings = Settings::default();
+    settings.http.header_read_timeout = Duration::from_millis(50);
+    settings.limits.header_bytes_max = 8 * 1024;
+    let world = world_with(settings).await;
+    let (addr, _server) = serve(&world).await;
+    let ok = talk(addr, "GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(ok.starts_with("HTTP/1.1 200 OK\r\n"), "{ok}");
+    // A slow sender, a client that says nothing, and headers past their limit.
+    assert_eq!(talk(addr, "GET /healthz HT").await, "");
+    assert_eq!(talk(addr, "").await, "");
+    let long = format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000));
+    assert!(talk(addr, &long).await.starts_with("HTTP/1.1 431"));
+    assert!(talk(addr, "\0\0\0\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn connections_past_the_limit_are_closed_at_once() {
+    let mut settings = Settings::default();
+    settings.limits.connections_max = 1;
+    let world = world_with(settings).await;
+    let (addr, _server) = serve(&world).await;
+    let mut first = tokio::net::TcpStream::connect(addr).await.unwrap();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+    assert_eq!(talk(addr, "GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await, "");
+    drop(first);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let text = "GET /healthz HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        if talk(addr, text).await.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the place is not given back");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answers_what_is_under_way() {
+    let world = world().await;
+    let (addr, server) = serve(&world).await;
+    let token = world.token("config:*");
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "PUT /config/web/dev/a HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}\r\n\
+         content-length: 3\r\nexpect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).await.unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    world.stop.send_replace(true);
+    // The listener is gone once nobody can connect any more.
+    while tokio::net::TcpStream::connect(addr).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(b"123").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    tokio::time::timeout(PATIENCE, server).await.unwrap().unwrap();
+}

@@ -1,0 +1,196 @@
+//! `/config/{service}/{environment}/{key}/versions` and `restore`: a key's history.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::App;
+use super::config_key::not_there;
+use super::config_write::list as items;
+use super::edge::Incoming;
+use super::error::ApiError;
+use super::page::{self, Listing};
+use super::query::Query;
+use super::session::Reached;
+use super::write::{self, Write, carry_out};
+use super::{item, paths, session};
+use crate::access::{ReadPermit, decide};
+use crate::config::{Action, Entry, Operation};
+use crate::model::{DocumentId, Dot, Key, Origin};
+
+/// Entries that are read at once in search of those of one version.
+const SAME_VERSION_PAGE: usize = 16;
+
+/// `GET …/versions`: every write of the key, newest first.
+pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    let (document, key) = paths::key(incoming.path())?;
+    let permit = decide::read_key(incoming.caller()?, &document, &key)?;
+    let query = Query::parse(incoming.query(), &["size", "cursor"])?;
+    let size = page::size(&query, &app.settings().limits)?;
+    let listing = Listing::new(&format!("/config/{document}/{key}/versions"), "");
+    let before: Option<(u64, Dot)> = query.get("cursor").map(|it| listing.place(it)).transpose()?;
+    let reached = reach(app, incoming).await?;
+    let current = shown_now(&reached, &document, &key)?;
+    let mut entries = history(app, &permit, &document, &key, before, size + 1).await?;
+    let is_last_page = entries.len() <= size;
+    entries.truncate(size);
+    let place = entries.last().map(|entry| (entry.version, entry.dot));
+    let next = place.filter(|_| !is_last_page).map(|place| listing.cursor(&place));
+    let member = match &next {
+        None => ",\"next_cursor\":null".to_owned(),
+        Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
+    };
+    let lines = entries.iter().map(|entry| Bytes::from(item::past(entry, entry.dot == current)));
+    let mut response = write::json(StatusCode::OK, items(lines, &member).freeze());
+    let headers = response.headers_mut();
+    if let Some(cursor) = next {
+        let link = page::next_link(incoming.path(), &query, &cursor);
+        if let Ok(link) = HeaderValue::try_from(link) {
+            headers.insert(header::LINK, link);
+        }
+    }
+    reached.tell(headers);
+    Ok(response)
+}
+
+/// `GET …/versions/{version}`: one write, by its number or by `number@origin`.
+pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    let (document, key) = paths::key(incoming.path())?;
+    let permit = decide::read_key(incoming.caller()?, &document, &key)?;
+    Query::parse(incoming.query(), &[])?;
+    let version = paths::version(incoming.path())?;
+    let reached = reach(app, incoming).await?;
+    let current = shown_now(&reached, &document, &key)?;
+    let entry = find(app, &permit, &document, &key, &version).await?;
+    let body = item::past(&entry, entry.dot == current);
+    let mut response = write::json(StatusCode::OK, body.into());
+    reached.tell(response.headers_mut());
+    Ok(response)
+}
+
+/// `POST …/restore`: writes an old value again, as a new version.
+pub(super) async fn restore(
+    app: &App,
+    incoming: &Incoming,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let (document, key) = paths::key(incoming.path())?;
+    // It shows an old value, so that it takes leave to read, too.
+    let read = decide::read_key(incoming.caller()?, &document, &key)?;
+    let permit = decide::write_keys(incoming.caller()?, &document, [&key])?;
+    let (check, _) = write::parameters(app, incoming)?;
+    let bytes = write::read_body(app, incoming, body, None).await?;
+    let (version, message) = super::body::restore(&bytes, &app.settings().limits)?;
+    let reached = reach(app, incoming).await?;
+    shown_now(&reached, &document, &key)?;
+    let entry = find(app, &read, &document, &key, &version).await?;
+    let action = entry.value.map_or(Action::Remove, Action::Put);
+    let operations = vec![Operation { key, action, check }];
+    let write = Write { permit, document, operations, remove_all: false, message, body: &bytes };
+    carry_out(app, incoming, write, write::one_item).await
+}
+
+async fn reach(app: &App, incoming: &Incoming) -> Result<Reached, ApiError> {
+    session::reach(app.node(), incoming.headers(), &app.settings().http).await
+}
+
+/// The write that the key shows now, a removal too. A key that never was has no history.
+fn shown_now(reached: &Reached, document: &DocumentId, key: &Key) -> Result<Dot, ApiError> {
+    let row = reached.snapshot.document(document).and_then(|view| view.rows.get(key));
+    row.map(|row| row.winner().dot).ok_or_else(|| not_there(key, None))
+}
+
+/// The one entry that `7` or `7@origin` stands for.
+async fn find(
+    app: &App,
+    permit: &ReadPermit,
+    document: &DocumentId,
+    key: &Key,
+    text: &str,
+) -> Result<Entry, ApiError> {
+    let (version, origin) = parse(text)?;
+    let absent =
+        || ApiError::NotFound { what: format!("version {text} of the key {key}"), conflicts: None };
+    // The place behind all entries of this version, or behind all that this origin wrote in it.
+    let origin_or_last = origin.unwrap_or(Origin([u8::MAX; 8]));
+    let mut before = (version, Dot { origin: origin_or_last, n: u64::MAX });
+    let mut found: Vec<Entry> = Vec::new();
+    loop {
+        let page = history(app, permit, document, key, Some(before), SAME_VERSION_PAGE).await?;
+        let (len, last) = (page.len(), page.last().map(|entry| (entry.version, entry.dot)));
+        let fits = |entry: &Entry| {
+            entry.version == version && origin.is_none_or(|origin| entry.dot.origin == origin)
+        };
+        found.extend(page.into_iter().filter(fits));
+        match last {
+            Some(last) if len == SAME_VERSION_PAGE && last.0 == version => before = last,
+            _ => break,
+        }
+    }
+    let Some(entry) = found.pop() else { return Err(absent()) };
+    if found.is_empty() {
+        return Ok(entry);
+    }
+    found.push(entry);
+    let name = |entry: &Entry| format!("{version}@{}", entry.dot.origin);
+    Err(ApiError::AmbiguousVersion { version, candidates: found.iter().map(name).collect() })
+}
+
+fn parse(text: &str) -> Result<(u64, Option<Origin>), ApiError> {
+    let bad = |reason: &str| ApiError::BadField {
+        field: "version".to_owned(),
+        reason: reason.to_owned(),
+    };
+    let (number, origin) = match text.split_once('@') {
+        None => (text, None),
+        Some((number, origin)) => {
+            let origin = origin.parse().map_err(|e: crate::model::vector::OriginError| {
+                bad(&format!("behind the @: {e}"))
+            })?;
+            (number, Some(origin))
+        }
+    };
+    let digits = !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+    match number.parse() {
+        Ok(version) if digits && version > 0 => Ok((version, origin)),
+        _ => Err(bad("has to be a number from 1 on, or number@origin")),
+    }
+}
+
+async fn history(
+    app: &App,
+    permit: &ReadPermit,
+    document: &DocumentId,
+    key: &Key,
+    before: Option<(u64, Dot)>,
+    size: usize,
+) -> Result<Vec<Entry>, ApiError> {
+    let found = app.node().history(permit, document, key, before, size).await;
+    found.map_err(|error| {
+        tracing::error!(%error, "a history could not be read");
+        ApiError::StorageFailed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_version_is_a_number_with_or_without_its_origin() {
+        assert_eq!(parse("7"), Ok((7, None)));
+        assert_eq!(parse("7@0101010101010101"), Ok((7, Some(Origin([1; 8])))));
+        for bad in ["", "0", "-1", "+7", "7@", "7@x", "seven", "7@0101010101010101x", "1.5"] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_the_parser(text in "[0-9a-f@é+]{0,40}") {
+            let _ = parse(&text);
+        }
+    }
+}

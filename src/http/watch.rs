@@ -1,0 +1,68 @@
+//! `WATCH /config/{service}/{environment}`: what is there, and then what changes, as server-sent
+//! events or over a WebSocket. What is sent, and in which order, is `watch::stream`'s; how it is
+//! written, `watch::events`' and `watch::socket`'s.
+
+mod events;
+mod socket;
+mod stream;
+
+use axum::extract::FromRequestParts as _;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::http::header;
+use axum::response::Response;
+
+use super::App;
+use super::edge::Incoming;
+use super::error::ApiError;
+use super::paths;
+use super::query::Query;
+use super::session::{self, one};
+use crate::access::decide;
+use crate::model::Session;
+
+use stream::Watch;
+
+/// `GET` with `Accept: text/event-stream`, a WebSocket upgrade, or the method `WATCH`.
+pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, ApiError> {
+    let document = paths::document(incoming.path())?;
+    let caller = incoming.caller()?.clone();
+    let permit = decide::read_document(&caller, &document)?;
+    let query = Query::parse(incoming.query(), &["prefix", "since"])?;
+    let prefix = query.get("prefix").unwrap_or_default().to_owned();
+    let headers = incoming.headers();
+    let header: header::HeaderName = header::HeaderName::from_static("last-event-id");
+    // A reconnecting client sends the header with the address it was first given: it is later.
+    let since = one(headers, &header, "Last-Event-ID")?.filter(|id| !id.is_empty());
+    let since = since.or_else(|| query.get("since")).map(Session::decode).transpose()?;
+    let http = &app.settings().http;
+    let place = app.0.watches.clone().try_acquire_owned();
+    let place = place.map_err(|_| ApiError::TooManyWatches)?;
+    session::reach(app.node(), headers, http).await?;
+    // Before the state: what changes in between is then in both, not in neither.
+    let feed = app.node().feed(&document);
+    let snapshot = match &since {
+        None => app.node().snapshot(),
+        Some(since) => session::wait_for(app.node(), &since.config, headers, http).await?.snapshot,
+    };
+    let expires_in = caller.until().0.saturating_sub(app.0.env.clock.now().0);
+    let watch = Watch::new(stream::Start {
+        document,
+        prefix,
+        permit,
+        feed,
+        snapshot,
+        since: since.map(|since| since.config),
+        heartbeat_every: http.heartbeat_every,
+        expires_in: std::time::Duration::from_micros(expires_in),
+        stop: app.0.stop.clone(),
+        counted: app.node().metrics().watching(),
+        place,
+    });
+    if !headers.contains_key(header::UPGRADE) {
+        return Ok(events::answer(watch));
+    }
+    let mut parts = incoming.parts;
+    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
+    let upgrade = upgrade.map_err(|e| ApiError::UpgradeRequired(e.body_text()))?;
+    Ok(socket::answer(upgrade, watch))
+}

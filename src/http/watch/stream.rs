@@ -1,0 +1,262 @@
+//! What a watch sends: first what is there (all keys, or, with a session, what the session has not
+//! seen, removals among it), then `ready`, then what changes.
+//!
+//! The law: everything, once, and never back. What is sent of a state is each row with a write that
+//! the client has not seen; only the last event of a state carries the state's session, so that a
+//! client that is cut off in between starts again before it. A slow reader holds one state back at
+//! most: while it reads that, newer ones collapse into one.
+
+use std::collections::{BTreeSet, btree_set};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::access::ReadPermit;
+use crate::config::{Row, Snapshot};
+use crate::http::item;
+use crate::model::{DocumentId, Key, Session, Vector};
+use crate::node::{Feed, FeedEvent};
+use crate::telemetry::Watching;
+
+/// A chunk ends once it has this many bytes of items.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Event {
+    /// `put`, `remove` or `ready`.
+    pub(super) kind: &'static str,
+    /// A JSON object without line breaks.
+    pub(super) data: Bytes,
+    /// The session of a client that has seen this event and all before it.
+    pub(super) id: Option<Arc<str>>,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Output {
+    /// At least one.
+    Events(Vec<Event>),
+    /// A sign of life; with the session, where it moved and no event told it.
+    Heartbeat(Option<Arc<str>>),
+    /// The node is shutting down: reconnect elsewhere.
+    Draining,
+    /// The token that opened the watch holds no longer.
+    Expired,
+}
+
+/// What a watch starts from.
+pub(super) struct Start {
+    pub(super) document: DocumentId,
+    pub(super) prefix: String,
+    pub(super) permit: ReadPermit,
+    /// Subscribed to before `snapshot` was taken.
+    pub(super) feed: Feed,
+    pub(super) snapshot: Arc<Snapshot>,
+    /// What the client has seen, if it resumes.
+    pub(super) since: Option<Vector>,
+    pub(super) heartbeat_every: Duration,
+    pub(super) expires_in: Duration,
+    pub(super) stop: tokio::sync::watch::Receiver<bool>,
+    pub(super) counted: Watching,
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// One watch.
+pub(super) struct Watch {
+    filter: Filter,
+    feed: Feed,
+    /// What the client has seen once it has read all that was handed out.
+    seen: Vector,
+    batch: Option<Batch>,
+    /// `seen` moved, and no event has told the client.
+    untold: bool,
+    heartbeat: Interval,
+    expires_at: Instant,
+    stop: tokio::sync::watch::Receiver<bool>,
+    _counted: Watching,
+    _place: OwnedSemaphorePermit,
+}
+
+struct Filter {
+    document: DocumentId,
+    prefix: String,
+    permit: ReadPermit,
+    /// Whether removals are sent: not in the first state of a client that has seen nothing.
+    removals: bool,
+}
+
+/// A state on its way to the client.
+struct Batch {
+    snapshot: Arc<Snapshot>,
+    keys: Keys,
+    /// The last event found, held back until it is known whether it is the batch's last.
+    held: Option<Event>,
+    /// Whether `ready` ends it.
+    is_first: bool,
+}
+
+/// Which keys of the state are looked at.
+enum Keys {
+    /// These.
+    These(btree_set::IntoIter<Key>),
+    /// All behind this one.
+    Behind(Option<Key>),
+}
+
+impl Watch {
+    pub(super) fn new(start: Start) -> Self {
+        let mut heartbeat = tokio::time::interval(start.heartbeat_every);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick is now, where there are events to send.
+        heartbeat.reset();
+        let now = Instant::now();
+        let far = Duration::from_secs(365 * 24 * 3600);
+        Self {
+            filter: Filter {
+                document: start.document,
+                prefix: start.prefix,
+                permit: start.permit,
+                removals: start.since.is_some(),
+            },
+            feed: start.feed,
+            seen: start.since.unwrap_or_default(),
+            batch: Some(Batch {
+                snapshot: start.snapshot,
+                keys: Keys::Behind(None),
+                held: None,
+                is_first: true,
+            }),
+            untold: false,
+            heartbeat,
+            expires_at: now + start.expires_in.min(far),
+            stop: start.stop,
+            _counted: start.counted,
+            _place: start.place,
+        }
+    }
+
+    /// What comes next. Loses nothing when it is dropped while it waits.
+    pub(super) async fn next(&mut self) -> Output {
+        loop {
+            if self.batch.is_some() {
+                let events = self.take();
+                if !events.is_empty() {
+                    return Output::Events(events);
+                }
+                continue;
+            }
+            let stopped = async {
+                // The sender is gone: that is a stop, too.
+                let _ = self.stop.wait_for(|stop| *stop).await;
+            };
+            let event = tokio::select! {
+                biased;
+                () = stopped => return Output::Draining,
+                () = tokio::time::sleep_until(self.expires_at) => return Output::Expired,
+                _ = self.heartbeat.tick() => {
+                    let told = std::mem::take(&mut self.untold);
+                    return Output::Heartbeat(told.then(|| session(&self.seen)));
+                }
+                event = self.feed.next() => event,
+            };
+            let (snapshot, keys) = match event {
+                FeedEvent::Closed => return Output::Draining,
+                FeedEvent::Keys { keys, snapshot } => (snapshot, self.filter.keys(keys)),
+                FeedEvent::Lagged { snapshot } => (snapshot, Keys::Behind(None)),
+            };
+            self.batch = Some(Batch { snapshot, keys, held: None, is_first: false });
+        }
+    }
+
+    /// Events of the batch, as many as fit into a chunk; none where it ended without any.
+    fn take(&mut self) -> Vec<Event> {
+        let Some(mut batch) = self.batch.take() else { return Vec::new() };
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        while let Some(event) = batch.next(&self.filter, &self.seen) {
+            bytes += event.data.len();
+            events.extend(batch.held.replace(event));
+            if bytes >= CHUNK_BYTES && !events.is_empty() {
+                self.batch = Some(batch);
+                return events;
+            }
+        }
+        events.extend(batch.held.take());
+        if batch.is_first {
+            let data = Bytes::from_static(b"{}");
+            events.push(Event { kind: "ready", data, id: None });
+            self.filter.removals = true;
+        }
+        let moved = !self.seen.covers(&batch.snapshot.vector);
+        let is_whole = batch.snapshot.vector.covers(&self.seen);
+        self.seen.merge(&batch.snapshot.vector);
+        if let Some(last) = events.last_mut() {
+            // What a resuming client had seen elsewhere stays seen.
+            let session =
+                if is_whole { batch.snapshot.session().clone() } else { session(&self.seen) };
+            last.id = Some(session);
+            self.untold = false;
+        } else {
+            self.untold |= moved;
+        }
+        events
+    }
+}
+
+fn session(seen: &Vector) -> Arc<str> {
+    Session::of(seen.clone()).encode().into()
+}
+
+impl Filter {
+    fn includes(&self, key: &Key) -> bool {
+        key.as_str().starts_with(&self.prefix) && self.permit.includes(key)
+    }
+
+    fn keys(&self, mut keys: BTreeSet<Key>) -> Keys {
+        keys.retain(|key| self.includes(key));
+        Keys::These(keys.into_iter())
+    }
+
+    /// The event of a row that the client has not seen.
+    fn event(&self, key: &Key, row: &Row, seen: &Vector) -> Option<Event> {
+        let removed = row.winner().is_removal();
+        if row.is_included_in(seen) || (removed && !self.removals) {
+            return None;
+        }
+        let kind = if removed { "remove" } else { "put" };
+        Some(Event { kind, data: item::json(&self.document, key, row), id: None })
+    }
+}
+
+impl Batch {
+    fn next(&mut self, filter: &Filter, seen: &Vector) -> Option<Event> {
+        let view = self.snapshot.document(&filter.document)?;
+        match &mut self.keys {
+            Keys::These(keys) => {
+                keys.find_map(|key| filter.event(&key, view.rows.get(&key)?, seen))
+            }
+            Keys::Behind(place) => {
+                let from = place.take().map_or(Unbounded, Excluded);
+                let mut rows = view.rows.range((from, Unbounded));
+                let found = rows.find_map(|(key, row)| {
+                    let event = filter.includes(key).then(|| filter.event(key, row, seen));
+                    event.flatten().map(|event| (key.clone(), event))
+                });
+                match found {
+                    Some((key, event)) => {
+                        *place = Some(key);
+                        Some(event)
+                    }
+                    None => {
+                        self.keys = Keys::These(BTreeSet::new().into_iter());
+                        None
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! What `GET /cluster` shows: regions, nodes, vectors, lag. As this node sees it, and no more.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::gossip::{Gossip, PeerStatus};
+use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::storage::writer::Counts;
+use crate::topology::Topology;
+
+/// The cluster, as one node sees it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClusterStatus {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: NodeName,
+    /// Its region.
+    pub region: RegionName,
+    /// Whose changes it makes.
+    pub origin: Origin,
+    /// Whether a balancer may send requests to it; else, what it waits for.
+    pub ready: bool,
+    /// See `ready`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// The changes it includes: origin → number.
+    pub vector: BTreeMap<String, u64>,
+    /// How its store stands.
+    pub store: StoreStatus,
+    /// How far its clock is behind (positive) or ahead of its peers' median, in microseconds.
+    pub clock_offset_us: Option<i64>,
+    /// All regions of the topology.
+    pub regions: Vec<RegionStatus>,
+}
+
+/// How a node's store stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoreStatus {
+    /// Documents: a service in an environment each.
+    pub documents: usize,
+    /// Keys that have a row, removed ones among them.
+    pub rows: usize,
+    /// Keys that show conflicts.
+    pub conflicts: usize,
+    /// Changes that wait for others they build on.
+    pub waiting: usize,
+    /// Peers' records refused since the start.
+    pub quarantined: u64,
+    /// Those of them refused because their origin has two changes under one number.
+    pub forks: u64,
+    /// The database file's size, in bytes, as of the last checkpoint.
+    pub database_bytes: u64,
+}
+
+/// One region.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegionStatus {
+    /// Its name.
+    pub region: RegionName,
+    /// Where it is, in the topology's words.
+    pub place: String,
+    /// Its nodes.
+    pub nodes: Vec<MemberStatus>,
+}
+
+/// One node of the topology.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub node: NodeName,
+    /// `self`; `connected`, both ways; `one-way`; `relayed`, where others hear it; `unreachable`.
+    pub state: &'static str,
+    /// Which nodes hear it.
+    pub heard_by: BTreeSet<NodeName>,
+    /// Whose changes it makes, once it said hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// How long ago it was heard, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard_ago_ms: Option<u64>,
+    /// The round trip to it, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// How many changes that are here it is not known to have.
+    pub lag_changes: u64,
+    /// How long it has lacked any, in milliseconds.
+    pub lag_ms: u64,
+    /// Bytes that wait to be pushed to it.
+    pub queue_bytes: usize,
+    /// Its clock less this node's, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_us: Option<i64>,
+    /// What it is known to include: origin → number.
+    pub vector: BTreeMap<String, u64>,
+}
+
+/// A vector as text.
+pub(super) fn vector_status(vector: &Vector) -> BTreeMap<String, u64> {
+    vector.iter().map(|dot| (dot.origin.to_string(), dot.n)).collect()
+}
+
+pub(super) fn store_status(counts: Counts, documents: usize) -> StoreStatus {
+    StoreStatus {
+        documents,
+        rows: counts.rows,
+        conflicts: counts.conflicts,
+        waiting: counts.waiting,
+        quarantined: counts.quarantined,
+        forks: counts.forks,
+        database_bytes: counts.database_bytes,
+    }
+}
+
+/// All regions, with what `gossip` knows of their nodes.
+pub(super) fn regions(
+    topology: &Topology,
+    own: &MemberStatus,
+    gossip: Option<&Gossip>,
+) -> Vec<RegionStatus> {
+    let peers = gossip.map(Gossip::peers).unwrap_or_default();
+    let mut heard_by = gossip.map(Gossip::members).unwrap_or_default();
+    let mut member = |name: &NodeName| {
+        let heard_by = heard_by.remove(name).unwrap_or_default();
+        if *name == own.node {
+            return Some(MemberStatus { heard_by, ..own.clone() });
+        }
+        let peer = peers.iter().find(|peer| peer.node == *name)?;
+        Some(peer_status(peer, heard_by))
+    };
+    let region = |region: &crate::topology::Region| RegionStatus {
+        region: region.name.clone(),
+        place: region.place.clone(),
+        nodes: topology
+            .nodes()
+            .iter()
+            .filter(|node| node.region == region.name)
+            .filter_map(|node| member(&node.name))
+            .collect(),
+    };
+    topology.regions().iter().map(region).collect()
+}
+
+fn peer_status(peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> MemberStatus {
+    let state = match (peer.connected_out, peer.connected_in > 0) {
+        (true, true) => "connected",
+        (true, false) | (false, true) => "one-way",
+        (false, false) if !heard_by.is_empty() => "relayed",
+        (false, false) => "unreachable",
+    };
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    MemberStatus {
+        node: peer.node.clone(),
+        state,
+        heard_by,
+        origin: peer.origin,
+        heard_ago_ms: peer.heard_ago.map(millis),
+        rtt_ms: Some((peer.rtt.as_secs_f64() * 1e4).round() / 10.0),
+        lag_changes: peer.lag_changes,
+        lag_ms: millis(peer.lag),
+        queue_bytes: peer.queue_bytes,
+        clock_offset_us: peer.clock_offset,
+        vector: vector_status(&peer.vector),
+    }
+}

@@ -1,0 +1,129 @@
+//! A node with its HTTP API: what `holm serve`, `holm dev` and tests start, with nothing between
+//! them but what `env` gives. It puts rooms together and decides nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::access::token::KeySource;
+use crate::access::{KeyError, Verifier};
+use crate::env::Env;
+use crate::http::{self, App};
+use crate::model::NodeName;
+use crate::node::{Node, StartError};
+use crate::settings::Settings;
+use crate::topology::Topology;
+use crate::transport::Identity;
+
+/// A running server. Dropping it without [`Server::shutdown`] is a crash, as far as the store is
+/// concerned.
+pub struct Server {
+    node: Node,
+    http_addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    http: JoinHandle<()>,
+}
+
+/// Why a server did not start. Nothing runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The node did not start.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// The keys of the settings cannot be used.
+    #[error("the settings: {0}")]
+    Keys(#[from] KeyError),
+    /// The HTTP address cannot be listened on.
+    #[error("the address {addr} cannot be listened on: {why}")]
+    Listen {
+        /// The address, as the topology writes it.
+        addr: String,
+        /// Why, in words.
+        why: String,
+    },
+}
+
+impl Server {
+    /// Starts the node `name` of `topology`, known to its peers as `identity`. Keys that `settings`
+    /// name by file have to be read into them before.
+    pub async fn start(
+        env: Env,
+        settings: Settings,
+        topology: Arc<Topology>,
+        name: &NodeName,
+        identity: &Identity,
+    ) -> Result<Self, ServerError> {
+        Self::start_with(env, settings, topology, name, identity, Router::new()).await
+    }
+
+    /// As [`Server::start`], with more routes beside the API's.
+    pub async fn start_with(
+        env: Env,
+        settings: Settings,
+        topology: Arc<Topology>,
+        name: &NodeName,
+        identity: &Identity,
+        doors: Router,
+    ) -> Result<Self, ServerError> {
+        let verifier = verifier(&settings)?;
+        let listener = listen(&env, &topology, name).await?;
+        let http_addr = listener
+            .local_addr()
+            .map_err(|e| ServerError::Listen { addr: name.to_string(), why: e.to_string() })?;
+        let node = Node::start(env.clone(), &settings, topology, name, identity).await?;
+        let (stop, stopped) = watch::channel(false);
+        let app = App::new(node.clone(), verifier, Arc::new(settings), env, stopped);
+        let router = doors.merge(app.router());
+        let http = tokio::spawn(http::serve(listener, app, router));
+        Ok(Self { node, http_addr, stop, http })
+    }
+
+    /// The node within.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Where HTTP is listened on.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Stops in order: no more connections, requests under way are answered, watches end, peers
+    /// are told, the store is closed.
+    pub async fn shutdown(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.http.await {
+            tracing::error!(%error, "the HTTP server ended badly");
+        }
+        self.node.shutdown().await;
+    }
+}
+
+fn verifier(settings: &Settings) -> Result<Verifier, KeyError> {
+    let sources: Vec<KeySource<'_>> = settings
+        .access
+        .keys
+        .iter()
+        .map(|key| {
+            let text = key.pem.as_deref().or(key.jwks.as_deref());
+            KeySource { settings: key, text: text.unwrap_or_default() }
+        })
+        .collect();
+    Verifier::new(&settings.access, &sources)
+}
+
+async fn listen(
+    env: &Env,
+    topology: &Topology,
+    name: &NodeName,
+) -> Result<Box<dyn crate::env::HttpListener>, ServerError> {
+    let node = topology.node(name).ok_or_else(|| StartError::UnknownNode(name.clone()))?;
+    let addr = node.http.as_str();
+    let failed = |why: String| ServerError::Listen { addr: addr.to_owned(), why };
+    let found = env.net.lookup(addr).await.map_err(|e| failed(e.to_string()))?;
+    let found = *found.first().ok_or_else(|| failed("the name has no address".into()))?;
+    env.net.listen(found).await.map_err(|e| failed(e.to_string()))
+}
