@@ -31,10 +31,10 @@ struct Arguments {
     #[arg(value_enum)]
     what: Vec<What>,
     /// How often the two sides are measured, in turn.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// How long one side's load lasts in one round, in seconds.
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Serve the bytes of this file, without Holm: started by the benchmark itself.
     #[arg(long, hide = true)]
