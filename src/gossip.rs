@@ -59,7 +59,8 @@ pub trait Replica: Send + Sync + 'static {
     fn origin(&self) -> Origin;
 
     /// Stores and applies; answers after the commit. Records that can't be applied yet wait
-    /// inside, in bounded memory; those beyond it may be dropped and are asked for again.
+    /// inside, in bounded memory; those beyond it may be dropped and are asked for again. The
+    /// future may be dropped before it ends: then nobody waits for the answer any more.
     fn apply(
         &self,
         from: NodeName,
@@ -183,7 +184,8 @@ impl Gossip {
         Self(shared)
     }
 
-    /// Sends records of a local commit to every connected peer. Never waits.
+    /// Sends records of a local commit, in their order, to every connected peer. Never waits.
+    /// They must be on disk: nothing may be sent that a crash could take back.
     pub fn push(&self, records: &[Bytes]) {
         for peer in self.0.peers.values() {
             let dropped = peer.outbox.push(records, self.0.settings.push_queue_bytes_max);
@@ -258,7 +260,8 @@ impl Shared {
         replica: Arc<dyn Replica>,
     ) -> Self {
         let mut peers = BTreeMap::new();
-        let mut state = State::new(env.entropy.stream("gossip-grace"), settings.grace);
+        let mut state =
+            State::new(env.entropy.stream("gossip-grace"), settings.grace, settings.heartbeat);
         if let Some(own) = topology.node(node) {
             for peer in topology.peers_of(node) {
                 let rtt = topology.rtt(&own.region, &peer.region);

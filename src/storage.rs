@@ -7,6 +7,7 @@
 
 pub mod database;
 pub mod documents;
+pub mod error;
 pub mod history;
 pub mod idempotency;
 pub mod log;
@@ -16,7 +17,8 @@ pub mod origins;
 pub mod rows;
 pub mod writer;
 
-pub use database::{Database, StoreError};
+pub use database::Database;
+pub use error::StoreError;
 pub use history::HistoryReader;
 pub use log::LogReader;
 pub use writer::{Applied, Command, Committed, Outcome, Writer, WriterSettings};

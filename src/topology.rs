@@ -124,6 +124,11 @@ impl Topology {
         self.nodes.iter().find(|node| node.name == *name)
     }
 
+    /// The nodes that stand there.
+    pub fn nodes_of<'a>(&'a self, region: &'a RegionName) -> impl Iterator<Item = &'a Node> {
+        self.nodes.iter().filter(move |node| node.region == *region)
+    }
+
     /// Where that node stands.
     pub fn region_of(&self, name: &NodeName) -> Option<&RegionName> {
         self.node(name).map(|node| &node.region)

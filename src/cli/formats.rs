@@ -242,7 +242,7 @@ pub struct Loss {
     pub type_alone: bool,
 }
 
-/// What [`write`] could not write such that it reads back the same.
+/// What [`fn@write`] could not write such that it reads back the same.
 pub fn losses(format: Format, environments: &Environments, default: &Environment) -> Vec<Loss> {
     let mut losses = Vec::new();
     for (name, keys) in environments {

@@ -88,10 +88,12 @@ impl Network for SystemNetwork {
 /// datagrams, and each one lost halves QUIC's window. More than the system allows takes a privilege;
 /// without it the node is slower, so that failing here is no reason to stop.
 fn widen(socket: &std::net::UdpSocket) {
-    use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
-    if set_socket_recv_buffer_size_force(socket, UDP_BUFFER_LEN).is_err() {
-        let _ = set_socket_recv_buffer_size(socket, UDP_BUFFER_LEN);
+    use rustix::net::sockopt;
+    #[cfg(target_os = "linux")]
+    if sockopt::set_socket_recv_buffer_size_force(socket, UDP_BUFFER_LEN).is_ok() {
+        return;
     }
+    let _ = sockopt::set_socket_recv_buffer_size(socket, UDP_BUFFER_LEN);
 }
 
 struct TcpHttpListener(tokio::net::TcpListener);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
-use quinn::{Connection, Incoming, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream, TransportErrorCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -52,6 +52,12 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
     let from = incoming.remote_address();
     let connection = match timeout(HELLO_TIMEOUT, incoming).await {
         Ok(Ok(connection)) => connection,
+        // A dialer whose attempts overlap gives up all but one.
+        Ok(Err(ConnectionError::ConnectionClosed(close)))
+            if close.error_code == TransportErrorCode::APPLICATION_ERROR =>
+        {
+            return;
+        }
         Ok(Err(error)) => {
             shared.count(|stats| stats.handshakes_failed += 1);
             tracing::info!(%from, %error, "a handshake failed");

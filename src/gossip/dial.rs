@@ -100,18 +100,25 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
                 tracing::debug!(peer = %peer.node, %error, "the connection broke");
                 return None;
             }
-            () = peer.restarted.notified() => return None,
+            () = peer.dialed.notified() => {
+                if peer.is_outgoing_stale() {
+                    return None;
+                }
+            }
             fresh = finished(&mut beside) => return Some(fresh),
-            () = sleep(LOOK), if beside.is_none() => {}
+            () = sleep(LOOK) => {}
         }
         let patience = shared.settings.suspect_after + 2 * connection.rtt();
-        if silence.look(connection, Instant::now()) > patience {
+        let silence = silence.look(connection, Instant::now());
+        if silence > patience && beside.is_none() {
             tracing::info!(peer = %peer.node, "no answer: dialing beside");
-            // Even if it comes back, its window has collapsed, and much of what it carries will
-            // have been pulled by then: the second one takes over.
-            peer.suspect_outgoing();
+            peer.suspect_outgoing(true);
             peer.outbox.close();
             beside = Some(dial(shared, peer).boxed());
+        } else if silence.is_zero() && peer.suspect_outgoing(false) {
+            // Of use again, until the second one takes over all the same: this one's window has
+            // collapsed, and much of what it still carries will have been pulled by then.
+            peer.outbox.open();
         }
     }
 }
@@ -153,6 +160,7 @@ async fn dial(shared: &Shared, peer: &Peer) -> Link {
     let mut pause = pause_min;
     let mut next = Instant::now();
     let mut last_error = String::new();
+    let mut count = 0;
     loop {
         tokio::select! {
             biased;
@@ -173,7 +181,8 @@ async fn dial(shared: &Shared, peer: &Peer) -> Link {
                 }
             },
             () = sleep_until(next) => {
-                attempts.push(attempt(shared, peer));
+                attempts.push(attempt(shared, peer, count));
+                count += 1;
                 next = Instant::now() + shared.jittered(pause);
                 pause = (pause * 2).min(PAUSE_SILENT_MAX.max(pause_min));
             }
@@ -181,12 +190,13 @@ async fn dial(shared: &Shared, peer: &Peer) -> Link {
     }
 }
 
-async fn attempt(shared: &Shared, peer: &Peer) -> Result<Link, DialError> {
+/// The `count`th attempt: a name's addresses are tried in turn.
+async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, DialError> {
     let attempt = async {
         let found = shared.env.net.lookup(peer.address.as_str()).await;
         let found = found.map_err(DialError::Lookup)?;
         let none = || DialError::Lookup(std::io::ErrorKind::NotFound.into());
-        let addr = *found.first().ok_or_else(none)?;
+        let addr = *found.get(count % found.len().max(1)).ok_or_else(none)?;
         let connection = shared.endpoint.connect(addr, peer.node.as_str())?.await?;
         let mine = shared.hello();
         let met = hello::dial(&connection, &shared.topology, &mine, &peer.node).await?;

@@ -24,8 +24,8 @@ pub(super) struct Peer {
     /// The round trip that the topology expects.
     pub(super) rtt_expected: Duration,
     pub(super) outbox: Outbox,
-    /// The peer was started again: the connection to it is of no use any more.
-    pub(super) restarted: Notify,
+    /// The peer dialed: it may have been started again, and the connection to it be of no use.
+    pub(super) dialed: Notify,
     connections: Mutex<Connections>,
 }
 
@@ -35,6 +35,8 @@ struct Connections {
     outgoing: Option<Outgoing>,
     /// Those that the peer dialed, oldest first.
     incoming: Vec<(Connection, Instant)>,
+    /// The start of the peer that was met last.
+    instance: Option<u64>,
 }
 
 struct Outgoing {
@@ -54,7 +56,7 @@ impl Peer {
             address: node.peer.clone(),
             rtt_expected,
             outbox: Outbox::default(),
-            restarted: Notify::new(),
+            dialed: Notify::new(),
             connections: Mutex::default(),
         }
     }
@@ -66,15 +68,18 @@ impl Peer {
     /// This node's own connection is `connection` from now on.
     pub(super) fn set_outgoing(&self, connection: &Connection, instance: u64) {
         let connection = connection.clone();
-        self.connections().outgoing =
+        let mut connections = self.connections();
+        connections.instance = Some(instance);
+        connections.outgoing =
             Some(Outgoing { connection, instance, since: Instant::now(), is_suspect: false });
     }
 
-    /// This node's own connection should not be asked anything, unless there is no other.
-    pub(super) fn suspect_outgoing(&self) {
-        if let Some(outgoing) = &mut self.connections().outgoing {
-            outgoing.is_suspect = true;
-        }
+    /// Whether this node's own connection should not be asked anything, unless there is no other;
+    /// says whether that changed.
+    pub(super) fn suspect_outgoing(&self, is_suspect: bool) -> bool {
+        let mut connections = self.connections();
+        let Some(outgoing) = &mut connections.outgoing else { return false };
+        std::mem::replace(&mut outgoing.is_suspect, is_suspect) != is_suspect
     }
 
     /// This node's own connection is gone.
@@ -82,17 +87,22 @@ impl Peer {
         self.connections().outgoing = None;
     }
 
-    /// The peer dialed. Where it did so too often, the oldest connection goes. A start of the peer
-    /// that this node's own connection doesn't know of makes it dial again.
+    /// The peer dialed. Where it did so too often, the oldest connection goes.
     pub(super) fn add_incoming(&self, connection: Connection, instance: u64) {
         let mut connections = self.connections();
         if connections.incoming.len() == INCOMING_MAX {
             connections.incoming.remove(0).0.close(CLOSE_DONE, b"replaced");
         }
         connections.incoming.push((connection, Instant::now()));
-        if connections.outgoing.as_ref().is_some_and(|known| known.instance != instance) {
-            self.restarted.notify_one();
-        }
+        connections.instance = Some(instance);
+        self.dialed.notify_one();
+    }
+
+    /// Whether this node's own connection leads to an earlier start of the peer.
+    pub(super) fn is_outgoing_stale(&self) -> bool {
+        let connections = self.connections();
+        let known = connections.outgoing.as_ref().map(|outgoing| outgoing.instance);
+        known.zip(connections.instance).is_some_and(|(known, latest)| known != latest)
     }
 
     /// The connection is gone.

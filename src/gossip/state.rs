@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use super::message::{Have, Others};
 use crate::env::Stream;
+use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{NodeName, Origin, Stamp, Vector};
 use crate::transport::hello::Hello;
 
-/// A peer that said nothing for this long is not heard.
+/// A peer that said nothing for this long, or for three heartbeats, is not heard.
 pub(super) const HEARD: Duration = Duration::from_secs(3);
 /// A clock is judged by what its peer said at most this long ago.
 const CLOCK_FRESH: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub(super) struct State {
     peers: BTreeMap<NodeName, Known>,
     jitter: Stream,
     grace: Duration,
+    /// How long a peer counts as heard.
+    heard: Duration,
 }
 
 /// One peer.
@@ -100,8 +103,8 @@ pub(super) struct Seen {
 }
 
 impl State {
-    pub(super) fn new(jitter: Stream, grace: Duration) -> Self {
-        Self { peers: BTreeMap::new(), jitter, grace }
+    pub(super) fn new(jitter: Stream, grace: Duration, heartbeat: Duration) -> Self {
+        Self { peers: BTreeMap::new(), jitter, grace, heard: HEARD.max(3 * heartbeat) }
     }
 
     /// There is such a peer, at this expected distance.
@@ -153,6 +156,7 @@ impl State {
         mine: &Arc<Vector>,
         now: Instant,
     ) -> bool {
+        let heard = self.heard;
         let names: BTreeMap<String, NodeName> =
             self.peers.keys().map(|name| (name.as_str().to_owned(), name.clone())).collect();
         let Some(known) = self.peers.get_mut(peer) else { return false };
@@ -167,7 +171,7 @@ impl State {
         known.update_lag(mine, now);
         for (name, vector) in &have.others.0 {
             let other = names.get(name).and_then(|name| self.peers.get_mut(name));
-            let Some(other) = other.filter(|other| !other.is_heard(now)) else { continue };
+            let Some(other) = other.filter(|other| !other.is_heard(now, heard)) else { continue };
             is_news |= merge(&mut other.vector, vector);
             other.update_lag(mine, now);
         }
@@ -194,7 +198,7 @@ impl State {
         let micros = |stamp: Stamp| i64::try_from(stamp.0).unwrap_or(i64::MAX);
         let way = i64::try_from(rtt.as_micros() / 2).unwrap_or(i64::MAX);
         let offset = micros(theirs).saturating_sub(micros(mine)).saturating_add(way);
-        if known.heard_at.is_none_or(|at| now - at > CLOCK_FRESH) {
+        if !known.is_heard(now, self.heard.max(CLOCK_FRESH)) {
             known.offsets.clear();
         }
         if known.offsets.len() == CLOCK_SAMPLES {
@@ -273,7 +277,7 @@ impl State {
 
     /// The peers that are heard.
     pub(super) fn heard_nodes(&self, now: Instant) -> BTreeSet<NodeName> {
-        let heard = self.peers.iter().filter(|(_, known)| known.is_heard(now));
+        let heard = self.peers.iter().filter(|(_, known)| known.is_heard(now, self.heard));
         heard.map(|(name, _)| name.clone()).collect()
     }
 
@@ -281,14 +285,15 @@ impl State {
     pub(super) fn others_for(&self, peer: &NodeName, now: Instant) -> Others {
         let Some(to) = self.peers.get(peer) else { return Others::default() };
         let others = self.peers.iter().filter(|(name, known)| {
-            *name != peer && known.is_heard(now) && !to.hears.contains(*name)
+            *name != peer && known.is_heard(now, self.heard) && !to.hears.contains(*name)
         });
         Others(others.map(|(name, k)| (name.as_str().to_owned(), (*k.vector).clone())).collect())
     }
 
     /// See [`super::Gossip::clock_offset`].
     pub(super) fn clock_offset(&self, now: Instant) -> Option<i64> {
-        let fresh = |known: &&Known| known.heard_at.is_some_and(|at| now - at <= CLOCK_FRESH);
+        let heard = self.heard.max(CLOCK_FRESH);
+        let fresh = |known: &&Known| known.is_heard(now, heard);
         let mut offsets: Vec<i64> =
             self.peers.values().filter(fresh).filter_map(Known::offset).collect();
         if offsets.is_empty() {
@@ -316,8 +321,8 @@ impl State {
 }
 
 impl Known {
-    fn is_heard(&self, now: Instant) -> bool {
-        self.heard_at.is_some_and(|at| now - at <= HEARD)
+    fn is_heard(&self, now: Instant, heard: Duration) -> bool {
+        self.heard_at.is_some_and(|at| now - at <= heard)
     }
 
     /// The largest reading: a message that was held up on its way makes a clock look late, nothing
@@ -340,7 +345,12 @@ fn merge(known: &mut Arc<Vector>, vector: &Vector) -> bool {
     if known.covers(vector) {
         return false;
     }
-    Arc::make_mut(known).merge(vector);
+    let merged = Arc::make_mut(known);
+    merged.merge(vector);
+    if merged.len() > VECTOR_ORIGINS_MAX {
+        // Nobody has that many: it was told ever new ones.
+        *merged = vector.clone();
+    }
     true
 }
 

@@ -1,129 +1,18 @@
 use std::net::SocketAddr;
 
-use futures_util::FutureExt as _;
+use std::sync::atomic::Ordering;
+
 use rand::SeedableRng as _;
 use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
-use crate::model::{Dot, cbor};
 use crate::transport::frame;
 use crate::transport::{Authority, Identity, endpoint, hello};
 
-/// A replica in memory. A record is a dot and some bytes; records apply in the order of their
-/// origin's numbers.
-struct Memory {
-    origin: Origin,
-    /// Everything that is applied.
-    log: Mutex<BTreeMap<Dot, Bytes>>,
-    vector: Mutex<Arc<Vector>>,
-    waiting: Mutex<BTreeMap<Dot, Bytes>>,
-    witnessed: Mutex<Vec<(Origin, u64)>>,
-}
+mod memory;
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap()
-}
-
-fn record(dot: Dot, len: usize) -> Bytes {
-    let mut bytes = cbor::encode(&dot);
-    bytes.resize(bytes.len() + len, 0);
-    bytes.into()
-}
-
-fn dot_of(record: &[u8]) -> Option<Dot> {
-    minicbor::decode(record).ok()
-}
-
-impl Memory {
-    fn new(origin: u8) -> Arc<Self> {
-        Arc::new(Self {
-            origin: Origin([origin; 8]),
-            log: Mutex::default(),
-            vector: Mutex::default(),
-            waiting: Mutex::default(),
-            witnessed: Mutex::default(),
-        })
-    }
-
-    fn commit(&self, dot: Dot, bytes: Bytes) {
-        locked(&self.log).insert(dot, bytes);
-        Arc::make_mut(&mut locked(&self.vector)).advance(dot);
-    }
-
-    /// A change made here.
-    fn write(&self, len: usize) -> Bytes {
-        let dot = Dot { origin: self.origin, n: self.vector().get(self.origin) + 1 };
-        let bytes = record(dot, len);
-        self.commit(dot, bytes.clone());
-        bytes
-    }
-
-    fn take(&self, records: Vec<Bytes>) -> Applied {
-        let mut applied = Applied::default();
-        for bytes in records {
-            let Some(dot) = dot_of(&bytes) else {
-                applied.quarantined += 1;
-                continue;
-            };
-            if self.vector().includes(dot) {
-                applied.duplicate += 1;
-                continue;
-            }
-            locked(&self.waiting).insert(dot, bytes);
-            loop {
-                let next = Dot { n: self.vector().get(dot.origin) + 1, ..dot };
-                let Some(bytes) = locked(&self.waiting).remove(&next) else { break };
-                self.commit(next, bytes);
-                applied.new += 1;
-            }
-        }
-        applied.waiting = locked(&self.waiting).len();
-        applied
-    }
-}
-
-impl Replica for Memory {
-    fn vector(&self) -> Arc<Vector> {
-        locked(&self.vector).clone()
-    }
-
-    fn origin(&self) -> Origin {
-        self.origin
-    }
-
-    fn apply(
-        &self,
-        _: NodeName,
-        records: Vec<Bytes>,
-    ) -> BoxFuture<'static, Result<Applied, ApplyError>> {
-        std::future::ready(Ok(self.take(records))).boxed()
-    }
-
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>> {
-        let log = locked(&self.log);
-        let mut bytes = 0;
-        let missing: Vec<&Bytes> =
-            log.iter().filter(|(dot, _)| !vector.includes(**dot)).map(|(_, bytes)| bytes).collect();
-        let fits = |record: &&&Bytes| {
-            bytes += record.len();
-            bytes <= bytes_max
-        };
-        let sent: Vec<Bytes> =
-            missing.iter().take_while(fits).map(|&bytes| bytes.clone()).collect();
-        let more = sent.len() < missing.len();
-        std::future::ready(Ok((sent, more))).boxed()
-    }
-
-    fn witnessed(&self, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
-        locked(&self.witnessed).push((origin, n));
-        std::future::ready(()).boxed()
-    }
-}
+use memory::{Memory, locked};
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -270,7 +159,9 @@ fn default() -> Cluster {
 
 #[tokio::test]
 async fn a_change_is_pushed_to_everybody_and_everybody_says_so() {
-    let cluster = default();
+    // Nothing is pulled within the time of this test.
+    let grace = Duration::from_secs(60);
+    let cluster = Cluster::start(GossipSettings { grace, ..GossipSettings::default() });
     cluster.connected().await;
     let mut changed = cluster.node("a").gossip.changed();
     cluster.node("a").write(1, 100);
@@ -341,6 +232,23 @@ async fn a_full_queue_is_dropped_and_repaired() {
     assert!(cluster.node("a").peer("b").queue_bytes <= 10_000);
     cluster.converged().await;
     assert!(cluster.node("b").gossip.stats().pulls > 0);
+}
+
+#[tokio::test]
+async fn what_a_full_disk_did_not_take_comes_when_there_is_room() {
+    let cluster = default();
+    cluster.connected().await;
+    let is_full = &cluster.node("b").memory.is_full;
+    is_full.store(true, Ordering::SeqCst);
+    cluster.node("a").write(10, 100);
+    until("b takes nothing, and c everything", async || {
+        let is_there = cluster.node("c").gossip.stats().records_new == 10;
+        (is_there && cluster.node("b").gossip.stats().applies_failed > 2).then_some(())
+    })
+    .await;
+    assert_eq!(cluster.node("b").memory.vector(), Arc::default());
+    is_full.store(false, Ordering::SeqCst);
+    cluster.converged().await;
 }
 
 #[tokio::test]

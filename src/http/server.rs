@@ -17,8 +17,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::App;
 use crate::env::{HttpListener, Io};
 
-/// Most headers of one request.
-const HEADERS_MAX: usize = 100;
 /// How long accepting pauses after it failed, for example for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often metrics are put together.
@@ -33,7 +31,6 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings().http.header_read_timeout)
-        .max_headers(HEADERS_MAX)
         .max_buf_size(limits.header_bytes_max);
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
@@ -56,6 +53,8 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
         };
         let io = match accepted {
             Ok((io, _)) => io,
+            // The client went away before it was accepted.
+            Err(error) if is_clients(&error) => continue,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,6 +74,11 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
     }
     drop(listener);
     drain(&app, connections).await;
+}
+
+fn is_clients(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 async fn connection(

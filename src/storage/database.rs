@@ -6,6 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::error::StoreError;
 use super::{documents, history, idempotency, log, meta, origins, rows};
 use crate::env::{Backend, Disk};
 
@@ -14,40 +15,6 @@ pub const FILE: &str = "config.redb";
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
-
-/// Why the store could not do it. Nothing was changed, unless the failed call was a commit: then
-/// it is known only after reopening.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// No room on the disk.
-    #[error("the disk is full")]
-    Full,
-    /// Anything else.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl StoreError {
-    pub(super) fn damaged(what: impl std::fmt::Display) -> Self {
-        Self::Failed(format!("the store is damaged: {what}"))
-    }
-}
-
-impl<E: Into<redb::Error>> From<E> for StoreError {
-    fn from(error: E) -> Self {
-        match error.into() {
-            redb::Error::Io(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-                ) =>
-            {
-                Self::Full
-            }
-            error => Self::Failed(error.to_string()),
-        }
-    }
-}
 
 /// The database file, which a failed commit closes until it can be opened again.
 pub struct Database {

@@ -6,7 +6,7 @@
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
-use super::database::StoreError;
+use super::error::StoreError;
 use crate::config::document::{Document, SavedDocument};
 use crate::model::{DocumentId, Dot, Origin, cbor};
 

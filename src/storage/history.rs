@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadableDatabase as _, TableDefinition, WriteTransaction};
 
-use super::database::{Database, StoreError};
+use super::database::Database;
+use super::error::StoreError;
 use super::rows::row_key;
 use crate::config::Entry;
 use crate::model::{DocumentId, Dot, Key, cbor};

@@ -4,7 +4,7 @@
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
-use super::database::StoreError;
+use super::error::StoreError;
 use crate::model::{Dot, Origin};
 
 pub(super) const IDEMPOTENCY: TableDefinition<'_, [u8; 16], (u64, u64)> =

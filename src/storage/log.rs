@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 
-use super::database::{Database, StoreError};
+use super::database::Database;
+use super::error::StoreError;
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
 use crate::model::{Dot, Origin, Vector, cbor};

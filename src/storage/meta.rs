@@ -2,7 +2,7 @@
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
-use super::database::StoreError;
+use super::error::StoreError;
 use crate::model::{Origin, Vector, cbor};
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::database::StoreError;
+use super::error::StoreError;
 use crate::config::record::RecordHash;
 use crate::model::{Dot, Origin, Vector, cbor};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
-use super::database::StoreError;
+use super::error::StoreError;
 use crate::config::{DocumentView, Entry, Row};
 use crate::model::{DocumentId, Key, cbor};
 

@@ -14,7 +14,8 @@ use lru::LruCache;
 use rand::Rng as _;
 use redb::ReadableDatabase as _;
 
-use super::database::{Database, StoreError};
+use super::database::Database;
+use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
 use super::mark::{self, Mark};
 use super::{documents, log, meta, origins};

@@ -35,6 +35,9 @@ fn a_topology_says_who_is_where_and_how_far_apart() {
     assert_eq!(topology.rtt(&region("b"), &region("b")), Duration::ZERO);
     let peers: Vec<&str> = topology.peers_of(&b2).map(|node| node.name.as_str()).collect();
     assert_eq!(peers, ["a-1", "b-1"]);
+    let b = region("b");
+    let there: Vec<&str> = topology.nodes_of(&b).map(|node| node.name.as_str()).collect();
+    assert_eq!(there, ["b-1", "b-2"]);
     let a1 = NodeName::new("a-1").unwrap();
     assert_eq!(topology.links().link(&a1, &b2).delay, Duration::from_millis(38));
 }

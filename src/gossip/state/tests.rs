@@ -17,7 +17,7 @@ fn vector(dots: &[(u8, u64)]) -> Arc<Vector> {
 }
 
 fn state() -> State {
-    let mut state = State::new(Entropy::seeded(1).stream("test"), GRACE);
+    let mut state = State::new(Entropy::seeded(1).stream("test"), GRACE, 1000 * MS);
     state.add(&name("b"), RTT);
     state.add(&name("c"), 2 * RTT);
     state
@@ -158,4 +158,19 @@ async fn a_clock_is_off_when_most_others_say_so() {
     hear(&mut state, "c", ahead(1_000_000));
     assert_eq!(state.clock_offset(now), Some(4_040_000));
     assert_eq!(state.clock_offset(now + CLOCK_FRESH + MS), None);
+}
+
+#[tokio::test]
+async fn a_peer_that_names_ever_new_origins_takes_no_more_memory() {
+    let (mut state, now, mine) = (state(), Instant::now(), vector(&[]));
+    state.met(&name("b"), &hello(1, &[]), &mine, now);
+    for batch in 0..5_u64 {
+        let origins = (0..3_000).map(|n| Origin((batch * 3_000 + n).to_be_bytes()));
+        let have = Have {
+            vector: origins.map(|origin| Dot { origin, n: 1 }).collect(),
+            ..Have::default()
+        };
+        state.heard(&name("b"), 1, &have, &mine, now);
+        assert!(state.seen(&name("b")).unwrap().vector.len() <= VECTOR_ORIGINS_MAX);
+    }
 }

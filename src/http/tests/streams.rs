@@ -1,5 +1,7 @@
 //! Watches, over the router and over real connections.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::BodyDataStream;
@@ -259,6 +261,91 @@ async fn a_watch_ends_with_its_token_and_with_the_node() {
     second.stop.send_replace(true);
     assert_eq!(drained.message().await.as_deref(), Some(": the node is shutting down"));
     assert_eq!(drained.message().await, None);
+}
+
+/// A client that keeps what a watch tells it, and is cut off again and again.
+async fn mirror(
+    world: &World,
+    prefix: &str,
+    mut patience: usize,
+) -> BTreeMap<String, (u64, Value)> {
+    let (mut mirror, mut since) = (BTreeMap::<String, (u64, Value)>::new(), String::new());
+    loop {
+        let query = format!("?prefix={prefix}{since}");
+        let mut events = Events::open(watch(world, &query)).await;
+        // Were it always cut off within the first state, it would never get further.
+        patience += 1;
+        for _ in 0..patience {
+            let event = events.next().await;
+            if let Some(id) = event.id {
+                since = format!("&since={id}");
+            }
+            let Some(key) = event.data["key"].as_str() else { continue };
+            let version = event.data["version"].as_u64().unwrap();
+            let (before, value) = mirror.entry(key.to_owned()).or_default();
+            // What came without a session comes again after a cut: the same, never older.
+            assert!(version >= *before, "{key} goes back from {before} to {version}");
+            *before = version;
+            *value = event.data["value"].clone();
+        }
+        if mirror.contains_key(&format!("{prefix}end")) {
+            return mirror;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_that_are_cut_off_again_and_again_miss_nothing() {
+    let world = Arc::new(world().await);
+    let writer = |n: usize| {
+        let world = world.clone();
+        tokio::spawn(async move {
+            for i in 0..150 {
+                let prefix = if i % 3 == 0 { "b" } else { "a" };
+                let path = format!("/config/web/dev/{prefix}{}", (i * 7 + n) % 11);
+                if i % 10 == 9 {
+                    world.request("DELETE", &path).send().await;
+                } else {
+                    world.put(&path, &format!("[{n},{i}]")).await;
+                }
+            }
+        })
+    };
+    let watcher = |prefix: &'static str, patience| {
+        let world = world.clone();
+        tokio::spawn(async move { mirror(&world, prefix, patience).await })
+    };
+    let watchers = [("a", 3), ("a", 40), ("b", 3), ("b", 11)];
+    let watchers = watchers.map(|(prefix, patience)| (prefix, watcher(prefix, patience)));
+    for writer in [0, 1, 2].map(writer) {
+        writer.await.unwrap();
+    }
+    // One `end` would do, were nobody cut off while waiting for more.
+    let ended = tokio::spawn({
+        let world = world.clone();
+        async move {
+            loop {
+                world.post("/config/web/dev", r#"{"entries":{"aend":1,"bend":1}}"#).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    });
+    let mut mirrors = Vec::new();
+    for (prefix, watcher) in watchers {
+        mirrors.push((prefix, tokio::time::timeout(PATIENCE, watcher).await.unwrap().unwrap()));
+    }
+    ended.abort();
+    for (prefix, mirror) in mirrors {
+        let page = world.get(&format!("/config/web/dev?prefix={prefix}")).await.json();
+        let there: BTreeMap<&str, &Value> = (page["items"].as_array().unwrap().iter())
+            .map(|item| (item["key"].as_str().unwrap(), &item["value"]))
+            .collect();
+        let told: BTreeMap<&str, &Value> = (mirror.iter())
+            .filter(|(_, (_, value))| *value != Value::Null)
+            .map(|(key, (_, value))| (key.as_str(), value))
+            .collect();
+        assert_eq!(told, there, "{prefix}");
+    }
 }
 
 /// Serves `world` on a port of loopback.

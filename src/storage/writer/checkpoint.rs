@@ -6,7 +6,8 @@ use std::sync::PoisonError;
 
 use super::{Unwritten, Writer};
 use crate::config::document::Document;
-use crate::storage::database::{FILE, StoreError};
+use crate::storage::database::FILE;
+use crate::storage::error::StoreError;
 use crate::storage::{documents, history, idempotency, meta, rows};
 
 /// A document gets a new base when at least this many changes came since the last one, and as many

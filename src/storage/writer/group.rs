@@ -19,7 +19,7 @@ use crate::config::{
     Entry, Idempotency, Row, Snapshot, WriteError, WriteRequest, Written, WrittenKey,
 };
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
-use crate::storage::database::StoreError;
+use crate::storage::error::StoreError;
 use crate::storage::{idempotency, log};
 
 /// Most entries in one change, and most bytes of values: past either, the next write starts the

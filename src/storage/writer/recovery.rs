@@ -12,7 +12,8 @@ use super::{State, Unwritten, Writer};
 use crate::config::document::{Actor, CheckedChange};
 use crate::config::{Row, Snapshot};
 use crate::model::{DocumentId, Dot, Key, Origin, Vector};
-use crate::storage::database::{FILE, StoreError};
+use crate::storage::database::FILE;
+use crate::storage::error::StoreError;
 use crate::storage::{log, mark, meta, origins, rows};
 
 impl Writer {
