@@ -1,0 +1,171 @@
+//! Load that is bounded in count and time: closed loops, where each client sends its next request
+//! when it has the answer, and loads at a fixed rate. The clients run on as many threads as there
+//! are cores, each with its own runtime, so that they cost as little as they can.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::http::Connection;
+use crate::measure::Round;
+
+/// Most requests of one client in one round.
+const REQUESTS_MAX: usize = 1_000_000;
+/// How long after its end a round may wait for answers under way.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// A request in which numbers of a fixed width are written in place before it is sent.
+#[derive(Clone)]
+pub(crate) struct Template {
+    bytes: Vec<u8>,
+    /// Where the numbers stand, and how many digits they have.
+    slots: Vec<(usize, usize)>,
+}
+
+impl Template {
+    /// Runs of `#` are the numbers, in their order.
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        let mut slots: Vec<(usize, usize)> = Vec::new();
+        for (at, byte) in bytes.iter().enumerate() {
+            match slots.last_mut() {
+                _ if *byte != b'#' => {}
+                Some((start, len)) if *start + *len == at => *len += 1,
+                _ => slots.push((at, 1)),
+            }
+        }
+        Self { bytes, slots }
+    }
+
+    /// The request with these numbers.
+    pub(crate) fn fill(&mut self, numbers: &[u64]) -> &[u8] {
+        for ((start, len), number) in self.slots.iter().zip(numbers) {
+            let mut rest = *number;
+            for digit in self.bytes[*start..start + len].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        &self.bytes
+    }
+}
+
+/// What one client sends: its template, and the numbers for its n-th request.
+pub(crate) struct Client<F> {
+    pub(crate) template: Template,
+    pub(crate) numbers: F,
+}
+
+/// Runs `clients` loops of that kind at once and puts together what they measured.
+pub(crate) fn run<M, F>(clients: usize, make: M) -> Round
+where
+    M: Fn(usize) -> F + Sync,
+    F: Future<Output = Round>,
+{
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(clients);
+    let parts = std::thread::scope(|scope| {
+        let make = &make;
+        let spawn = |thread: usize| {
+            scope.spawn(move || {
+                let mut builder = tokio::runtime::Builder::new_current_thread();
+                let runtime = builder.enable_all().build().expect("a runtime");
+                let own = (thread..clients).step_by(threads).map(make);
+                runtime.block_on(futures_util::future::join_all(own))
+            })
+        };
+        let handles: Vec<_> = (0..threads).map(spawn).collect();
+        handles.into_iter().flat_map(|handle| handle.join().expect("a client thread")).collect()
+    });
+    Round::merge(parts)
+}
+
+/// One client's closed loop for `time`, or until it has sent `count` requests. Answers below 300
+/// are good.
+pub(crate) async fn closed<F: FnMut(u64) -> [u64; 3]>(
+    addr: SocketAddr,
+    mut client: Client<F>,
+    time: Duration,
+    count: usize,
+) -> Round {
+    let mut round = Round::default();
+    let work = async {
+        let mut connection = Connection::open(addr).await?;
+        let start = Instant::now();
+        for n in 0..count.min(REQUESTS_MAX) as u64 {
+            let sent = Instant::now();
+            if sent - start >= time {
+                break;
+            }
+            let request = client.template.fill(&(client.numbers)(n));
+            let status = connection.exchange(request).await?;
+            let now = Instant::now();
+            if status < 300 {
+                round.latencies.push((now - sent).as_nanos() as u64);
+                round.count += 1;
+            } else {
+                round.failed += 1;
+            }
+            round.took = now - start;
+        }
+        std::io::Result::Ok(())
+    };
+    if !matches!(tokio::time::timeout(time + GRACE, work).await, Ok(Ok(()))) {
+        round.failed += 1;
+    }
+    round
+}
+
+/// One of `clients` clients that together send `rate` requests a second, evenly spaced, for `time`;
+/// `seen` is told of each good answer. A client that is still waiting when its next request is due
+/// sends it late: `clients` has to be large enough that none is.
+pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
+    addr: SocketAddr,
+    mut client: Client<F>,
+    pace: Pace,
+    mut seen: impl FnMut(u64, Instant),
+) -> Round {
+    let mut round = Round::default();
+    let work = async {
+        let mut connection = Connection::open(addr).await?;
+        let own = (pace.client..).step_by(pace.clients);
+        let mut first = None;
+        for n in own.take(REQUESTS_MAX) {
+            let due = Duration::from_secs_f64(n as f64 / pace.rate);
+            if due >= pace.time {
+                break;
+            }
+            tokio::time::sleep_until((pace.start + due).into()).await;
+            let request = client.template.fill(&(client.numbers)(n as u64));
+            let sent = Instant::now();
+            let status = connection.exchange(request).await?;
+            let now = Instant::now();
+            if status < 300 {
+                round.latencies.push((now - sent).as_nanos() as u64);
+                round.count += 1;
+                seen(n as u64, now);
+            } else {
+                round.failed += 1;
+            }
+            round.took = now - *first.get_or_insert(pace.start);
+        }
+        std::io::Result::Ok(())
+    };
+    if !matches!(tokio::time::timeout(pace.time + GRACE, work).await, Ok(Ok(()))) {
+        round.failed += 1;
+    }
+    round
+}
+
+/// When a client of a load at a fixed rate sends.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// When the load as a whole begins.
+    pub(crate) start: Instant,
+    /// Which of the clients this is.
+    pub(crate) client: usize,
+    /// How many there are.
+    pub(crate) clients: usize,
+    /// Requests a second of all together.
+    pub(crate) rate: f64,
+    /// How long the load lasts.
+    pub(crate) time: Duration,
+}

@@ -1,0 +1,104 @@
+//! Holm's speed, as ratios within one run: `cargo bench --bench speed`. Starts the servers that are
+//! compared, each in a process of its own, on loopback and on the same disk, and ends them again.
+//! What is measured and what came out: `benches/README.md`.
+#![allow(clippy::disallowed_methods, reason = "a benchmark measures real time on a real machine")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+mod bare;
+mod etcd;
+mod healing;
+mod holm;
+mod http;
+mod load;
+mod machine;
+mod measure;
+mod process;
+mod propagation;
+mod reads;
+mod steady;
+mod writes;
+
+use measure::Finding;
+
+/// Measures Holm's speed.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure; everything where nothing is named.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// How often the two sides are measured, in turn.
+    #[arg(long, default_value_t = 7)]
+    rounds: usize,
+    /// How long one side's load lasts in one round, in seconds.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Serve the bytes of this file, without Holm: started by the benchmark itself.
+    #[arg(long, hide = true)]
+    serve_bare: Option<PathBuf>,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum What {
+    /// Reads of one key against a bare axum handler.
+    Reads,
+    /// Durable writes of 64 clients against etcd.
+    Writes,
+    /// Delay from an answer in one region to a watcher in another.
+    Propagation,
+    /// A local write with other regions far away, against the same alone.
+    Steady,
+    /// Time to agree after a cut.
+    Healing,
+}
+
+/// How long and how often, for all measurements.
+struct Plan {
+    rounds: usize,
+    time: Duration,
+    dir: PathBuf,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Plan {
+    /// Runs what is not part of a load.
+    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(file) = arguments.serve_bare {
+        return bare::serve(&file);
+    }
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let time = Duration::from_secs_f64(arguments.seconds);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (rounds, dir) = (arguments.rounds.max(1), dir.path().to_owned());
+    let plan = Plan { rounds, time, dir, runtime };
+    println!("{}\n", machine::facts(&plan.dir));
+    let all = [What::Reads, What::Writes, What::Propagation, What::Steady, What::Healing];
+    let mut findings: Vec<Finding> = Vec::new();
+    for what in all {
+        if !arguments.what.is_empty() && !arguments.what.contains(&what) {
+            continue;
+        }
+        findings.extend(match what {
+            What::Reads => reads::measure(&plan)?,
+            What::Writes => writes::measure(&plan)?,
+            What::Propagation => propagation::measure(&plan)?,
+            What::Steady => steady::measure(&plan)?,
+            What::Healing => healing::measure(&plan)?,
+        });
+        println!();
+    }
+    println!("\n{}\nload at the end {}", measure::table(&findings), machine::load());
+    Ok(())
+}
