@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use holm::cli::{Cli, Terminal};
 
+/// Small allocations from many threads are most of what a node's requests cost.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

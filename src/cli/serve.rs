@@ -73,7 +73,7 @@ impl Serve {
             Failure::usage(e.to_string())
                 .hint(format!("`holm pki issue --node {}` makes what is missing", self.node))
         })?;
-        logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
+        let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
         let env = Env::system(&data, None)
             .map_err(|e| Failure::failed(e.to_string()).about(data.display()))?;
         let server = Server::start(env, settings, Arc::new(topology), &self.node, &identity)

@@ -117,13 +117,20 @@ impl Route {
 }
 
 fn wants_watch(headers: &HeaderMap) -> bool {
-    let has = |name, text: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|part| {
-            part.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(text)
-        })
-    };
-    has(header::ACCEPT, "text/event-stream") || has(header::UPGRADE, "websocket")
+    lists(headers, &header::ACCEPT, "text/event-stream") || wants_websocket(headers)
+}
+
+/// Whether the request asks to go on as a WebSocket.
+pub(super) fn wants_websocket(headers: &HeaderMap) -> bool {
+    lists(headers, &header::UPGRADE, "websocket")
+}
+
+/// Whether a header that is a list has this among its items, whatever their parameters.
+fn lists(headers: &HeaderMap, name: &header::HeaderName, text: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|part| part.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(text))
 }
 
 impl Operation {

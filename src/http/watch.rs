@@ -16,6 +16,7 @@ use axum::response::Response;
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
+use super::operation::wants_websocket;
 use super::paths;
 use super::query::Query;
 use super::session::{self, one};
@@ -62,7 +63,8 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         counted: app.node().metrics().watching(),
         place,
     });
-    if !headers.contains_key(header::UPGRADE) {
+    // Other upgrades, `h2c` for one, are offers that a server may pass over (RFC 9110, section 7.8).
+    if !wants_websocket(headers) {
         return Ok(events::answer(watch));
     }
     let mut parts = incoming.parts;

@@ -17,18 +17,32 @@ pub enum LogError {
     Installed,
 }
 
-/// Writes this process' logs as the settings say. To be called by `main`, once.
-pub fn install(settings: &LogSettings) -> Result<(), LogError> {
+/// Lines that wait to be written; when there are more, further ones are dropped rather than have
+/// requests wait for whoever reads the log.
+const LINES_MAX: usize = 16_384;
+
+/// Writes what still waits when it is dropped: to be kept as long as the process logs.
+#[must_use = "logs end when this is dropped"]
+pub struct Logs {
+    _writer: tracing_appender::non_blocking::WorkerGuard,
+}
+
+/// Writes this process' logs as the settings say. To be called once in a process.
+pub fn install(settings: &LogSettings) -> Result<Logs, LogError> {
     let filter = EnvFilter::try_new(&settings.level)?;
+    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+        .buffered_lines_limit(LINES_MAX)
+        .finish(std::io::stderr());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(settings.format == LogFormat::Text);
     match settings.format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
         LogFormat::Text => builder.try_init(),
     }
-    .map_err(|_| LogError::Installed)
+    .map_err(|_| LogError::Installed)?;
+    Ok(Logs { _writer: guard })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::SinkExt;
 
 use super::stream::{Event, Output, Watch};
 
@@ -29,7 +30,7 @@ async fn run(mut socket: WebSocket, mut watch: Watch) {
                 // The answer to a close is waiting to be sent (RFC 6455, section 5.5.1); after an
                 // error this says nothing more.
                 Some(Ok(Message::Close(_))) | Some(Err(_)) | None => {
-                    let _ = socket.close().await;
+                    let _ = SinkExt::close(&mut socket).await;
                     return;
                 }
                 Some(Ok(_)) => {
