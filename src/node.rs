@@ -346,6 +346,11 @@ impl Node {
         &self.0.metrics
     }
 
+    /// How many regions the topology has.
+    pub fn region_count(&self) -> usize {
+        self.0.topology.regions().len()
+    }
+
     /// Which regions are known to include `vector`.
     pub fn receipts(&self, vector: &Vector) -> Vec<RegionReceipt> {
         let names: BTreeSet<RegionName> = self.0.topology.region_names();

@@ -49,7 +49,7 @@ pub(super) async fn carry_out(
 ) -> Result<Response, ApiError> {
     let (node, settings) = (app.node(), &app.settings().http);
     let headers = incoming.headers();
-    let regions = node.receipts(&crate::model::Vector::new()).len();
+    let regions = node.region_count();
     let asked = Asked::read(headers, settings, regions)?;
     let idempotency = idempotency(app, incoming, write.body)?;
     let reached = session::reach(node, headers, settings).await?;

@@ -27,8 +27,8 @@ const QUEUE_MAX: usize = 4_096;
 const QUEUE_KIB_MAX: u32 = 64 * 1024;
 /// How long committed changes may stay out of the derived tables.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How many changed rows start a checkpoint before that.
-const CHECKPOINT_ROWS: usize = 8_192;
+/// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
+const CHECKPOINT_ROWS: usize = 2_048;
 
 /// What is told of each group, after it is on disk and published and before anyone is answered.
 pub(crate) trait Observer: Send + Sync + 'static {
