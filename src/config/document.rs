@@ -138,7 +138,7 @@ pub struct SavedDocument {
     /// Which epoch it is of.
     #[n(0)]
     pub epoch: u32,
-    /// `Automerge::save`.
+    /// `Automerge::save`, compressed or not.
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
     pub bytes: Vec<u8>,
@@ -185,7 +185,8 @@ impl Document {
         let head = |(hash, dot): &(ChangeHash, Dot)| SavedHead { hash: hash.0, dot: *dot };
         SavedDocument {
             epoch: EPOCH,
-            bytes: self.doc.save(),
+            // Deflating would take longer than all the rest.
+            bytes: self.doc.save_nocompress(),
             heads: self.heads.iter().map(head).collect(),
             changes: (self.changes_in_base + self.changes_since_base) as u64,
         }

@@ -11,7 +11,7 @@ use crate::storage::error::StoreError;
 use crate::storage::{documents, history, idempotency, meta, rows};
 
 /// A document gets a new base when at least this many changes came since the last one, and a
-/// quarter of what it held then: the work for bases stays a constant share of the work for changes,
+/// half of what it held then: the work for bases stays a constant share of the work for changes,
 /// and what loading has to apply one by one stays a small part.
 const CHANGES_FOR_BASE_MIN: usize = 256;
 
@@ -88,5 +88,5 @@ impl Writer {
 }
 
 fn is_base_due(document: &Document) -> bool {
-    document.changes_since_base() >= CHANGES_FOR_BASE_MIN.max(document.changes_in_base() / 4)
+    document.changes_since_base() >= CHANGES_FOR_BASE_MIN.max(document.changes_in_base() / 2)
 }
