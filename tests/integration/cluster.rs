@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use holm::access::mint::{Claims, MintKey};
@@ -68,11 +69,19 @@ pub(crate) fn json(text: &str) -> JsonText {
     JsonText::parse(text).unwrap()
 }
 
-/// A port that was free a moment ago.
+/// Two ports that are free and that no other test of this process was given. Below those that the
+/// system gives to outgoing connections: a node that restarts has to get its port back.
 pub(crate) fn free_ports() -> (u16, u16) {
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-    (udp.local_addr().unwrap().port(), tcp.local_addr().unwrap().port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another run at the same time starts elsewhere.
+    let start = 10_000 + (std::process::id() % 200) as u16 * 100;
+    let mut free = std::iter::repeat_with(|| start + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000)
+        .take(2_000)
+        .filter(|port| {
+            let addr = ("127.0.0.1", *port);
+            UdpSocket::bind(addr).is_ok() && TcpListener::bind(addr).is_ok()
+        });
+    (free.next().unwrap(), free.next().unwrap())
 }
 
 fn topology(regions: &[&str], rtt_ms: u64) -> Topology {
