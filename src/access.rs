@@ -3,22 +3,34 @@
 //! nothing else can make, that names the grant behind it, and that whoever acts asks for by type.
 //!
 //! Nothing here reads a clock, a file or the network, or keeps state apart from a cache of tokens
-//! that were verified before. Later, accounts and grants come behind the same decision, and a
-//! token's scopes then only narrow what they allow.
+//! that were verified before. The rules (accounts, roles, bindings) are an argument: the same
+//! decision is taken where a request comes in and again where the quorum applies it.
 //!
-//! # Scopes
-//! `config:read:web/dev`, `config:write:web/*`, `config:write:web/dev/feature.*`, `config:*`,
-//! `cluster:read`: an action, and globs on service, environment and key, in which `*` stands for
-//! any characters. Without a key it is every key; without a target, everything. Writing does not
-//! include reading, but a write is answered with what it made, conflicts included. A scope that is
-//! not of this form grants nothing.
+//! # Grants and scopes
+//! `config:read:web/dev`, `config:write:web/*`, `config:write:web/dev/feature.*`, `config:*`: an
+//! action, and globs on service, environment and key, in which `*` stands for any characters.
+//! Without a key it is every key; without a target, everything. Writing does not include reading,
+//! but a write is answered with what it made, conflicts included. `secrets:read` (never values),
+//! `secrets:reveal`, `secrets:write`, `secrets:delete`, `secrets:*`, each with a glob on the name
+//! or none: `secrets:reveal:prod-*`. `cluster:read`, `cluster:manage`, `access:read`,
+//! `access:manage`, `audit:read`. What is not of this form grants nothing.
+//!
+//! A role is a list of grants. A token's scopes narrow what its caller's roles grant; only an
+//! issuer that the settings trust to do so grants by its scopes alone.
 
+pub mod account;
+pub mod caller;
 pub mod decide;
 pub mod mint;
 pub mod roles;
+pub mod rules;
 pub mod scope;
 pub mod token;
 
-pub use decide::{Caller, ClusterPermit, Denied, ReadPermit, WritePermit};
+pub use account::{Account, Credential, Role};
+pub use caller::{Caller, Identity};
+pub use decide::{ClusterPermit, Denied, ReadPermit, SecretListPermit, SecretPermit, WritePermit};
 pub use mint::MintKey;
+pub use rules::Rules;
+pub use scope::{ClusterAction, Grant, SecretAction};
 pub use token::{KeyError, TokenError, Verifier};

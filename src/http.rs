@@ -38,6 +38,8 @@ use tokio::sync::Semaphore;
 use crate::access::Verifier;
 use crate::env::Env;
 use crate::node::Node;
+use crate::quorum::Quorum;
+use crate::registry;
 use crate::settings::Settings;
 
 use edge::RequestIds;
@@ -107,6 +109,15 @@ impl App {
 
     fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    fn quorum(&self) -> &Quorum {
+        self.0.node.quorum()
+    }
+
+    /// What the quorum has decided, as this node has applied it.
+    fn state(&self) -> arc_swap::Guard<Arc<registry::State>> {
+        self.0.node.quorum().glance()
     }
 
     fn settings(&self) -> &Settings {

@@ -1,4 +1,4 @@
-//! Holm: configuration for services that run in many regions. Every region is an island that
+//! Holm: configuration and secrets for services that run in many regions. Every region is an island that
 //! answers reads and takes writes alone; the islands tell each other what changed, and converge.
 
 #[cfg(not(tokio_unstable))]
@@ -7,6 +7,7 @@ compile_error!(
 );
 
 pub mod access;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -15,6 +16,9 @@ pub mod gossip;
 pub mod http;
 pub mod model;
 pub mod node;
+pub mod quorum;
+pub mod registry;
+pub mod secrets;
 pub mod server;
 pub mod settings;
 pub mod storage;

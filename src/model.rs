@@ -2,6 +2,7 @@
 //! JSON values. Nothing here does I/O, reads a clock or draws randomness.
 
 pub mod cbor;
+pub mod id;
 pub mod json;
 pub mod name;
 pub mod session;
@@ -9,8 +10,12 @@ pub mod stamp;
 pub mod text;
 pub mod vector;
 
+pub use id::Id;
 pub use json::{JsonError, JsonText};
-pub use name::{DocumentId, Environment, Key, NameError, NodeName, RegionName, Service};
+pub use name::{
+    AccountName, DocumentId, Environment, Key, NameError, NodeName, RegionName, RoleName,
+    SecretName, Service,
+};
 pub use session::{Session, SessionError};
 pub use stamp::Stamp;
 pub use text::Text;

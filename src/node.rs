@@ -17,6 +17,7 @@ use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
+use crate::quorum::{Quorum, alone};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
@@ -66,6 +67,7 @@ struct Inner {
     alone: bool,
     caught_up: AtomicBool,
     gossip: Arc<OnceLock<Gossip>>,
+    quorum: Quorum,
     skew_max: Duration,
     stop: watch::Sender<bool>,
     /// Turns true when the store's driver ends without having been asked to.
@@ -239,6 +241,7 @@ impl Node {
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
             gossip,
+            quorum: alone::Alone::start().1,
             skew_max,
             stop,
             failed,
@@ -339,6 +342,11 @@ impl Node {
     /// watcher starts from.
     pub fn feed(&self, document: &DocumentId) -> Feed {
         self.0.hub.subscribe(document, self.0.store.published().clone())
+    }
+
+    /// The quorum path.
+    pub fn quorum(&self) -> &Quorum {
+        &self.0.quorum
     }
 
     /// What the node counts.

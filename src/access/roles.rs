@@ -7,9 +7,22 @@ use super::scope::Grant;
 /// The roles that are there without a setting. An admin may do everything; a developer sees every
 /// configuration and changes those of the `dev` environment; an operator sees everything.
 pub const BUILT_IN: [(&str, &[&str]); 3] = [
-    ("admin", &["config:*", "cluster:read"]),
-    ("developer", &["config:read", "config:write:*/dev", "cluster:read"]),
-    ("operator", &["config:read", "cluster:read"]),
+    (
+        "admin",
+        &[
+            "config:*",
+            "secrets:read",
+            "secrets:write",
+            "secrets:delete",
+            "access:read",
+            "access:manage",
+            "audit:read",
+            "cluster:read",
+            "cluster:manage",
+        ],
+    ),
+    ("developer", &["config:read", "config:write:*/dev", "secrets:read", "cluster:read"]),
+    ("operator", &["config:read", "secrets:read", "secrets:reveal", "cluster:read"]),
 ];
 
 /// Every role's grants, by name.

@@ -18,8 +18,87 @@ pub struct Grant {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Allows {
-    Config { read: bool, write: bool, service: Glob, environment: Glob, key: Glob },
+    Config {
+        read: bool,
+        write: bool,
+        service: Glob,
+        environment: Glob,
+        key: Glob,
+    },
+    /// `None`: every action on secrets.
+    Secret {
+        action: Option<SecretAction>,
+        name: Glob,
+    },
+    /// The cluster as a whole.
+    Cluster(ClusterAction),
+    /// What a later program knows.
+    Unknown,
+}
+
+/// What a caller wants to do with a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretAction {
+    /// See that it is there, its versions and who wrote them, never a value: `secrets:read`.
+    Read,
+    /// See its value: `secrets:reveal`.
+    Reveal,
+    /// Make it, or a new version of it: `secrets:write`.
+    Write,
+    /// Remove it: `secrets:delete`.
+    Delete,
+}
+
+impl SecretAction {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Read, Self::Reveal, Self::Write, Self::Delete];
+
+    /// As scopes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Reveal => "reveal",
+            Self::Write => "write",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a caller wants to do with the cluster as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterAction {
+    /// See members, vectors, lag, leader: `cluster:read`.
     ReadCluster,
+    /// Change voters, rotate keys: `cluster:manage`.
+    ManageCluster,
+    /// See accounts, roles and bindings: `access:read`.
+    ReadAccess,
+    /// Change them: `access:manage`.
+    ManageAccess,
+    /// Read the audit log: `audit:read`.
+    ReadAudit,
+}
+
+impl ClusterAction {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::ReadCluster,
+        Self::ManageCluster,
+        Self::ReadAccess,
+        Self::ManageAccess,
+        Self::ReadAudit,
+    ];
+
+    /// As scopes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ReadCluster => "cluster:read",
+            Self::ManageCluster => "cluster:manage",
+            Self::ReadAccess => "access:read",
+            Self::ManageAccess => "access:manage",
+            Self::ReadAudit => "audit:read",
+        }
+    }
 }
 
 /// What a caller wants to do with a configuration.
@@ -31,14 +110,42 @@ pub enum Wish {
     Write,
 }
 
+impl<C> minicbor::Encode<C> for Grant {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(&self.text)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Grant {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let text = d.str()?;
+        // A later program's grant allows nothing here, and is kept as it is.
+        Ok(Self::parse(text).unwrap_or_else(|| Self { allows: Allows::Unknown, text: text.into() }))
+    }
+}
+
 impl Grant {
     /// Reads a scope; `None` where it is not one of ours, or damaged: it then grants nothing.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > SCOPE_LEN_MAX {
             return None;
         }
+        if let Some(action) = ClusterAction::ALL.into_iter().find(|it| it.name() == text) {
+            return Some(Self { allows: Allows::Cluster(action), text: text.into() });
+        }
         let allows = match text.split_once(':')? {
-            ("cluster", "read") => Allows::ReadCluster,
+            ("secrets", rest) => {
+                let (action, name) = rest.split_once(':').unwrap_or((rest, "*"));
+                let known = SecretAction::ALL.into_iter().find(|it| it.name() == action);
+                if known.is_none() && action != "*" {
+                    return None;
+                }
+                Allows::Secret { action: known, name: Glob::parse(name)? }
+            }
             ("config", rest) => {
                 let (action, target) = rest.split_once(':').unwrap_or((rest, "*"));
                 let (read, write) = match action {
@@ -79,9 +186,24 @@ impl Grant {
         self.keys(wish, document).is_some_and(|keys| keys.matches(key.as_str()))
     }
 
-    /// Whether it allows to see the cluster's state.
-    pub fn reads_cluster(&self) -> bool {
-        self.allows == Allows::ReadCluster
+    /// Whether it allows `action` on the cluster.
+    pub fn allows_cluster(&self, action: ClusterAction) -> bool {
+        match &self.allows {
+            Allows::Cluster(allowed) => *allowed == action,
+            _ => false,
+        }
+    }
+
+    /// On which secrets it allows `action`.
+    pub fn secrets(&self, action: SecretAction) -> Option<&Glob> {
+        match &self.allows {
+            Allows::Secret { action: allowed, name }
+                if allowed.is_none_or(|allowed| allowed == action) =>
+            {
+                Some(name)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 pub use keys::{KeyError, KeySource};
 
-use super::decide::Caller;
+use super::caller::{Caller, Identity};
 use super::roles::Roles;
 use super::scope::{Grant, SCOPES_MAX};
 use crate::model::{JsonText, Stamp};
@@ -158,13 +158,17 @@ impl Verifier {
             !text.is_empty() && text.len() <= SUBJECT_LEN_MAX && !text.contains(char::is_control)
         };
         let subject = claims.text("sub").filter(printable).ok_or(TokenError::Subject)?;
+        let issued_at = claims.time("iat")?.unwrap_or(0);
         let scopes = claims.texts("scope").flat_map(str::split_ascii_whitespace);
-        let scopes = scopes.filter_map(Grant::parse);
+        let scopes: Vec<Grant> = scopes.filter_map(Grant::parse).take(SCOPES_MAX).collect();
         let roles = claims.roles(&key.roles_claim);
         let roles = roles.flat_map(|role| self.roles.grants(role)).cloned();
         let caller = Caller {
             principal: subject.into(),
-            grants: scopes.chain(roles).take(SCOPES_MAX).collect(),
+            identity: Identity::External(None, Vec::new()),
+            granted: scopes.into_iter().chain(roles).take(SCOPES_MAX).collect(),
+            narrowed: None,
+            issued_at: Stamp(issued_at),
             from: Stamp(from),
             until: Stamp(until),
         };

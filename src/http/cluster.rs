@@ -8,7 +8,7 @@ use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::query::{Query, bad};
-use crate::access::decide;
+use crate::access::{ClusterAction, decide};
 use crate::model::Session;
 use crate::node::RegionReceipt;
 
@@ -19,7 +19,7 @@ fn json(body: &impl Serialize) -> Response {
 
 /// `GET /cluster`.
 pub(super) fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    decide::read_cluster(incoming.caller()?)?;
+    decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
     Query::parse(incoming.query(), &[])?;
     Ok(json(&app.node().cluster()))
 }

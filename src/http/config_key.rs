@@ -19,7 +19,7 @@ use crate::model::Key;
 /// `GET`: the value, or 304 where the client has it.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let _permit = decide::read_key(incoming.caller()?, &document, &key)?;
+    let _permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
     Query::parse(incoming.query(), &[])?;
     let headers = incoming.headers();
     let reached = session::reach(app.node(), headers, &app.settings().http).await?;
@@ -71,7 +71,7 @@ async fn with_body(
 ) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
     // Before the body: who may not write needs not send it.
-    let permit = decide::write_keys(incoming.caller()?, &document, [&key])?;
+    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
     let (check, message) = write::parameters(app, incoming)?;
     let bytes = write::read_body(app, incoming, body, also).await?;
     let action = action(&bytes)?;
@@ -86,7 +86,7 @@ async fn with_body(
 /// `DELETE`: removes the key.
 pub(super) async fn remove(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::write_keys(incoming.caller()?, &document, [&key])?;
+    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
     let (check, message) = write::parameters(app, incoming)?;
     let operations = vec![Operation { key, action: Action::Remove, check }];
     let write = Write { permit, document, operations, remove_all: false, message, body: b"" };

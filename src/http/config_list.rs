@@ -30,7 +30,7 @@ pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response
     let reached = session::reach(app.node(), incoming.headers(), http).await?;
     let from = after.map_or(Unbounded, Excluded);
     let shown = reached.snapshot.documents.range((from, Unbounded)).filter_map(|(id, view)| {
-        let permit = decide::read_document(caller, id).ok()?;
+        let permit = decide::read_document(caller, &app.state().rules, id).ok()?;
         let keys = view.live_after(None).filter(|(key, _)| permit.includes(key)).count();
         let (service, environment) = (&id.service, &id.environment);
         let json = format!(
@@ -44,7 +44,7 @@ pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response
 /// `GET /config/{service}/{environment}`: its keys, in their order.
 pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
-    let permit = decide::read_document(incoming.caller()?, &document)?;
+    let permit = decide::read_document(incoming.caller()?, &app.state().rules, &document)?;
     let query = Query::parse(incoming.query(), &["size", "cursor", "prefix"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let listing = Listing::new(&format!("/config/{document}"), &prefix);

@@ -22,7 +22,7 @@ pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<R
     let bytes = write::read_body(app, incoming, body, None).await?;
     let post = super::body::post(&bytes, &app.settings().limits)?;
     let keys = post.operations.iter().map(|operation| &operation.key);
-    let permit = decide::write_keys(incoming.caller()?, &document, keys)?;
+    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, keys)?;
     let write = Write {
         permit,
         document,
@@ -38,7 +38,7 @@ pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<R
 /// `DELETE`: removes the keys that this node sees, in one change.
 pub(super) async fn remove_all(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
-    let permit = decide::write_document(incoming.caller()?, &document)?;
+    let permit = decide::write_document(incoming.caller()?, &app.state().rules, &document)?;
     let query = Query::parse(incoming.query(), &["message"])?;
     let message =
         query.get("message").map(|text| super::body::message(text, &app.settings().limits));

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
-use crate::access::decide;
+use crate::access::{ClusterAction, decide};
 
 fn json(body: impl Into<axum::body::Body>) -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -33,7 +33,7 @@ pub(super) fn ready(app: &App) -> Result<Response, ApiError> {
 /// All metrics in Prometheus' text format.
 pub(super) fn metrics(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     if !app.settings().http.metrics_public {
-        decide::read_cluster(incoming.caller()?)?;
+        decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     app.node().refresh_metrics();

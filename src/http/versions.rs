@@ -26,7 +26,7 @@ const SAME_VERSION_PAGE: usize = 16;
 /// `GET …/versions`: every write of the key, newest first.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::read_key(incoming.caller()?, &document, &key)?;
+    let permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
     let query = Query::parse(incoming.query(), &["size", "cursor"])?;
     let size = page::size(&query, &app.settings().limits)?;
     let listing = Listing::new(&format!("/config/{document}/{key}/versions"), "");
@@ -68,7 +68,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 /// `GET …/versions/{version}`: one write, by its number or by `number@origin`.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::read_key(incoming.caller()?, &document, &key)?;
+    let permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
     Query::parse(incoming.query(), &[])?;
     let version = paths::version(incoming.path())?;
     let reached = reach(app, incoming).await?;
@@ -88,8 +88,8 @@ pub(super) async fn restore(
 ) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
     // It shows an old value, so that it takes leave to read, too.
-    let read = decide::read_key(incoming.caller()?, &document, &key)?;
-    let permit = decide::write_keys(incoming.caller()?, &document, [&key])?;
+    let read = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
+    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
     let (check, _) = write::parameters(app, incoming)?;
     let bytes = write::read_body(app, incoming, body, None).await?;
     let (version, message) = super::body::restore(&bytes, &app.settings().limits)?;

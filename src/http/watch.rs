@@ -29,7 +29,7 @@ use stream::Watch;
 pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
     let caller = incoming.caller()?.clone();
-    let permit = decide::read_document(&caller, &document)?;
+    let permit = decide::read_document(&caller, &app.state().rules, &document)?;
     let query = Query::parse(incoming.query(), &["prefix", "since"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let headers = incoming.headers();

@@ -9,6 +9,10 @@ use std::sync::Arc;
 pub const SERVICE_LEN_MAX: usize = 64;
 /// Longest config key, in bytes (brief.md: `varchar(255)`).
 pub const KEY_LEN_MAX: usize = 255;
+/// Longest account's or role's name, in bytes (brief.md: `varchar(64)`).
+pub const ACCOUNT_LEN_MAX: usize = 64;
+/// Longest secret's name, in bytes (brief.md: `varchar(128)`).
+pub const SECRET_LEN_MAX: usize = 128;
 /// Longest region or node name, in bytes: a DNS label, because it stands in certificates.
 pub const LABEL_LEN_MAX: usize = 63;
 
@@ -151,6 +155,25 @@ macro_rules! name {
             }
         }
 
+        impl<C> minicbor::Encode<C> for $type {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(&self.0)?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $type {
+            fn decode(
+                d: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                Self::new(d.str()?).map_err(minicbor::decode::Error::message)
+            }
+        }
+
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
@@ -171,6 +194,18 @@ name!(
 name!(
     /// One configuration's name within a service and an environment.
     Key, "key", KEY_LEN_MAX, check_name
+);
+name!(
+    /// Who may ask for a token of this cluster, for example `deployer`.
+    AccountName, "name", ACCOUNT_LEN_MAX, check_name
+);
+name!(
+    /// A role, for example `operator`.
+    RoleName, "role", ACCOUNT_LEN_MAX, check_name
+);
+name!(
+    /// A secret's name, for example `prod-db-password`.
+    SecretName, "name", SECRET_LEN_MAX, check_name
 );
 name!(
     /// A region of the topology, for example `eu-west`.
@@ -200,6 +235,22 @@ impl DocumentId {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let (service, environment) = text.split_once('/').unwrap_or((text, ""));
         Ok(Self::new(Service::new(service)?, Environment::new(environment)?))
+    }
+}
+
+impl<C> minicbor::Encode<C> for DocumentId {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.str(&self.to_string())?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for DocumentId {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Self::parse(d.str()?).map_err(minicbor::decode::Error::message)
     }
 }
 

@@ -21,7 +21,7 @@ pub struct Session {
     /// The config path's part: waited for by requests for configs alone.
     #[n(0)]
     pub config: Vector,
-    /// The quorum path's applied index. There is no quorum path yet: always absent, and ignored.
+    /// The quorum path's applied index: waited for by requests for secrets and access alone.
     #[n(1)]
     pub quorum: Option<u64>,
 }

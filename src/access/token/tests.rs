@@ -1,6 +1,6 @@
 use super::*;
-use crate::access::decide;
 use crate::access::mint::MintKey;
+use crate::access::{Rules, decide};
 use crate::model::{DocumentId, Key};
 use crate::settings::{Algorithm, KeySettings};
 use jsonwebtoken::EncodingKey;
@@ -84,8 +84,14 @@ fn sign_as(algorithm: jsonwebtoken::Algorithm, key: &EncodingKey, header: &Value
 fn a_good_token_says_who_it_is_and_what_it_may() {
     let caller = check(&claims()).unwrap();
     assert_eq!(&**caller.principal(), "ada");
-    assert!(decide::read_document(&caller, &DocumentId::parse("web/dev").unwrap()).is_ok());
-    assert!(decide::read_document(&caller, &DocumentId::parse("web/prod").unwrap()).is_err());
+    assert!(
+        decide::read_document(&caller, &Rules::default(), &DocumentId::parse("web/dev").unwrap())
+            .is_ok()
+    );
+    assert!(
+        decide::read_document(&caller, &Rules::default(), &DocumentId::parse("web/prod").unwrap())
+            .is_err()
+    );
 }
 
 #[test]
@@ -101,7 +107,13 @@ fn roles_stand_for_their_scopes_wherever_the_claim_is() {
         let verifier = verifier_of(&[(settings, &mint().public_pem())]).unwrap();
         let (caller, _) = verifier.verify(&mint().sign(&claims).unwrap(), NOW).unwrap();
         let write = |document: &str| {
-            decide::write_keys(&caller, &DocumentId::parse(document).unwrap(), [&key]).is_ok()
+            decide::write_keys(
+                &caller,
+                &Rules::default(),
+                &DocumentId::parse(document).unwrap(),
+                [&key],
+            )
+            .is_ok()
         };
         assert!(write("shop/dev") && !write("shop/prod"), "{path}");
     }
@@ -259,8 +271,14 @@ fn tokens_past_their_limits_are_refused() {
     }
     let many = vec!["config:read:web/a"; SCOPES_MAX].join(" ");
     let caller = check(&with("scope", json!(format!("{many} config:read:web/b")))).unwrap();
-    assert!(decide::read_document(&caller, &DocumentId::parse("web/a").unwrap()).is_ok());
-    assert!(decide::read_document(&caller, &DocumentId::parse("web/b").unwrap()).is_err());
+    assert!(
+        decide::read_document(&caller, &Rules::default(), &DocumentId::parse("web/a").unwrap())
+            .is_ok()
+    );
+    assert!(
+        decide::read_document(&caller, &Rules::default(), &DocumentId::parse("web/b").unwrap())
+            .is_err()
+    );
 }
 
 #[test]

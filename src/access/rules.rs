@@ -1,0 +1,37 @@
+//! The rules that decisions are made by: accounts, roles and the configurations that are bound to
+//! roles, as this node has applied them. Cheap to clone; never changed in place by readers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use super::account::{Account, Role};
+use crate::model::{AccountName, DocumentId, Id, Key, RoleName};
+
+/// All rules of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// By id.
+    pub accounts: OrdMap<Id, Arc<Account>>,
+    /// Ids by name.
+    pub account_ids: OrdMap<AccountName, Id>,
+    /// By id, the built-in ones among them.
+    pub roles: OrdMap<Id, Arc<Role>>,
+    /// Ids by name.
+    pub role_ids: OrdMap<RoleName, Id>,
+    /// Configurations that only these roles may change (ids).
+    pub bindings: OrdMap<(DocumentId, Key), BTreeSet<Id>>,
+}
+
+impl Rules {
+    /// The account of this name.
+    pub fn account(&self, name: &AccountName) -> Option<&Arc<Account>> {
+        self.accounts.get(self.account_ids.get(name)?)
+    }
+
+    /// The role of this name.
+    pub fn role(&self, name: &RoleName) -> Option<&Arc<Role>> {
+        self.roles.get(self.role_ids.get(name)?)
+    }
+}
