@@ -40,7 +40,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let http = &app.settings().http;
     let place = app.0.watches.clone().try_acquire_owned();
     let place = place.map_err(|_| ApiError::TooManyWatches)?;
-    session::reach(app.node(), headers, http).await?;
+    session::reach(app, headers).await?;
     // Before the state: what changes in between is then in both, not in neither.
     let feed = app.node().feed(&document);
     let snapshot = match &since {
