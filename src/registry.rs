@@ -3,6 +3,7 @@
 //! region, because it reads no clock, draws nothing and knows no node. It stores and sends nothing.
 
 pub mod command;
+pub mod signing;
 pub mod state;
 
 pub use command::{Command, Idempotency, Outcome, Proposal, Refusal};

@@ -8,7 +8,7 @@ mod duration;
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use access::{AccessSettings, Algorithm, KeySettings};
+pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 
 use std::path::PathBuf;
 use std::time::Duration;
