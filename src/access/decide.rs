@@ -20,7 +20,7 @@ pub struct Denied {
 }
 
 /// Some keys of one document.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Keys {
     Every,
     These(BTreeSet<Key>),
@@ -108,6 +108,14 @@ macro_rules! permit {
 }
 
 permit!(ReadPermit);
+
+impl ReadPermit {
+    /// Whether it is for the same keys, whichever grant allowed it.
+    pub fn is_for_the_same_as(&self, other: &Self) -> bool {
+        self.document == other.document && self.keys == other.keys
+    }
+}
+
 permit!(WritePermit);
 
 impl ClusterPermit {
