@@ -532,7 +532,7 @@ impl Writer {
         let damaged =
             |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
         let mut document = match base {
-            Some(base) => Document::load(&base).map_err(damaged)?,
+            Some(base) => Document::load(base).map_err(damaged)?,
             None => Document::new(),
         };
         let changes: Result<Vec<CheckedChange>, StoreError> = dots

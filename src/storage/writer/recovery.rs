@@ -36,9 +36,7 @@ impl Writer {
         let touched = self.read_log_since(&tx, &checkpoint)?;
         for (id, keys) in touched {
             for key in keys {
-                let siblings = self.document(&id)?.siblings(&key);
-                let siblings = siblings.map_err(|e| StoreError::damaged(format!("{id}: {e}")))?;
-                if let Some(row) = Row::new(siblings) {
+                if let Some(row) = Row::new(self.document(&id)?.siblings(&key)) {
                     self.state.set_row(&id, &key, Arc::new(row));
                 }
                 self.unwritten.rows.insert((id.clone(), key));
