@@ -76,7 +76,7 @@ fn a_saved_document_is_the_same_document() {
     assert!(a.keys().eq(b.keys()));
     assert_eq!(a.head_dots().collect::<Vec<_>>(), b.head_dots().collect::<Vec<_>>());
     for key in a.keys() {
-        assert_eq!(a.siblings(&key), b.siblings(key));
+        assert_eq!(a.siblings(key), b.siblings(key));
     }
 }
 
@@ -117,6 +117,84 @@ fn a_change_whose_dependency_is_missing_is_not_taken_silently() {
     let mut b = Document::new();
     let second = CheckedChange::decode(&second, dot(1, 2)).unwrap();
     assert_eq!(b.apply(&[second]), Err(DocumentError::Unapplied));
+}
+
+/// What a change says of itself.
+struct Claims {
+    seq: u64,
+    start_op: u64,
+    deps: Vec<ChangeHash>,
+    replaced: Vec<OpId>,
+}
+
+/// What becomes of actor 1's next change of key 0 that is right but for what `alter` does to it.
+fn offered(document: &mut Document, alter: impl FnOnce(&mut Claims)) -> Result<(), DocumentError> {
+    let own = actor(1).bytes();
+    let siblings = document.rows.get(&key(0)).into_iter().flatten();
+    let mut claims = Claims {
+        seq: document.next_seq(&own),
+        start_op: document.max_op + 1,
+        deps: document.next_deps(&own),
+        replaced: siblings.map(|sibling| sibling.op).collect(),
+    };
+    let dot = dot(1, claims.seq);
+    alter(&mut claims);
+    let (key, entry) = (key(0), entry(dot, 9, Some("7")));
+    let operations = [encode::Operation { key: &key, entry: &entry, replaced: claims.replaced }];
+    let (_, bytes) = encode::change(&encode::Draft {
+        actor: own,
+        seq: claims.seq,
+        start_op: claims.start_op,
+        deps: &claims.deps,
+        operations: &operations,
+    });
+    document.apply([&CheckedChange::decode(&bytes, dot).unwrap()])
+}
+
+#[test]
+fn a_change_that_does_not_follow_from_what_it_builds_on_is_refused() {
+    let mut document = Document::new();
+    let first = entry(dot(1, 1), 1, Some("1"));
+    document.write(actor(1), dot(1, 1), &[(key(0), first)]).unwrap();
+    let other = entry(dot(2, 1), 1, Some("2"));
+    document.write(actor(2), dot(2, 1), &[(key(1), other)]).unwrap();
+    let saved = cbor::encode(&document.save());
+    let load = || Document::load(cbor::decode(&saved).unwrap()).unwrap();
+    assert_eq!(offered(&mut load(), |_| ()), Ok(()));
+    let heads: Vec<ChangeHash> = document.heads.keys().copied().collect();
+    let replacing = |who, number| vec![OpId { number, actor: actor(who).bytes() }];
+    type Alter<'a> = Box<dyn Fn(&mut Claims) + 'a>;
+    let wrong: [(&str, Alter<'_>); 9] = [
+        ("one of its actor's changes is left out", Box::new(|claims| claims.seq += 1)),
+        ("its actor has such a change", Box::new(|claims| claims.seq -= 1)),
+        ("an operation is left out", Box::new(|claims| claims.start_op += 1)),
+        ("there is such an operation", Box::new(|claims| claims.start_op -= 1)),
+        ("it builds on nothing", Box::new(|claims| claims.deps.clear())),
+        ("not on its actor's one before", Box::new(|claims| claims.deps.clone_from(&heads))),
+        ("it replaces itself", Box::new(|claims| claims.replaced = replacing(1, claims.start_op))),
+        ("it replaces what is yet to come", Box::new(|claims| claims.replaced = replacing(2, 67))),
+        ("it replaces what nobody wrote", Box::new(|claims| claims.replaced = replacing(3, 1))),
+    ];
+    for (what, alter) in wrong {
+        let outcome = offered(&mut load(), alter);
+        assert!(matches!(outcome, Err(DocumentError::Refused(_))), "{what}: {outcome:?}");
+    }
+}
+
+#[test]
+fn no_damage_to_a_base_panics_its_reader() {
+    let mut document = Document::new();
+    document.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 1, None))]).unwrap();
+    let bytes = cbor::encode(&document.save());
+    assert!(cbor::decode(&bytes).is_ok_and(|saved| Document::load(saved).is_ok()));
+    for i in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[i] ^= 0x20;
+        // Whatever it comes to, it does not panic.
+        if let Ok(saved) = cbor::decode::<SavedDocument>(&bytes) {
+            let _ = Document::load(saved);
+        }
+    }
 }
 
 /// A history of three origins that write and now and then hear of each other.
