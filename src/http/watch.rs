@@ -3,6 +3,7 @@
 //! written, `watch::events`' and `watch::socket`'s.
 
 mod events;
+mod leave;
 mod socket;
 mod stream;
 
@@ -23,13 +24,15 @@ use super::session::{self, one};
 use crate::access::decide;
 use crate::model::Session;
 
+use leave::Leave;
 use stream::Watch;
 
 /// `GET` with `Accept: text/event-stream`, a WebSocket upgrade, or the method `WATCH`.
 pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
     let caller = incoming.caller()?.clone();
-    let permit = decide::read_document(&caller, &app.state().rules, &document)?;
+    let rules = app.state().rules.clone();
+    let permit = decide::read_document(&caller, &rules, &document)?;
     let query = Query::parse(incoming.query(), &["prefix", "since"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let headers = incoming.headers();
@@ -53,7 +56,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let watch = Watch::new(stream::Start {
         document,
         prefix,
-        permit,
+        leave: Leave::new(permit, caller, app.quorum().clone(), rules),
         feed,
         snapshot,
         since: since.map(|since| since.config),
