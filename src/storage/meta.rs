@@ -42,4 +42,9 @@ impl<T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>> Key<T> {
         tx.open_table(META)?.insert(self.0, cbor::encode(value).as_slice())?;
         Ok(())
     }
+
+    pub(crate) fn remove(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
+        tx.open_table(META)?.remove(self.0)?;
+        Ok(())
+    }
 }
