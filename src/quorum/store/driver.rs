@@ -27,7 +27,7 @@ pub(super) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, bloc
         match received {
             Ok(0) => break,
             Ok(_) => {}
-            Err(_) => jobs.push(Job { work: Work::Flush, answer: Answer::Nobody }),
+            Err(_) => jobs.push(Job::new(Work::Flush, Answer::Nobody)),
         }
         let closing = jobs.iter().position(|job| matches!(job.work, Work::Close));
         let late = closing.map(|at| jobs.split_off(at)).unwrap_or_default();

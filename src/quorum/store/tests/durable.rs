@@ -45,7 +45,8 @@ async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     store.log.save_vote(&Vote::new(3, 9)).await.unwrap();
     store.append(vec![members(1, 1, &[1]), founding(1, 2), role(1, 3, "a")]).await;
     store.log.save_committed(Some(log_id(1, 3))).await.unwrap();
-    store.apply(store_entries(&mut store).await).await;
+    let entries = store.entries().await;
+    store.apply(entries).await;
     store.handle.note_contact(Stamp(77_000_000));
     store.handle.record(vec![event("ada")]).await.unwrap();
     store.log.purge(log_id(1, 1)).await.unwrap();
@@ -70,10 +71,6 @@ async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     assert_eq!(store.chain().await, chain);
     assert_eq!(chain.last(), Some(&event("ada")));
     assert_eq!(store.handle.contact(), Some(Stamp(77_000_000)));
-}
-
-async fn store_entries(store: &mut Store) -> Vec<Entry> {
-    store.entries().await
 }
 
 #[tokio::test(start_paused = true)]
