@@ -21,10 +21,12 @@
 pub mod account;
 pub mod caller;
 pub mod decide;
+pub mod explain;
 pub mod mint;
 pub mod roles;
 pub mod rules;
 pub mod scope;
+mod standing;
 pub mod token;
 
 pub use account::{Account, Credential, Role};

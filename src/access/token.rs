@@ -22,6 +22,7 @@ pub use keys::{KeyError, KeySource};
 use super::caller::{Caller, Identity};
 use super::roles::Roles;
 use super::scope::{Grant, SCOPES_MAX};
+use super::standing::Memo;
 use crate::model::{JsonText, Stamp};
 use crate::settings::AccessSettings;
 use keys::TrustedKey;
@@ -171,6 +172,7 @@ impl Verifier {
             issued_at: Stamp(issued_at),
             from: Stamp(from),
             until: Stamp(until),
+            memo: Memo::default(),
         };
         match caller.holds_at(now) {
             true => Ok(caller),
