@@ -20,6 +20,7 @@
 
 pub mod account;
 pub mod caller;
+pub mod credential;
 pub mod decide;
 pub mod explain;
 pub mod mint;
