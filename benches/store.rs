@@ -3,14 +3,17 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use holm::audit::{Behalf, Source};
 use holm::config::{Action, Check, Operation, WriteRequest};
 use holm::env::{Disk, Entropy, FileDisk};
 use holm::model::{DocumentId, JsonText, Key, NodeName, Stamp};
 use holm::storage::{Command, Writer, WriterSettings};
 
 const DOCUMENTS: u64 = 16;
+/// How often writes with and without audit records take turns.
+const ROUNDS: u64 = 10;
 
 fn open(disk: Arc<dyn Disk>, node: &str) -> Writer {
     let settings = WriterSettings {
@@ -25,11 +28,11 @@ fn open(disk: Arc<dyn Disk>, node: &str) -> Writer {
     Writer::open(settings, disk, Entropy::system().stream("store")).expect("the store opens")
 }
 
-fn put(i: u64) -> Command {
-    put_to(i % DOCUMENTS, i % 20_000, i, 100)
+fn put(i: u64, behalf: Option<Behalf>) -> Command {
+    put_to(i % DOCUMENTS, i % 20_000, i, 100, behalf)
 }
 
-fn put_to(document: u64, key: u64, i: u64, filler_len: usize) -> Command {
+fn put_to(document: u64, key: u64, i: u64, filler_len: usize, behalf: Option<Behalf>) -> Command {
     let value = format!("\"value {i} {}\"", "x".repeat(filler_len));
     Command::Write(WriteRequest {
         document: DocumentId::parse(&format!("service/{document}")).expect("a good name"),
@@ -42,7 +45,14 @@ fn put_to(document: u64, key: u64, i: u64, filler_len: usize) -> Command {
         author: "bench".into(),
         message: None,
         idempotency: None,
+        behalf,
     })
+}
+
+fn behalf() -> Behalf {
+    let (node, request) = ("here-1".into(), "0123456789abcdef-1f".into());
+    let source = Source { node, address: Some("192.0.2.17".into()), request };
+    Behalf { grant: "config:write:service/*".into(), source }
 }
 
 fn main() {
@@ -52,24 +62,36 @@ fn main() {
     let mut records = Vec::new();
     let mut i = 0;
     for group in [1_u64, 16, 64, 256] {
-        let groups = 20_000 / group.max(16);
-        let (start, mut checkpoints) = (Instant::now(), std::time::Duration::ZERO);
-        for _ in 0..groups {
-            let commands: Vec<Command> = (0..group).map(|k| put(i + k)).collect();
-            i += group;
-            records.extend(writer.commit(Stamp(i), &commands).own);
-            if writer.unwritten_rows() >= 8_192 {
-                let start = Instant::now();
-                writer.checkpoint().expect("a checkpoint");
-                checkpoints += start.elapsed();
+        // In turns, without and with the audit record of each write: the machine is the same.
+        let mut took = [Duration::ZERO; 2];
+        let mut checkpoints = Duration::ZERO;
+        let rounds = 2 * ROUNDS;
+        let groups = 20_000 / group.max(16) / ROUNDS;
+        for round in 0..rounds {
+            let start = Instant::now();
+            for _ in 0..groups {
+                let commands: Vec<Command> =
+                    (0..group).map(|k| put(i + k, (round % 2 == 1).then(behalf))).collect();
+                i += group;
+                records.extend(writer.commit(Stamp(i), &commands).own);
+                if writer.unwritten_rows() >= 8_192 {
+                    let start = Instant::now();
+                    writer.checkpoint().expect("a checkpoint");
+                    checkpoints += start.elapsed();
+                }
             }
+            took[usize::from(round % 2 == 1)] += start.elapsed();
         }
-        let took = start.elapsed();
-        let rate = (groups * group) as f64 / took.as_secs_f64();
+        let writes = (groups * ROUNDS * group) as f64;
+        let [without, with] = took.map(|took| took.as_secs_f64());
         println!(
-            "groups of {group:3}: {rate:8.0} writes/s, {:6.1} us a group, checkpoints {:4.1} %",
-            took.as_secs_f64() * 1e6 / groups as f64,
-            100.0 * checkpoints.as_secs_f64() / took.as_secs_f64()
+            "groups of {group:3}: {:8.0} writes/s, {:6.1} us a group, checkpoints {:4.1} %; \
+             without audit records {:8.0} writes/s, a record costs {:.2} us a write",
+            writes / with,
+            with * 1e6 / (groups * ROUNDS) as f64,
+            100.0 * checkpoints.as_secs_f64() / (without + with),
+            writes / without,
+            (with - without) * 1e6 / writes,
         );
     }
     let other: Arc<dyn Disk> =
@@ -108,7 +130,7 @@ fn loading(dir: &std::path::Path) {
     let mut writer = open(disk.clone(), "here-1");
     for group in 0..CHANGES / GROUP {
         // A key's second write in a group starts the next change.
-        let write = |i| put_to(0, group % 250, group * GROUP + i, 1_500);
+        let write = |i| put_to(0, group % 250, group * GROUP + i, 1_500, None);
         let commands: Vec<Command> = (0..GROUP).map(write).collect();
         writer.commit(Stamp(group), &commands);
         if writer.unwritten_rows() > 0 && group % 8 == 0 {
@@ -123,7 +145,7 @@ fn loading(dir: &std::path::Path) {
     // Forgets the largest size so far.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let (start, before) = (Instant::now(), memory_kib("VmRSS:"));
-    writer.commit(Stamp(CHANGES), &[put_to(0, 0, CHANGES, 1_500)]);
+    writer.commit(Stamp(CHANGES), &[put_to(0, 0, CHANGES, 1_500, None)]);
     println!(
         "a document of {CHANGES} changes of 1.5 KB: opening {:.0} ms, its first write {:.0} ms and {} KiB more at most",
         opened.as_secs_f64() * 1e3,

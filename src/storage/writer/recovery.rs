@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use redb::{ReadTransaction, ReadableDatabase as _};
 
+use super::audited::Chain;
 use super::{State, Unwritten, Writer};
 use crate::config::document::CheckedChange;
 use crate::config::{Entry, Row, Snapshot};
@@ -23,7 +24,10 @@ impl Writer {
         self.waiting.clear();
         self.unwritten = Unwritten::default();
         let (vector, hashes) = origins::read(&tx)?;
-        self.state = State { vector, hashes, ..State::default() };
+        let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
+        let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
+        self.stored_spans = spans.len();
+        self.state = State { vector, hashes, chain: Chain { head, spans }, ..State::default() };
         for (id, view) in rows::read(&tx)? {
             for (key, row) in &view.rows {
                 self.state.set_row(&id, key, row.clone());

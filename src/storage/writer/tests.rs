@@ -7,6 +7,7 @@ use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::JsonText;
 use proptest::prelude::*;
 
+mod chain;
 mod format;
 
 fn settings() -> WriterSettings {
@@ -39,6 +40,7 @@ fn put(document: &str, pairs: &[(&str, &str)]) -> Command {
         author: "tester".into(),
         message: None,
         idempotency: None,
+        behalf: None,
     })
 }
 
