@@ -20,7 +20,9 @@
 
 pub mod account;
 pub mod caller;
+pub mod credential;
 pub mod decide;
+pub mod issue;
 pub mod mint;
 pub mod roles;
 pub mod rules;
