@@ -12,11 +12,13 @@ mod cluster;
 mod config_key;
 mod config_list;
 mod config_write;
+mod discovery;
 mod edge;
 mod error;
 mod etag;
 mod health;
 pub mod item;
+mod oauth;
 mod operation;
 mod page;
 mod paths;
@@ -73,6 +75,8 @@ struct Shared {
     watches: Arc<Semaphore>,
     /// The session that was told last.
     told: ArcSwap<session::Told>,
+    /// Where tokens are asked for.
+    desk: oauth::Desk,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
     stop: tokio::sync::watch::Receiver<bool>,
 }
@@ -91,6 +95,11 @@ impl App {
             metrics: OperationMetrics::default(),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             told: ArcSwap::default(),
+            desk: oauth::Desk::new(
+                &settings.access,
+                node.cluster_id(),
+                env.entropy.stream("token ids"),
+            ),
             node,
             verifier,
             settings,

@@ -18,6 +18,7 @@ use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{Quorum, alone};
+use crate::secrets::{KeyError, Keyring};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
@@ -27,6 +28,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod feed;
+mod keys;
 pub mod receipts;
 mod replica;
 mod skew;
@@ -68,6 +70,7 @@ struct Inner {
     caught_up: AtomicBool,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
+    keyring: Arc<Keyring>,
     skew_max: Duration,
     stop: watch::Sender<bool>,
     /// Turns true when the store's driver ends without having been asked to.
@@ -105,6 +108,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
+    /// The master keys cannot be used, or are not those that the cluster uses.
+    #[error("{0}")]
+    Keys(#[from] KeyError),
 }
 
 /// Tells everyone of what was committed.
@@ -181,6 +187,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
+        let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let writer_settings = WriterSettings {
             cluster: topology.cluster.clone(),
             node: name.clone(),
@@ -230,6 +237,9 @@ impl Node {
                 Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
             let _ = gossip.set(started);
         }
+        let quorum = alone::Alone::start().1;
+        keys::check(&keyring, &quorum)?;
+        tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
             region,
@@ -241,7 +251,8 @@ impl Node {
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
             gossip,
-            quorum: alone::Alone::start().1,
+            quorum,
+            keyring,
             skew_max,
             stop,
             failed,
@@ -347,6 +358,11 @@ impl Node {
     /// The quorum path.
     pub fn quorum(&self) -> &Quorum {
         &self.0.quorum
+    }
+
+    /// The generations of the master key that this node holds.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.0.keyring
     }
 
     /// What the node counts.

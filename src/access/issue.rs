@@ -153,8 +153,7 @@ mod tests {
 
     fn account() -> (Account, Credential) {
         let id = Id::from_u128(2);
-        let credential =
-            Credential { id, hash: "".into(), created_at: NOW, expires_at: None };
+        let credential = Credential { id, hash: "".into(), created_at: NOW, expires_at: None };
         let account = Account {
             id: Id::from_u128(1),
             name: AccountName::new("ci").unwrap(),

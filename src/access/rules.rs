@@ -11,7 +11,7 @@ use super::roles;
 use crate::model::{AccountName, DocumentId, Id, Key, RoleName};
 
 /// All rules of a cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// By id.
     pub accounts: OrdMap<Id, Arc<Account>>,

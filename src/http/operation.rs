@@ -21,11 +21,16 @@ pub(super) enum Route {
     Health,
     Ready,
     Metrics,
+    Token,
+    Jwks,
+    Discovery,
+    SigningKeys,
+    SigningKey,
     Unknown,
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 11] = [
+pub(super) const ROUTES: [(&str, Route); 17] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -37,6 +42,12 @@ pub(super) const ROUTES: [(&str, Route); 11] = [
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
+    ("/oauth/token", Route::Token),
+    ("/.well-known/jwks.json", Route::Jwks),
+    ("/.well-known/openid-configuration", Route::Discovery),
+    ("/.well-known/oauth-authorization-server", Route::Discovery),
+    ("/cluster/signing-keys", Route::SigningKeys),
+    ("/cluster/signing-keys/{kid}", Route::SigningKey),
 ];
 
 /// What a request asks for.
@@ -59,6 +70,11 @@ pub(super) enum Operation {
     GetHealth,
     GetReady,
     GetMetrics,
+    IssueToken,
+    GetJwks,
+    GetDiscovery,
+    AddSigningKey,
+    RetireSigningKey,
     Options,
     MethodNotAllowed,
     UnknownPath,
@@ -83,6 +99,10 @@ impl Route {
             Self::Key if *method == Method::DELETE => Operation::RemoveKey,
             Self::Restore if *method == Method::POST => Operation::Restore,
             Self::Restore => Operation::MethodNotAllowed,
+            Self::Token if *method == Method::POST => Operation::IssueToken,
+            Self::SigningKeys if *method == Method::POST => Operation::AddSigningKey,
+            Self::SigningKey if *method == Method::DELETE => Operation::RetireSigningKey,
+            Self::Token | Self::SigningKeys | Self::SigningKey => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -94,6 +114,8 @@ impl Route {
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
+            Self::Jwks => Operation::GetJwks,
+            Self::Discovery => Operation::GetDiscovery,
         }
     }
 
@@ -102,7 +124,8 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore => "POST, OPTIONS",
+            Self::Restore | Self::Token | Self::SigningKeys => "POST, OPTIONS",
+            Self::SigningKey => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
@@ -111,6 +134,8 @@ impl Route {
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::Jwks
+            | Self::Discovery
             | Self::Unknown => "GET, HEAD, OPTIONS",
         }
     }
@@ -154,6 +179,11 @@ impl Operation {
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
+            Self::IssueToken => "POST /oauth/token",
+            Self::GetJwks => "GET /.well-known/jwks.json",
+            Self::GetDiscovery => "GET /.well-known/openid-configuration",
+            Self::AddSigningKey => "POST /cluster/signing-keys",
+            Self::RetireSigningKey => "DELETE /cluster/signing-keys/{kid}",
             Self::Options => "OPTIONS",
             Self::MethodNotAllowed => "method not allowed",
             Self::UnknownPath => "unknown path",
@@ -165,6 +195,9 @@ impl Operation {
         match self {
             Self::GetHealth
             | Self::GetReady
+            | Self::IssueToken
+            | Self::GetJwks
+            | Self::GetDiscovery
             | Self::Options
             | Self::MethodNotAllowed
             | Self::UnknownPath => false,
@@ -183,6 +216,9 @@ impl Operation {
                 | Self::PatchKey
                 | Self::RemoveKey
                 | Self::Restore
+                | Self::IssueToken
+                | Self::AddSigningKey
+                | Self::RetireSigningKey
         )
     }
 }

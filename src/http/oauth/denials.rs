@@ -22,7 +22,13 @@ pub(super) struct Denials {
 
 impl Denials {
     /// Takes a refusal in; gives back what is to be recorded at once.
-    pub(super) fn add(&mut self, client: &str, why: &str, source: Source, at: Stamp) -> Option<Event> {
+    pub(super) fn add(
+        &mut self,
+        client: &str,
+        why: &str,
+        source: Source,
+        at: Stamp,
+    ) -> Option<Event> {
         // Whatever was sent as a name may be anything: a secret in the wrong field, for one.
         let client = AccountName::new(client).map_or("-".into(), |name| name.as_str().into());
         let mut kind: Kind = (client, source.address.clone());
@@ -69,11 +75,8 @@ mod tests {
     use super::*;
 
     fn add(denials: &mut Denials, client: &str, address: &str) -> Option<Event> {
-        let source = Source {
-            node: "eu-west-1".into(),
-            address: Some(address.into()),
-            request: "r".into(),
-        };
+        let source =
+            Source { node: "eu-west-1".into(), address: Some(address.into()), request: "r".into() };
         denials.add(client, "invalid_client", source, Stamp(1))
     }
 

@@ -149,8 +149,16 @@ mod tests {
         let no_client = Some(BadForm::NoClient);
         let grant = "grant_type=client_credentials";
         for (authorization, form, error) in [
-            (Some(&basic), format!("{grant}&client_secret=s"), request("the client authenticates in two ways")),
-            (Some(&basic), format!("{grant}&client_id=else"), request("client_id is not who authenticates")),
+            (
+                Some(&basic),
+                format!("{grant}&client_secret=s"),
+                request("the client authenticates in two ways"),
+            ),
+            (
+                Some(&basic),
+                format!("{grant}&client_id=else"),
+                request("client_id is not who authenticates"),
+            ),
             (Some(&basic), format!("{grant}&{grant}"), request("a parameter stands twice")),
             (Some(&basic), "scope=x".to_owned(), request("grant_type is missing")),
             (Some(&basic), "scope=%zz".to_owned(), request("a value is not encoded as forms are")),
