@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::access::{ReadPermit, WritePermit};
+use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
@@ -312,12 +313,13 @@ impl Node {
         self.0.store.wait_for(vector, at_most).await
     }
 
-    /// Carries out a write that `permit` allows. When it returns, the write is on this node's disk
-    /// and visible here.
+    /// Carries out a write that `permit` allows and that came from `source`. When it returns, the
+    /// write is on this node's disk, its audit record with it, and visible here.
     pub async fn write(
         &self,
         permit: &WritePermit,
-        request: WriteRequest,
+        source: Source,
+        mut request: WriteRequest,
     ) -> Result<Written, WriteError> {
         // A permit for something else is a fault of the caller's code, not of the user's request.
         let keys_allowed = if request.remove_all {
@@ -329,6 +331,7 @@ impl Node {
             tracing::error!(document = %request.document, "a write came with another write's permit");
             return Err(WriteError::StorageFailed("the permit is for another write".into()));
         }
+        request.behalf = Some(Behalf { grant: permit.grant().clone(), source });
         self.0.store.write(request).await
     }
 

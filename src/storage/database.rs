@@ -9,14 +9,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::ReadableDatabase as _;
 
 use super::error::StoreError;
-use super::{documents, history, idempotency, log, meta, origins, rows};
+use super::{audit, documents, history, idempotency, log, meta, origins, rows};
 use crate::env::{Backend, Disk};
 
 /// The file's name in the node's directory.
 pub const FILE: &str = "config.redb";
 
 /// How many tables there are.
-const TABLES: usize = 8;
+const TABLES: usize = 9;
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -131,6 +131,7 @@ fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
     tx.open_table(documents::BASES)?;
     tx.open_table(documents::CHANGES)?;
     tx.open_table(idempotency::IDEMPOTENCY)?;
+    tx.open_table(audit::AUDIT)?;
     tx.commit()?;
     Ok(())
 }
