@@ -14,6 +14,7 @@ mod config_key;
 mod config_list;
 mod config_write;
 mod credentials;
+mod discovery;
 mod edge;
 mod error;
 mod etag;
@@ -22,6 +23,7 @@ mod health;
 pub mod item;
 mod key_roles;
 mod named;
+mod oauth;
 mod operation;
 mod page;
 mod paths;
@@ -86,6 +88,8 @@ struct Shared {
     hashing: Arc<Semaphore>,
     /// The session that was told last.
     told: ArcSwap<session::Told>,
+    /// Where tokens are asked for.
+    desk: oauth::Desk,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
     stop: tokio::sync::watch::Receiver<bool>,
 }
@@ -105,6 +109,11 @@ impl App {
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),
+            desk: oauth::Desk::new(
+                &settings.access,
+                node.cluster_id(),
+                env.entropy.stream("token ids"),
+            ),
             node,
             verifier,
             settings,
