@@ -40,11 +40,14 @@ mod peer;
 mod pull;
 mod state;
 mod status;
+pub mod streams;
 
 use message::Have;
 use peer::Peer;
 use state::State;
 pub use status::{GossipStats, PeerStatus};
+use streams::Handlers;
+pub use streams::{AskError, PeerStream, Responder, StreamHandler, StreamKind};
 
 /// Longest record, in bytes: it has to fit into a frame. Longer ones could never leave this node,
 /// so that a store must not take them.
@@ -132,7 +135,8 @@ impl Default for GossipSettings {
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), numbers (`stats`), and the end (`shutdown`).
+/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), numbers
+/// (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -160,6 +164,8 @@ struct Shared {
     handshakes: Arc<Semaphore>,
     /// Pulls that are answered at once.
     answers: Semaphore,
+    /// Who serves streams of other rooms.
+    handlers: Handlers,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -228,6 +234,37 @@ impl Gossip {
         self.0.changed.subscribe()
     }
 
+    /// `handler` serves the streams of this kind that peers open, from now on.
+    pub fn serve(&self, kind: StreamKind, handler: Arc<dyn StreamHandler>) {
+        self.0.handlers.set(kind, handler);
+    }
+
+    /// `responder` answers the questions of this kind that peers ask, from now on.
+    pub fn respond(&self, kind: StreamKind, responder: Arc<dyn Responder>) {
+        streams::respond(&self.0.handlers, kind, responder);
+    }
+
+    /// Opens a stream to `peer`, until `deadline`.
+    pub async fn open(
+        &self,
+        peer: &NodeName,
+        kind: StreamKind,
+        deadline: Instant,
+    ) -> Result<PeerStream, AskError> {
+        streams::open(&self.0, peer, kind, deadline).await
+    }
+
+    /// What `peer` answers to `question`, if it does until `deadline`.
+    pub async fn ask(
+        &self,
+        peer: &NodeName,
+        kind: StreamKind,
+        question: &[u8],
+        deadline: Instant,
+    ) -> Result<Bytes, AskError> {
+        streams::ask(&self.0, peer, kind, question, deadline).await
+    }
+
     /// Counts since the start.
     pub fn stats(&self) -> GossipStats {
         self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -286,6 +323,7 @@ impl Shared {
             behind: Notify::new(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
+            handlers: Handlers::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

@@ -4,11 +4,13 @@
 
 mod access;
 mod duration;
+mod secrets;
 
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use access::{AccessSettings, Algorithm, KeySettings};
+pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
+pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub gossip: GossipSettings,
     /// Who may do what.
     pub access: AccessSettings,
+    /// What secrets are sealed with.
+    pub secrets: SecretSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -276,7 +280,8 @@ impl Settings {
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
-        self.access.check()
+        self.access.check()?;
+        self.secrets.check()
     }
 }
 

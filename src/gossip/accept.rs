@@ -1,4 +1,5 @@
-//! The receiving side: connections that peers dialed, what they push, and answers to their pulls.
+//! The receiving side: connections that peers dialed, what they push, answers to their pulls, and
+//! streams for other rooms.
 //! Nothing a peer sends is believed: what doesn't decode closes its connection, is counted, and
 //! harms nobody else.
 
@@ -9,14 +10,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use quinn::{Connection, ConnectionError, Incoming, RecvStream, SendStream, TransportErrorCode};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{Answer, Have, Message, PULL_LEN_MAX, Pull, Records};
+use super::message::{Answer, Have, Message, Opening, PULL_LEN_MAX, Records};
 use super::peer::Peer;
-use super::{Applied, HANDSHAKES_MAX, Shared};
-use crate::model::cbor;
+use super::{Applied, HANDSHAKES_MAX, Shared, streams};
+use crate::model::{Vector, cbor};
 use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
 use crate::transport::hello::{self, CLOSE_MISBEHAVED, HELLO_TIMEOUT};
 
@@ -96,6 +97,7 @@ pub(super) async fn serve(
 ) {
     let mut reading: Option<BoxFuture<'_, Result<(), FrameError>>> = None;
     let mut answers = JoinSet::new();
+    let pulls = Arc::new(Semaphore::new(PULLS_MAX));
     loop {
         let end = tokio::select! {
             biased;
@@ -116,9 +118,10 @@ pub(super) async fn serve(
             },
             streams = connection.accept_bi() => match streams {
                 Err(_) => return,
-                Ok(_) if answers.len() == PULLS_MAX => Err(too_many()),
+                // As many as the endpoint lets a peer open.
                 Ok((send, receive)) => {
-                    answers.spawn(answer(shared.clone(), send, receive));
+                    let (shared, peer, pulls) = (shared.clone(), peer.clone(), pulls.clone());
+                    answers.spawn(talk(shared, peer, pulls, send, receive));
                     Ok(())
                 }
             },
@@ -230,15 +233,28 @@ pub(super) async fn apply(shared: &Shared, peer: &Peer, records: Vec<Bytes>) -> 
     }
 }
 
-/// Answers one pull.
-async fn answer(
+/// Serves a two-way stream. Its first frame says what it is for.
+async fn talk(
     shared: Arc<Shared>,
-    mut send: SendStream,
+    peer: Arc<Peer>,
+    pulls: Arc<Semaphore>,
+    send: SendStream,
     receive: RecvStream,
 ) -> Result<(), FrameError> {
     let mut reader = FrameReader::new(receive, PULL_LEN_MAX);
-    let Ok(pull) = timeout(HELLO_TIMEOUT, reader.message::<Pull>()).await else { return Ok(()) };
-    let vector = pull?.vector;
+    let Ok(opening) = timeout(HELLO_TIMEOUT, reader.message()).await else { return Ok(()) };
+    match opening? {
+        Opening::Tag(tag) => streams::serve(&shared, &peer, &tag, send, reader).await,
+        Opening::Pull(pull) => {
+            let _place = pulls.try_acquire().map_err(|_| too_many())?;
+            answer(&shared, send, pull.vector).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Answers one pull.
+async fn answer(shared: &Shared, mut send: SendStream, vector: Vector) -> Result<(), FrameError> {
     let Ok(_permit) = shared.answers.acquire().await else { return Ok(()) };
     let (records, more) = match shared.replica.missing(vector, ANSWER_BYTES).await {
         Ok(missing) => missing,

@@ -1,8 +1,11 @@
 //! What peers say after the hello. On the one stream that a dialer opens: [`Message`]s. On a
-//! two-way stream that either side opens: one [`Pull`], answered by [`Answer`]s.
+//! two-way stream that either side opens: one [`Pull`], answered by [`Answer`]s, or a [`Tag`] and
+//! then whatever its kind of stream says.
 
 use bytes::Bytes;
+use minicbor::data::Type;
 
+use super::streams::Tag;
 use crate::model::{Stamp, Vector};
 use crate::topology::NODES_MAX;
 
@@ -52,6 +55,13 @@ pub(super) struct Pull {
     pub(super) vector: Vector,
 }
 
+/// The first frame of a two-way stream: a pull is a map, a tag an array.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    Pull(Pull),
+    Tag(Tag),
+}
+
 /// What answers a [`Pull`]: batches, then one `Done`.
 #[derive(Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub(super) enum Answer {
@@ -93,6 +103,15 @@ impl Records {
             }
         }
         frames
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Opening {
+    fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
+        match d.datatype()? {
+            Type::Map | Type::MapIndef => d.decode_with(ctx).map(Self::Pull),
+            _ => d.decode_with(ctx).map(Self::Tag),
+        }
     }
 }
 
@@ -214,7 +233,9 @@ mod tests {
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
             let pull = Pull { vector };
-            prop_assert_eq!(&decode::<Pull>(&encode(&pull)).unwrap(), &pull);
+            prop_assert_eq!(decode::<Opening>(&encode(&pull)).unwrap(), Opening::Pull(pull));
+            let tag = || Tag { kind: u32::from(more) };
+            prop_assert_eq!(decode::<Opening>(&encode(&tag())).unwrap(), Opening::Tag(tag()));
             for answer in [Answer::Batch(records), Answer::Done(more)] {
                 prop_assert_eq!(&decode::<Answer>(&encode(&answer)).unwrap(), &answer);
             }
@@ -223,7 +244,7 @@ mod tests {
         #[test]
         fn no_bytes_panic_the_decoders(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = decode::<Message>(&bytes);
-            let _ = decode::<Pull>(&bytes);
+            let _ = decode::<Opening>(&bytes);
             let _ = decode::<Answer>(&bytes);
         }
 

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
+use super::streams::Places;
 use crate::model::{NodeName, RegionName};
 use crate::topology::{Address, Node};
 use crate::transport::hello::CLOSE_DONE;
@@ -24,6 +25,8 @@ pub(super) struct Peer {
     /// The round trip that the topology expects.
     pub(super) rtt_expected: Duration,
     pub(super) outbox: Outbox,
+    /// Room for streams of other rooms.
+    pub(super) places: Places,
     /// The peer dialed: it may have been started again, and the connection to it be of no use.
     pub(super) dialed: Notify,
     connections: Mutex<Connections>,
@@ -56,6 +59,7 @@ impl Peer {
             address: node.peer.clone(),
             rtt_expected,
             outbox: Outbox::default(),
+            places: Places::default(),
             dialed: Notify::new(),
             connections: Mutex::default(),
         }

@@ -75,11 +75,13 @@ pub struct GossipStats {
     pub handshakes_failed: u64,
     /// Connections that were closed because the peer broke the protocol.
     pub misbehaved: u64,
+    /// Streams that were not taken: of a kind that nobody serves, or too many.
+    pub streams_refused: u64,
 }
 
 impl GossipStats {
     /// Every count with its name.
-    pub fn by_name(&self) -> [(&'static str, u64); 16] {
+    pub fn by_name(&self) -> [(&'static str, u64); 17] {
         [
             ("records_pushed", self.records_pushed),
             ("records_received", self.records_received),
@@ -97,6 +99,7 @@ impl GossipStats {
             ("hellos_refused", self.hellos_refused),
             ("handshakes_failed", self.handshakes_failed),
             ("misbehaved", self.misbehaved),
+            ("streams_refused", self.streams_refused),
         ]
     }
 }

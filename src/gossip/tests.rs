@@ -11,6 +11,7 @@ use crate::transport::frame;
 use crate::transport::{Authority, Identity, endpoint, hello};
 
 mod memory;
+mod streams;
 
 use memory::{Memory, locked};
 

@@ -20,8 +20,10 @@ use crate::model::NodeName;
 pub const IDLE: Duration = Duration::from_secs(10);
 /// Keeps the path and its address translations open.
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// Streams of each kind that a peer may have open.
-const STREAMS_MAX: u32 = 16;
+/// One-way streams that a peer may have open.
+const UNI_STREAMS_MAX: u32 = 16;
+/// Two-way streams that a peer may have open: more than what all kinds of questions together take.
+const BIDI_STREAMS_MAX: u32 = 128;
 /// Bytes of one stream on their way: 40 MB/s at 100 ms.
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of one connection on their way.
@@ -106,8 +108,8 @@ pub fn endpoint(
 fn transport_config() -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(BIDI_STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(UNI_STREAMS_MAX))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
         .send_window(u64::from(CONNECTION_WINDOW))

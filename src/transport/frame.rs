@@ -72,6 +72,21 @@ pub async fn write<T: minicbor::Encode<()>>(
     Ok(())
 }
 
+/// Sends `body`, which is encoded already, as one frame.
+pub async fn write_bytes(
+    stream: &mut (impl AsyncWrite + Unpin),
+    body: &[u8],
+) -> Result<(), FrameError> {
+    let too_long = FrameError::TooLong { len: body.len(), max: FRAME_LEN_MAX };
+    let len = match u32::try_from(body.len()) {
+        Ok(len) if body.len() <= FRAME_LEN_MAX => len,
+        _ => return Err(too_long),
+    };
+    stream.write_all(&len.to_be_bytes()).await?;
+    stream.write_all(body).await?;
+    Ok(())
+}
+
 /// The frames of a stream, in order.
 pub struct FrameReader<R> {
     stream: R,
@@ -83,6 +98,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads frames of up to `len_max` bytes, [`FRAME_LEN_MAX`] at most.
     pub fn new(stream: R, len_max: usize) -> Self {
         Self { stream, buffer: BytesMut::new(), len_max: len_max.min(FRAME_LEN_MAX) }
+    }
+
+    /// The same stream with another limit for the frames that are still to come.
+    pub fn with_len_max(self, len_max: usize) -> Self {
+        Self { len_max: len_max.min(FRAME_LEN_MAX), ..self }
     }
 
     /// The next frame's bytes; `None` where the stream ended between two frames. Dropping the
