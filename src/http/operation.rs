@@ -18,6 +18,15 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Accounts,
+    Account,
+    Credentials,
+    Credential,
+    Roles,
+    Role,
+    KeyRoles,
+    KeyRole,
+    Explain,
     Health,
     Ready,
     Metrics,
@@ -30,7 +39,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 17] = [
+pub(super) const ROUTES: [(&str, Route); 26] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -39,6 +48,15 @@ pub(super) const ROUTES: [(&str, Route); 17] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/accounts", Route::Accounts),
+    ("/accounts/{account}", Route::Account),
+    ("/accounts/{account}/credentials", Route::Credentials),
+    ("/accounts/{account}/credentials/{credential}", Route::Credential),
+    ("/roles", Route::Roles),
+    ("/roles/{role}", Route::Role),
+    ("/config/{service}/{environment}/{key}/roles", Route::KeyRoles),
+    ("/config/{service}/{environment}/{key}/roles/{role}", Route::KeyRole),
+    ("/access/explain", Route::Explain),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -67,6 +85,22 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    ListAccounts,
+    CreateAccount,
+    GetAccount,
+    UpdateAccount,
+    DeleteAccount,
+    AddCredential,
+    RevokeCredential,
+    ListRoles,
+    CreateRole,
+    GetRole,
+    UpdateRole,
+    DeleteRole,
+    ListKeyRoles,
+    BindRole,
+    UnbindRole,
+    ExplainAccess,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -99,6 +133,17 @@ impl Route {
             Self::Key if *method == Method::DELETE => Operation::RemoveKey,
             Self::Restore if *method == Method::POST => Operation::Restore,
             Self::Restore => Operation::MethodNotAllowed,
+            Self::Accounts if *method == Method::POST => Operation::CreateAccount,
+            Self::Account if *method == Method::PATCH => Operation::UpdateAccount,
+            Self::Account if *method == Method::DELETE => Operation::DeleteAccount,
+            Self::Credentials if *method == Method::POST => Operation::AddCredential,
+            Self::Credential if *method == Method::DELETE => Operation::RevokeCredential,
+            Self::Roles if *method == Method::POST => Operation::CreateRole,
+            Self::Role if *method == Method::PUT => Operation::UpdateRole,
+            Self::Role if *method == Method::DELETE => Operation::DeleteRole,
+            Self::KeyRole if *method == Method::PUT => Operation::BindRole,
+            Self::KeyRole if *method == Method::DELETE => Operation::UnbindRole,
+            Self::Credentials | Self::Credential | Self::KeyRole => Operation::MethodNotAllowed,
             Self::Token if *method == Method::POST => Operation::IssueToken,
             Self::SigningKeys if *method == Method::POST => Operation::AddSigningKey,
             Self::SigningKey if *method == Method::DELETE => Operation::RetireSigningKey,
@@ -111,6 +156,12 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Accounts => Operation::ListAccounts,
+            Self::Account => Operation::GetAccount,
+            Self::Roles => Operation::ListRoles,
+            Self::Role => Operation::GetRole,
+            Self::KeyRoles => Operation::ListKeyRoles,
+            Self::Explain => Operation::ExplainAccess,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -124,13 +175,20 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore | Self::Token | Self::SigningKeys => "POST, OPTIONS",
+            Self::Restore | Self::Credentials | Self::Token | Self::SigningKeys => "POST, OPTIONS",
+            Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
+            Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::KeyRole => "PUT, DELETE, OPTIONS",
+            Self::Credential => "DELETE, OPTIONS",
             Self::SigningKey => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::KeyRoles
+            | Self::Explain
             | Self::Health
             | Self::Ready
             | Self::Metrics
@@ -176,6 +234,22 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::ListAccounts => "GET /accounts",
+            Self::CreateAccount => "POST /accounts",
+            Self::GetAccount => "GET /accounts/{account}",
+            Self::UpdateAccount => "PATCH /accounts/{account}",
+            Self::DeleteAccount => "DELETE /accounts/{account}",
+            Self::AddCredential => "POST /accounts/{account}/credentials",
+            Self::RevokeCredential => "DELETE /accounts/{account}/credentials/{credential}",
+            Self::ListRoles => "GET /roles",
+            Self::CreateRole => "POST /roles",
+            Self::GetRole => "GET /roles/{role}",
+            Self::UpdateRole => "PUT /roles/{role}",
+            Self::DeleteRole => "DELETE /roles/{role}",
+            Self::ListKeyRoles => "GET /config/{service}/{environment}/{key}/roles",
+            Self::BindRole => "PUT /config/{service}/{environment}/{key}/roles/{role}",
+            Self::UnbindRole => "DELETE /config/{service}/{environment}/{key}/roles/{role}",
+            Self::ExplainAccess => "GET /access/explain",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
@@ -206,6 +280,25 @@ impl Operation {
         }
     }
 
+    /// Whether it is about configurations: decided by this node's copy of the rules.
+    pub(super) fn is_config(self) -> bool {
+        matches!(
+            self,
+            Self::ListDocuments
+                | Self::ListKeys
+                | Self::Watch
+                | Self::Post
+                | Self::RemoveAll
+                | Self::GetKey
+                | Self::PutKey
+                | Self::PatchKey
+                | Self::RemoveKey
+                | Self::ListVersions
+                | Self::GetVersion
+                | Self::Restore
+        )
+    }
+
     /// Whether it changes nothing: its success need not be logged.
     pub(super) fn is_read(self) -> bool {
         !matches!(
@@ -216,6 +309,16 @@ impl Operation {
                 | Self::PatchKey
                 | Self::RemoveKey
                 | Self::Restore
+                | Self::CreateAccount
+                | Self::UpdateAccount
+                | Self::DeleteAccount
+                | Self::AddCredential
+                | Self::RevokeCredential
+                | Self::CreateRole
+                | Self::UpdateRole
+                | Self::DeleteRole
+                | Self::BindRole
+                | Self::UnbindRole
                 | Self::IssueToken
                 | Self::AddSigningKey
                 | Self::RetireSigningKey
@@ -224,8 +327,13 @@ impl Operation {
 }
 
 /// Each operation's metrics, registered when it is first asked for.
-#[derive(Default)]
 pub(super) struct OperationMetrics([OnceLock<RouteMetrics>; OPERATIONS]);
+
+impl Default for OperationMetrics {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| OnceLock::new()))
+    }
+}
 
 impl OperationMetrics {
     pub(super) fn of(&self, operation: Operation, metrics: &Metrics) -> &RouteMetrics {
