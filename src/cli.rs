@@ -21,6 +21,7 @@ mod get;
 mod history;
 mod import;
 mod list;
+mod login;
 mod pki;
 mod restore;
 mod rm;
@@ -38,7 +39,17 @@ mod tests;
 pub use failure::Failure;
 pub use terminal::Terminal;
 
-use crate::client::{Client, ClientSettings, Token};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use crate::client::{Client, ClientCredential, ClientSettings, Token};
+
+/// A credential as a node writes it.
+#[derive(Deserialize)]
+struct Written<'a> {
+    client_id: &'a str,
+    client_secret: &'a str,
+}
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
@@ -76,6 +87,27 @@ pub struct Global {
     )]
     #[arg(conflicts_with = "token", help_heading = "Connection")]
     pub token_file: Option<PathBuf>,
+    /// The account that asks for a token, where none is given.
+    #[arg(
+        long,
+        global = true,
+        env = "HOLM_CLIENT_ID",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    #[arg(help_heading = "Connection")]
+    pub client_id: Option<String>,
+    /// A file with the account's client secret, or with the first administrator's credential as
+    /// the node wrote it. A secret is never an argument: others on this machine would see it.
+    #[arg(
+        long,
+        global = true,
+        env = "HOLM_CLIENT_SECRET_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    #[arg(help_heading = "Connection")]
+    pub client_secret_file: Option<PathBuf>,
     /// The certificates that https trusts, in PEM.
     #[arg(long, global = true, env = "HOLM_CA", hide_env_values = true, value_name = "FILE")]
     #[arg(help_heading = "Connection")]
@@ -142,6 +174,8 @@ pub enum Command {
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
     Token(token::Token),
+    /// Get a token for an account.
+    Login(login::Login),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -179,6 +213,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
         Command::Token(token) => token.run(terminal),
+        Command::Login(login) => login.run(&global, terminal).await,
     }
 }
 
@@ -197,10 +232,37 @@ impl Global {
             let token = token.parse().map_err(|e: &str| Failure::usage(e).about(path.display()))?;
             settings.token = Some(token);
         }
+        settings.credential = self.credential()?;
         settings.ca_pem = self.ca.as_ref().map(read).transpose()?;
         settings.timeout = self.timeout;
         settings.ack.clone_from(&self.ack);
         Ok(Client::with(settings)?)
+    }
+
+    /// What tokens are asked for with, if the options name it.
+    fn credential(&self) -> Result<Option<ClientCredential>, Failure> {
+        let Some(path) = &self.client_secret_file else {
+            return match self.client_id {
+                Some(_) => Err(Failure::usage("the client secret is missing")
+                    .hint("give --client-secret-file FILE")),
+                None => Ok(None),
+            };
+        };
+        let failed = |why: String| Failure::usage(why).about(path.display());
+        let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
+        let text = Zeroizing::new(text);
+        // What a node writes for the first administrator.
+        let written: Option<Written<'_>> = serde_json::from_str(&text).ok();
+        let (name, secret) = match &written {
+            Some(written) => (Some(written.client_id), written.client_secret),
+            None => (None, text.as_str()),
+        };
+        let name = self.client_id.as_deref().or(name);
+        let client_id = name.ok_or_else(|| {
+            failed("whose secret is it?".to_owned()).hint("give --client-id NAME")
+        })?;
+        let secret = secret.parse().map_err(|_| failed("this is no client secret".to_owned()))?;
+        Ok(Some(ClientCredential { client_id: client_id.to_owned(), secret }))
     }
 
     pub(crate) fn json(&self) -> bool {

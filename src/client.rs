@@ -11,14 +11,17 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::env::roots;
 use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
 mod answer;
+mod credential;
 mod error;
 mod sse;
-mod tls;
 mod token;
 mod watch;
+
+use credential::{Held, Issued};
 
 #[cfg(test)]
 pub(crate) mod stub;
@@ -28,6 +31,7 @@ mod tests;
 pub use answer::{
     DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
 };
+pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
 pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};
@@ -45,6 +49,8 @@ pub struct ClientSettings {
     pub url: String,
     /// The bearer token that every request carries.
     pub token: Option<Token>,
+    /// Without a token: what tokens are asked for with, again before each expires.
+    pub credential: Option<ClientCredential>,
     /// How long one request may take in all. A watch has this long to begin.
     pub timeout: Duration,
     /// `Holm-Ack`: who must have a write before it is answered, for example `majority`.
@@ -59,6 +65,7 @@ impl ClientSettings {
         Self {
             url: url.to_owned(),
             token: token.map(Token::from),
+            credential: None,
             timeout: Duration::from_secs(30),
             ack: None,
             ca_pem: None,
@@ -76,6 +83,7 @@ pub struct Client {
     http: reqwest::Client,
     settings: Arc<ClientSettings>,
     session: Arc<Mutex<Option<String>>>,
+    held: Arc<Held>,
 }
 
 impl Client {
@@ -97,11 +105,12 @@ impl Client {
             let message = "https needs a file of the certificates to trust".to_owned();
             return Err(unusable(message));
         }
-        if let Some(token) = &settings.token {
+        let secret = settings.credential.as_ref().map(|credential| &credential.secret);
+        for token in settings.token.iter().chain(secret) {
             token.check().map_err(|e| unusable(e.to_owned()))?;
         }
         settings.url.truncate(settings.url.trim_end_matches('/').len());
-        let tls = tls::config(settings.ca_pem.as_deref()).map_err(unusable)?;
+        let tls = roots::config(settings.ca_pem.as_deref()).map_err(unusable)?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
@@ -109,7 +118,12 @@ impl Client {
             .user_agent(concat!("holm/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| unusable(e.to_string()))?;
-        Ok(Self { http, settings: Arc::new(settings), session: Arc::default() })
+        Ok(Self {
+            http,
+            settings: Arc::new(settings),
+            session: Arc::default(),
+            held: Arc::default(),
+        })
     }
 
     /// The session after the last answer, for another client to go on from.
@@ -235,6 +249,30 @@ impl Client {
         Watch::new(self.clone(), document.clone(), settings)
     }
 
+    /// A token for the settings' credential, narrowed to `scope` where one is given.
+    pub async fn log_in(&self, scope: Option<&str>) -> Result<Token, ClientError> {
+        let Some(credential) = &self.settings.credential else {
+            let message = "there is no client id and client secret to log in with";
+            return Err(ClientError::Settings(message.to_owned()));
+        };
+        let fresh = Held::default();
+        fresh.get(self.ask_for_token(credential, scope)).await
+    }
+
+    async fn ask_for_token(
+        &self,
+        credential: &ClientCredential,
+        scope: Option<&str>,
+    ) -> Result<Issued, ClientError> {
+        let request = self
+            .http
+            .post(format!("{}/oauth/token", self.settings.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(credential.form(scope));
+        let response = self.send_once(request).await?;
+        decode(&body(response).await?)
+    }
+
     /// Cuts, slows or heals links of a development cluster.
     pub async fn links(&self, change: &LinkChange) -> Result<(), ClientError> {
         let request = self.request(Method::POST, "/dev/links").json(change);
@@ -305,6 +343,26 @@ impl Client {
 
     /// Sends a request and takes the answer's session in; its body is still to be read.
     async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+        let Some(credential) = self.settings.credential.as_ref().filter(|_| !self.has_token())
+        else {
+            return self.send_once(request).await;
+        };
+        let token = self.held.get(self.ask_for_token(credential, None)).await?;
+        let sent = self.send_once(request.bearer_auth(token.expose())).await;
+        if let Err(ClientError::Refused(refusal)) = &sent
+            && refusal.status == 401
+        {
+            // The next request asks for another one.
+            self.held.forget().await;
+        }
+        sent
+    }
+
+    fn has_token(&self) -> bool {
+        self.settings.token.is_some()
+    }
+
+    async fn send_once(&self, request: RequestBuilder) -> Result<Response, ClientError> {
         let sent = request.send().await;
         let response = sent.map_err(|e| ClientError::Connection {
             url: self.settings.url.clone(),

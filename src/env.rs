@@ -14,14 +14,17 @@ pub mod blocking;
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod fetch;
 pub mod links;
 pub mod memory_disk;
 pub mod net;
+pub(crate) mod roots;
 
 pub use blocking::Blocking;
 pub use clock::{ManualClock, SystemClock, WallClock};
 pub use disk::{Backend, Disk, FileDisk};
 pub use entropy::{Entropy, Stream};
+pub use fetch::Fetch;
 pub use links::{Link, Links};
 pub use memory_disk::{CrashMode, MemoryDisk};
 pub use net::{HttpListener, Io, Network, SystemNetwork};

@@ -1,7 +1,8 @@
 //! A node with its HTTP API: what `holm serve`, `holm dev` and tests start, with nothing between
 //! them but what `env` gives. It puts rooms together and decides nothing.
 
-mod founding;
+pub(crate) mod founding;
+mod issuers;
 mod rotation;
 
 use std::net::SocketAddr;
@@ -72,7 +73,8 @@ impl Server {
         identity: &Identity,
         doors: Router,
     ) -> Result<Self, ServerError> {
-        let verifier = Arc::new(verifier(&settings, &topology.cluster)?);
+        let kept = issuers::kept(&env, &settings, &topology.cluster).await;
+        let verifier = Arc::new(verifier(&settings, &topology.cluster, &kept)?);
         let listener = listen(&env, &topology, name).await?;
         let http_addr = listener
             .local_addr()
@@ -80,7 +82,9 @@ impl Server {
         let node = Node::start(env.clone(), &settings, topology, name, identity).await?;
         let (stop, stopped) = watch::channel(false);
         let settings = Arc::new(settings);
+        let issuers = issuers::Issuers::new(verifier.clone(), env.clone(), &settings);
         let upkeep = vec![
+            tokio::spawn(issuers.run(stopped.clone())),
             tokio::spawn(founding::run(
                 node.clone(),
                 env.clone(),
@@ -131,14 +135,16 @@ impl Server {
     }
 }
 
-fn verifier(settings: &Settings, cluster: &str) -> Result<Verifier, KeyError> {
+/// The verifier of the settings' keys, with what was kept of those that have a URL.
+fn verifier(settings: &Settings, cluster: &str, kept: &[String]) -> Result<Verifier, KeyError> {
     let sources: Vec<KeySource<'_>> = settings
         .access
         .keys
         .iter()
-        .map(|key| {
+        .zip(kept)
+        .map(|(key, kept)| {
             let text = key.pem.as_deref().or(key.jwks.as_deref());
-            KeySource { settings: key, text: text.unwrap_or_default() }
+            KeySource { settings: key, text: text.unwrap_or(kept) }
         })
         .collect();
     Verifier::new(&settings.access, cluster, &sources)

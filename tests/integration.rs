@@ -16,6 +16,8 @@ mod cluster;
 mod converge;
 #[path = "integration/laws.rs"]
 mod laws;
+#[path = "integration/oidc.rs"]
+mod oidc;
 #[path = "integration/petclinic.rs"]
 mod petclinic;
 #[path = "integration/process.rs"]

@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use rand::Rng as _;
+use rand::{Rng as _, RngCore as _};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::pki::make_dir;
 use super::serve::stop_asked;
@@ -14,8 +18,10 @@ use super::token::{AUDIENCE, write_new};
 use super::{Failure, Terminal};
 use crate::access::mint::{Claims, MintKey};
 use crate::env::{Entropy, Env, SystemClock, WallClock as _};
+use crate::secrets::keyring;
 use crate::server::Server;
-use crate::settings::{Algorithm, KeySettings, LogFormat, Scopes, Settings};
+use crate::server::founding::CREDENTIAL_FILE;
+use crate::settings::{Algorithm, KeySettings, LogFormat, Scopes, SecretSettings, Settings};
 use crate::telemetry::logs;
 use crate::topology::Topology;
 use crate::transport::Authority;
@@ -27,6 +33,9 @@ const TOPOLOGY: &str = include_str!("../../regions/three-continents.toml");
 
 /// How long the printed token holds.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long the new cluster's founding is waited for.
+const FOUNDING_TIME: Duration = Duration::from_secs(10);
 
 /// Arguments of `holm dev`.
 #[derive(Args, Debug)]
@@ -82,7 +91,7 @@ async fn run_in(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Failure> {
     let key = token_key(dir)?;
-    let settings = settings(&key, log);
+    let settings = settings(&key, &*master_key(dir)?, log);
     let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
     let (links, entropy) = (topology.links(), Entropy::system());
     let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string());
@@ -114,7 +123,8 @@ async fn run_in(
     // A kept directory has the last run's.
     let _ = std::fs::remove_file(&token_file);
     write_new(&token_file, &token, 0o600)?;
-    print(&topology, &servers, &token, &token_file, terminal)?;
+    let administrator = credential_file(dir, &servers).await;
+    print(&topology, &servers, (&token, &token_file), administrator.as_deref(), terminal)?;
     stop_asked().await?;
     terminal.note("stopping")?;
     futures_util::future::join_all(servers.into_iter().map(Server::shutdown)).await;
@@ -137,8 +147,45 @@ fn token_key(dir: &Path) -> Result<MintKey, Failure> {
     }
 }
 
-fn settings(key: &MintKey, log: &str) -> Settings {
-    let mut settings = Settings::default();
+/// The master key of the cluster's secrets: the directory's, so that they outlive a restart.
+fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
+    let path = dir.join("master.key");
+    let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string()).about(path.display());
+    let mut key = Zeroizing::new([0; 32]);
+    match std::fs::read_to_string(&path).map(Zeroizing::new) {
+        Ok(text) => {
+            let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|e| failed(&e))?);
+            if bytes.len() != key.len() {
+                return Err(failed(&"this is no master key"));
+            }
+            key.copy_from_slice(&bytes);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Entropy::system().stream("master-key").fill_bytes(&mut *key);
+            write_new(&path, &keyring::encode(&key), 0o600)?;
+        }
+        Err(error) => return Err(failed(&error)),
+    }
+    Ok(key)
+}
+
+/// Where the first administrator's credential is, once the cluster has been founded.
+async fn credential_file(dir: &Path, servers: &[Server]) -> Option<PathBuf> {
+    let deadline = Instant::now() + FOUNDING_TIME;
+    for server in servers {
+        // The first entry of the log is the cluster's.
+        let _ = server.node().quorum().wait_for(1, deadline).await;
+        let file = dir.join(server.node().name().as_str()).join(CREDENTIAL_FILE);
+        if file.exists() {
+            return Some(file);
+        }
+    }
+    None
+}
+
+fn settings(key: &MintKey, master_key: &[u8; 32], log: &str) -> Settings {
+    let mut settings =
+        Settings { secrets: SecretSettings::given([(1, *master_key)]), ..Settings::default() };
     settings.access.keys = vec![KeySettings {
         pem: Some(key.public_pem()),
         algorithms: vec![Algorithm::EdDSA],
@@ -156,7 +203,7 @@ fn sign(key: &MintKey) -> Result<String, Failure> {
     let claims = Claims {
         sub: "dev".to_owned(),
         aud: AUDIENCE.to_owned(),
-        scope: "config:* cluster:read".to_owned(),
+        roles: vec!["admin".to_owned(), "operator".to_owned()],
         iat: now,
         exp: now + TOKEN_TTL.as_secs(),
         ..Claims::default()
@@ -167,8 +214,8 @@ fn sign(key: &MintKey) -> Result<String, Failure> {
 fn print(
     topology: &Topology,
     servers: &[Server],
-    token: &str,
-    token_file: &Path,
+    (token, token_file): (&str, &Path),
+    administrator: Option<&Path>,
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Failure> {
     terminal.say(format!("{} regions are up (ctrl-c ends them):", topology.regions().len()))?;
@@ -199,5 +246,13 @@ Make an island of {region}, write on both sides, and heal:
   holm chaos cut {region} --url {first}
   holm chaos heal --url {first}"
     ))?;
+    if let Some(file) = administrator {
+        terminal.say(format!(
+            "
+The cluster's first administrator gets tokens with its client secret:
+  holm login --url {first} --client-secret-file {}",
+            file.display()
+        ))?;
+    }
     Ok(terminal.flush()?)
 }

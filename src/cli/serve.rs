@@ -101,8 +101,11 @@ impl Serve {
 /// Reads the keys that the settings name by file into them.
 fn read_keys(settings: &mut Settings) -> Result<(), Failure> {
     for key in &mut settings.access.keys {
-        for (file, text) in [(&mut key.pem_file, &mut key.pem), (&mut key.jwks_file, &mut key.jwks)]
-        {
+        for (file, text) in [
+            (&mut key.pem_file, &mut key.pem),
+            (&mut key.jwks_file, &mut key.jwks),
+            (&mut key.jwks_ca_file, &mut key.jwks_ca),
+        ] {
             if let Some(path) = file.take() {
                 let read = std::fs::read_to_string(&path);
                 *text =

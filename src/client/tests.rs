@@ -5,7 +5,9 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::stub::Stub;
-use super::{Client, ClientError, ClientSettings, Watch, WatchEvent, WatchSettings, Write};
+use super::{
+    Client, ClientCredential, ClientError, ClientSettings, Watch, WatchEvent, WatchSettings, Write,
+};
 use crate::model::vector::{Dot, Origin};
 use crate::model::{DocumentId, JsonText, Key, Session};
 
@@ -172,4 +174,53 @@ async fn a_watch_that_waiting_cannot_mend_ends() {
     assert_eq!(watch.next().await.unwrap_err().refusal().map(|r| r.status), Some(401));
     stub.node().next_answer = Some((StatusCode::SERVICE_UNAVAILABLE, "{}".into()));
     assert_eq!(next(&mut watch).await, "lost");
+}
+
+#[tokio::test]
+async fn a_client_gets_its_tokens_itself_and_keeps_them_until_they_are_refused() {
+    let stub = Stub::start().await;
+    let credential = ClientCredential { client_id: "a:b".into(), secret: "s+c".into() };
+    let settings =
+        ClientSettings { credential: Some(credential), ..ClientSettings::new(&stub.url, None) };
+    assert!(!format!("{settings:?}").contains("s+c"));
+    let client = Client::with(settings).unwrap();
+    let issued = |token: &str| {
+        let body =
+            format!(r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":900}}"#);
+        stub.node().next_answer = Some((StatusCode::OK, body));
+    };
+    issued("first");
+    client.documents().await.unwrap();
+    client.documents().await.unwrap();
+    let seen = |at: usize| {
+        let node = stub.node();
+        let (what, headers, body) = &node.requests[at];
+        let bearer = headers.get("authorization").map(|it| it.to_str().unwrap().to_owned());
+        (what.split(['?', ' ']).nth(1).unwrap().to_owned(), bearer, body.clone())
+    };
+    let form = "grant_type=client_credentials&client_id=a%3Ab&client_secret=s%2Bc";
+    assert_eq!(seen(0), ("/oauth/token".into(), None, form.into()));
+    for at in [1, 2] {
+        assert_eq!((&*seen(at).0, seen(at).1.as_deref()), ("/config", Some("Bearer first")));
+    }
+    let refused = r#"{"error":"Unauthorized"}"#.to_owned();
+    stub.node().next_answer = Some((StatusCode::UNAUTHORIZED, refused));
+    assert!(client.documents().await.is_err());
+    issued("second");
+    client.documents().await.unwrap();
+    assert_eq!(seen(5).1.as_deref(), Some("Bearer second"));
+    assert_eq!(stub.node().requests.len(), 6);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_told_by_its_name() {
+    let stub = Stub::start().await;
+    let credential = ClientCredential { client_id: "ci".into(), secret: "x".into() };
+    let settings =
+        ClientSettings { credential: Some(credential), ..ClientSettings::new(&stub.url, None) };
+    let client = Client::with(settings).unwrap();
+    let refused = r#"{"error":"invalid_client","detail":"no"}"#.to_owned();
+    stub.node().next_answer = Some((StatusCode::UNAUTHORIZED, refused));
+    let Err(ClientError::Refused(refusal)) = client.log_in(None).await else { panic!() };
+    assert_eq!((refusal.status, &*refusal.name), (401, "invalid_client"));
 }

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use quinn::{AsyncUdpSocket, Runtime as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::fetch::{self, Fetch};
 use super::links::Links;
 use crate::model::NodeName;
 
@@ -24,6 +25,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// Listens for HTTP.
     fn listen(&self, addr: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn HttpListener>>>;
+
+    /// What a URL answers: see [`Fetch`].
+    fn fetch<'a>(&'a self, what: Fetch<'a>) -> BoxFuture<'a, io::Result<Vec<u8>>>;
 
     /// The addresses of `host:port`, at most [`LOOKUP_ADDRESSES_MAX`].
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
@@ -73,6 +77,10 @@ impl Network for SystemNetwork {
             Ok(Box::new(TcpHttpListener(listener)) as Box<dyn HttpListener>)
         }
         .boxed()
+    }
+
+    fn fetch<'a>(&'a self, what: Fetch<'a>) -> BoxFuture<'a, io::Result<Vec<u8>>> {
+        fetch::fetch(what).boxed()
     }
 
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {

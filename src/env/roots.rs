@@ -1,4 +1,4 @@
-//! The TLS settings of the client: *ring*, and no certificates but the ones it is given. Nothing
+//! The TLS settings of HTTP clients: *ring*, and no certificates but the ones it is given. Nothing
 //! global is read or set.
 
 use std::sync::Arc;
