@@ -9,8 +9,8 @@ mod secrets;
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
+pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -20,7 +20,7 @@ use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list,
-    config_write, health, session, versions, watch,
+    config_write, health, keys, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -189,6 +189,13 @@ async fn dispatch_rest(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::PostSecret => secrets::post(app, &incoming, body).await,
+        Operation::ListSecrets => secrets::list(app, &incoming).await,
+        Operation::GetSecret => secrets::get(app, &incoming).await,
+        Operation::RemoveSecret => secrets::remove(app, &incoming).await,
+        Operation::GetKeys => keys::get(app, &incoming).await,
+        Operation::RotateKeys => keys::rotate(app, &incoming, body).await,
+        Operation::RetireGeneration => keys::retire(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),

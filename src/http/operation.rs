@@ -18,6 +18,11 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Secrets,
+    Secret,
+    Keys,
+    RotateKeys,
+    Generation,
     Health,
     Ready,
     Metrics,
@@ -25,7 +30,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 11] = [
+pub(super) const ROUTES: [(&str, Route); 16] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -34,6 +39,11 @@ pub(super) const ROUTES: [(&str, Route); 11] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/secrets", Route::Secrets),
+    ("/secrets/{secret}", Route::Secret),
+    ("/cluster/keys", Route::Keys),
+    ("/cluster/keys/rotate", Route::RotateKeys),
+    ("/cluster/keys/{generation}", Route::Generation),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -56,6 +66,13 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    PostSecret,
+    ListSecrets,
+    GetSecret,
+    RemoveSecret,
+    GetKeys,
+    RotateKeys,
+    RetireGeneration,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -83,6 +100,12 @@ impl Route {
             Self::Key if *method == Method::DELETE => Operation::RemoveKey,
             Self::Restore if *method == Method::POST => Operation::Restore,
             Self::Restore => Operation::MethodNotAllowed,
+            Self::Secrets if *method == Method::POST => Operation::PostSecret,
+            Self::Secret if *method == Method::DELETE => Operation::RemoveSecret,
+            Self::RotateKeys if *method == Method::POST => Operation::RotateKeys,
+            Self::RotateKeys => Operation::MethodNotAllowed,
+            Self::Generation if *method == Method::DELETE => Operation::RetireGeneration,
+            Self::Generation => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -91,6 +114,9 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Secrets => Operation::ListSecrets,
+            Self::Secret => Operation::GetSecret,
+            Self::Keys => Operation::GetKeys,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -102,12 +128,16 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore => "POST, OPTIONS",
+            Self::Restore | Self::RotateKeys => "POST, OPTIONS",
+            Self::Secrets => "GET, HEAD, POST, OPTIONS",
+            Self::Secret => "GET, HEAD, DELETE, OPTIONS",
+            Self::Generation => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::Keys
             | Self::Health
             | Self::Ready
             | Self::Metrics
@@ -151,6 +181,13 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::PostSecret => "POST /secrets",
+            Self::ListSecrets => "GET /secrets",
+            Self::GetSecret => "GET /secrets/{secret}",
+            Self::RemoveSecret => "DELETE /secrets/{secret}",
+            Self::GetKeys => "GET /cluster/keys",
+            Self::RotateKeys => "POST /cluster/keys/rotate",
+            Self::RetireGeneration => "DELETE /cluster/keys/{generation}",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
@@ -183,6 +220,10 @@ impl Operation {
                 | Self::PatchKey
                 | Self::RemoveKey
                 | Self::Restore
+                | Self::PostSecret
+                | Self::RemoveSecret
+                | Self::RotateKeys
+                | Self::RetireGeneration
         )
     }
 }

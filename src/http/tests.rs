@@ -3,8 +3,11 @@
 mod access;
 mod bad_input;
 mod harness;
+mod keys;
 mod lists;
 mod logs;
+mod resolve;
+mod secrets;
 mod sessions;
 mod streams;
 mod values;
