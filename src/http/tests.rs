@@ -3,9 +3,12 @@
 mod access;
 mod bad_input;
 mod harness;
+mod keys;
 mod lists;
 mod logs;
 mod oauth;
+mod resolve;
+mod secrets;
 mod sessions;
 mod streams;
 mod values;
