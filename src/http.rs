@@ -75,6 +75,7 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     node: Node,
+    quorum: Quorum,
     verifier: Arc<Verifier>,
     settings: Arc<Settings>,
     env: Env,
@@ -105,12 +106,20 @@ impl App {
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),
+            quorum: node.quorum().clone(),
             node,
             verifier,
             settings,
             env,
             stop,
         }))
+    }
+
+    /// The same over another quorum.
+    #[cfg(test)]
+    pub(crate) fn over(self, quorum: Quorum) -> Self {
+        let shared = Arc::into_inner(self.0).expect("nobody else has it yet");
+        Self(Arc::new(Shared { quorum, ..shared }))
     }
 
     /// All routes.
@@ -131,12 +140,12 @@ impl App {
     }
 
     fn quorum(&self) -> &Quorum {
-        self.0.node.quorum()
+        &self.0.quorum
     }
 
     /// What the quorum has decided, as this node has applied it.
     fn state(&self) -> arc_swap::Guard<Arc<registry::State>> {
-        self.0.node.quorum().glance()
+        self.0.quorum.glance()
     }
 
     fn settings(&self) -> &Settings {

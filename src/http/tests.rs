@@ -1,10 +1,13 @@
 //! The routes over a real store in memory, one request at a time.
 
 mod access;
+mod accounts;
 mod bad_input;
 mod harness;
 mod lists;
 mod logs;
+mod policy;
+mod routes;
 mod sessions;
 mod streams;
 mod values;

@@ -1,7 +1,7 @@
 //! A consensus of one, in memory, for tests of what proposes and reads: it decides at once, records
 //! into a list, and can be cut off.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ pub(crate) struct Alone {
     applied: watch::Sender<u64>,
     /// What was recorded and what was decided, in order.
     pub(crate) events: Mutex<Vec<Event>>,
+    /// How long ago it says that it heard of a leader, in milliseconds.
+    pub(crate) contact_age_ms: AtomicU64,
     /// Whether it answers nobody.
     pub(crate) is_cut: AtomicBool,
 }
@@ -36,6 +38,7 @@ impl Alone {
             published: published.clone(),
             applied,
             events: Mutex::default(),
+            contact_age_ms: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
         });
         let quorum = Quorum::new(this.clone(), published, receiver);
@@ -83,7 +86,7 @@ impl Consensus for Alone {
     }
 
     fn contact_age(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.contact_age_ms.load(Ordering::Relaxed))
     }
 
     fn status(&self) -> QuorumStatus {

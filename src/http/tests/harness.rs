@@ -12,11 +12,13 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::access::token::KeySource;
-use crate::access::{MintKey, Verifier};
+use crate::access::{Caller, MintKey, Verifier};
 use crate::env::{Entropy, Env, Links, ManualClock, MemoryDisk};
 use crate::http::App;
 use crate::model::{NodeName, Stamp};
 use crate::node::Node;
+use crate::quorum::alone::Alone;
+use crate::registry::{Command, Outcome, Refusal, fixture};
 use crate::settings::{Algorithm, KeySettings, Scopes, Settings};
 use crate::topology::Topology;
 use crate::transport::Authority;
@@ -30,6 +32,8 @@ pub(super) struct World {
     pub(super) clock: ManualClock,
     pub(super) disk: MemoryDisk,
     pub(super) stop: watch::Sender<bool>,
+    /// The quorum that the routes ask; nothing is decided until [`World::found`].
+    pub(super) alone: Arc<Alone>,
     pub(super) mint: MintKey,
 }
 
@@ -147,11 +151,30 @@ async fn start(
     let node = Node::start(env.clone(), &settings, topology.clone(), &name(region), &identity)
         .await
         .unwrap();
-    let app = App::new(node, verifier, Arc::new(settings), env, stopped);
-    World { router: app.router(), app, clock, disk, stop, mint }
+    let (alone, quorum) = Alone::start();
+    let app = App::new(node, verifier, Arc::new(settings), env, stopped).over(quorum);
+    World { router: app.router(), app, clock, disk, stop, alone, mint }
 }
 
 impl World {
+    /// Founds the cluster.
+    pub(super) async fn found(self) -> Self {
+        let founding = Command::Found(Box::new(fixture::founding()));
+        self.decide(None, founding).await.unwrap();
+        self
+    }
+
+    /// Has the quorum decide something, past all routes.
+    pub(super) async fn decide(
+        &self,
+        caller: Option<Caller>,
+        command: Command,
+    ) -> Result<Outcome, Refusal> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        let proposal = fixture::proposal(caller, command);
+        self.app.quorum().propose(proposal, deadline).await.unwrap().outcome
+    }
+
     /// A token with these scopes, good for a minute.
     pub(super) fn token(&self, scope: &str) -> String {
         self.mint.sign(&claims(scope)).unwrap()
