@@ -1,7 +1,7 @@
 //! A consensus of one, in memory, for tests of what proposes and reads: it decides at once, records
 //! into a list, and can be cut off.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(crate) struct Alone {
     pub(crate) events: Mutex<Vec<Event>>,
     /// Whether it can record nothing, as with a full disk.
     pub(crate) is_full: AtomicBool,
+    /// How long ago it says that it heard of a leader, in milliseconds.
+    pub(crate) contact_age_ms: AtomicU64,
     /// Whether it answers nobody.
     pub(crate) is_cut: AtomicBool,
 }
@@ -39,6 +41,7 @@ impl Alone {
             applied,
             events: Mutex::default(),
             is_full: AtomicBool::new(false),
+            contact_age_ms: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
         });
         let quorum = Quorum::new(this.clone(), published, receiver);
@@ -99,7 +102,7 @@ impl Consensus for Alone {
     }
 
     fn contact_age(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.contact_age_ms.load(Ordering::Relaxed))
     }
 
     fn status(&self) -> QuorumStatus {

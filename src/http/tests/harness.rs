@@ -12,13 +12,13 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::access::token::KeySource;
-use crate::access::{MintKey, Verifier};
+use crate::access::{Caller, MintKey, Verifier};
 use crate::env::{Entropy, Env, Links, ManualClock, MemoryDisk};
 use crate::http::App;
 use crate::model::{NodeName, Stamp};
 use crate::node::Node;
 use crate::quorum::alone::Alone;
-use crate::registry::{Command, fixture};
+use crate::registry::{Command, Outcome, Refusal, fixture};
 use crate::secrets::{Purpose, seal};
 use crate::settings::{Algorithm, KeySettings, Scopes, SecretSettings, Settings};
 use crate::topology::Topology;
@@ -174,10 +174,7 @@ impl World {
         founding.signing.private =
             seal::seal_key(kek, &mut rng, cluster, signing, b"a private key").unwrap();
         founding.hash_key = seal::seal_key(kek, &mut rng, cluster, hash, &[9; 32]).unwrap();
-        let proposal = fixture::proposal(None, Command::Found(Box::new(founding)));
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
-        let decided = self.app.quorum().propose(proposal, deadline).await.unwrap();
-        decided.outcome.unwrap();
+        self.decide(None, Command::Found(Box::new(founding))).await.unwrap();
         self
     }
 
@@ -195,6 +192,17 @@ impl World {
         events
             .map(|event| format!("{} {}: {}", event.principal, event.target, event.outcome))
             .collect()
+    }
+
+    /// Has the quorum decide something, past all routes.
+    pub(super) async fn decide(
+        &self,
+        caller: Option<Caller>,
+        command: Command,
+    ) -> Result<Outcome, Refusal> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        let proposal = fixture::proposal(caller, command);
+        self.app.quorum().propose(proposal, deadline).await.unwrap().outcome
     }
 
     /// A token with these scopes, good for a minute.
