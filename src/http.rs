@@ -64,7 +64,7 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     node: Node,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     settings: Arc<Settings>,
     env: Env,
     request_ids: RequestIds,
@@ -81,7 +81,7 @@ impl App {
     /// The HTTP side of `node`, with tokens checked by `verifier`; it drains once `stop` is true.
     pub fn new(
         node: Node,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         settings: Arc<Settings>,
         env: Env,
         stop: tokio::sync::watch::Receiver<bool>,

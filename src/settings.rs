@@ -9,7 +9,7 @@ mod secrets;
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use access::{AccessSettings, Algorithm, KeySettings};
+pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;

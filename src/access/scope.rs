@@ -162,6 +162,12 @@ impl Grant {
         Some(Self { allows, text: text.into() })
     }
 
+    /// Whether a scope is meant for this service, well-formed or not.
+    pub fn is_ours(text: &str) -> bool {
+        let kind = text.split_once(':').map(|(kind, _)| kind);
+        matches!(kind, Some("config" | "secrets" | "access" | "audit" | "cluster"))
+    }
+
     /// As it was written.
     pub fn text(&self) -> &Text {
         &self.text

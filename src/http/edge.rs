@@ -22,7 +22,7 @@ use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list,
     config_write, health, session, versions, watch,
 };
-use crate::access::{Caller, TokenError};
+use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
 
@@ -212,7 +212,16 @@ fn authenticate(
     }
     let metrics = app.node().metrics();
     let token = bearer(headers).ok_or(TokenError::Missing);
-    match token.and_then(|token| app.0.verifier.verify(token, app.0.env.clock.now())) {
+    let state = app.state();
+    let verified = token.and_then(|token| {
+        let now = app.0.env.clock.now();
+        let (caller, remembered) = app.0.verifier.verify(token, now, &**state)?;
+        match decide::is_known(&caller, &state.rules) {
+            true => Ok((caller, remembered)),
+            false => Err(TokenError::Revoked),
+        }
+    });
+    match verified {
         Ok((caller, remembered)) => {
             metrics.token_taken(remembered);
             log.caller = Some(caller);

@@ -12,7 +12,6 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use imbl::OrdMap;
 use lru::LruCache;
-use rand::Rng as _;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
@@ -20,7 +19,6 @@ use super::audit::ConfigChain;
 use super::database::Database;
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
-use super::mark::{self, Mark};
 use super::{documents, log, meta, origins};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
@@ -34,6 +32,7 @@ use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
 mod audited;
 mod checkpoint;
 mod group;
+mod origin;
 mod recovery;
 
 use audited::Chain;
@@ -359,29 +358,6 @@ impl Writer {
         failed(commands, &StoreError::Failed("too many bad records in one group".into()), false)
     }
 
-    /// Takes note of what peers have seen of this node, before anything is decided on it.
-    fn hear_witnesses(&mut self, commands: &[Command]) {
-        for command in commands {
-            let Command::Witnessed { by, dot } = command else { continue };
-            if dot.origin != self.actor.origin {
-                continue;
-            }
-            if dot.n > self.state.vector.get(dot.origin) {
-                self.renew_origin(&"a peer has seen more of it than it has");
-            } else {
-                self.confirmed_by.insert(by.clone(), dot.origin);
-            }
-        }
-    }
-
-    /// Whether this node may make changes as its origin: drawn by this process, or every peer has
-    /// said that it knows no more of it than is here.
-    fn is_confirmed(&self) -> bool {
-        let own = self.actor.origin;
-        let confirmed = self.confirmed_by.values().filter(|origin| **origin == own).count();
-        self.fresh == Some(own) || confirmed >= self.settings.peers
-    }
-
     /// Whether the store is open.
     pub fn is_open(&self) -> bool {
         self.database.is_open()
@@ -480,18 +456,6 @@ impl Writer {
         Ok(tx)
     }
 
-    /// Says beside the store how far its origin got.
-    fn write_mark(&self, clean: bool) -> Result<(), StoreError> {
-        let mark = self.mark(clean).encode();
-        self.disk.write(mark::FILE, &mark, clean).map_err(io_error)
-    }
-
-    fn mark(&self, clean: bool) -> Mark {
-        let (store, boot) = self.mark_of.clone();
-        let n = self.state.vector.get(self.actor.origin);
-        Mark { origin: self.actor.origin, n, store, boot, clean }
-    }
-
     fn publish(&mut self, group: Group) -> Committed {
         self.stored_spans = self.state.chain.spans.len();
         self.one_by_one = false;
@@ -555,7 +519,7 @@ impl Writer {
         let damaged =
             |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
         let mut document = match base {
-            Some(base) => Document::load(&base).map_err(damaged)?,
+            Some(base) => Document::load(base).map_err(damaged)?,
             None => Document::new(),
         };
         let changes: Result<Vec<CheckedChange>, StoreError> = dots
@@ -567,15 +531,6 @@ impl Writer {
             .collect();
         document.apply(&changes?).map_err(damaged)?;
         Ok(document)
-    }
-
-    /// Makes changes as a new origin from now on.
-    fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
-        let old = self.actor.origin;
-        self.actor =
-            Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
-        self.fresh = Some(self.actor.origin);
-        tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
     }
 }
 

@@ -393,9 +393,8 @@ impl Group {
         for (id, indexes) in by_document {
             let batch = if writer.one_by_one { 1 } else { indexes.len() };
             for indexes in indexes.chunks(batch.max(1)) {
-                let changes: Vec<CheckedChange> =
-                    indexes.iter().map(|i| ready[*i].1.clone()).collect();
-                let merged = writer.document(&id)?.apply(&changes);
+                let changes = indexes.iter().map(|i| &ready[*i].1);
+                let merged = writer.document(&id)?.apply(changes);
                 if let Err(error) = merged {
                     return Err(match indexes {
                         [only] => refused(&ready[*only].0, &error),
@@ -408,9 +407,7 @@ impl Group {
                 .flat_map(|i| ready[*i].1.entries.iter().map(|(key, _)| key.clone()))
                 .collect();
             for key in &keys {
-                let siblings = writer.document(&id)?.siblings(key);
-                let siblings = siblings.map_err(|e| StoreError::damaged(format!("{id}: {e}")))?;
-                if let Some(row) = Row::new(siblings) {
+                if let Some(row) = Row::new(writer.document(&id)?.siblings(key)) {
                     writer.state.set_row(&id, key, Arc::new(row));
                 }
             }
