@@ -7,6 +7,7 @@
 //! before anything that a caller may not know.
 
 mod ack;
+mod audit;
 mod body;
 mod cluster;
 mod config_key;

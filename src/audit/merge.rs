@@ -179,3 +179,6 @@ fn first<'s, 'a>(sources: &'s mut [Source<'a>], way: Way) -> Option<&'s mut Sour
     };
     sources.get_mut(first?.0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use minicbor::{Decode, Encode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::chain::{ChainHash, Head};
 use super::reader::{ChainReader, Unreadable};
@@ -20,23 +19,17 @@ pub struct Witness {
 }
 
 /// What checking a chain came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Encode, Decode)]
-#[cbor(map)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Whose store: `config` or `quorum`.
-    #[n(0)]
-    pub store: Text,
+    pub store: String,
     /// How many records were found good, from the first on.
-    #[n(1)]
     pub records: u64,
     /// The hash of the last of them, in hexadecimal.
-    #[n(2)]
     pub hash: String,
     /// How many heads that others remember were compared.
-    #[n(3)]
     pub witnesses: u64,
     /// What is wrong, in words; empty where all is well.
-    #[n(4)]
     pub findings: Vec<String>,
 }
 

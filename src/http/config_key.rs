@@ -11,7 +11,7 @@ use super::edge::Incoming;
 use super::error::ApiError;
 use super::query::Query;
 use super::write::{self, Write, carry_out};
-use super::{etag, item, paths, session};
+use super::{audit, etag, item, paths, session};
 use crate::access::decide;
 use crate::config::{Action, Operation, Row};
 use crate::model::Key;
@@ -19,10 +19,11 @@ use crate::model::Key;
 /// `GET`: the value, or 304 where the client has it.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let _permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
+    let permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
     Query::parse(incoming.query(), &[])?;
     let headers = incoming.headers();
     let reached = session::reach(app, headers).await?;
+    audit::read(app, incoming, &permit, &document, &key);
     let view = reached.snapshot.document(&document);
     let row = view.and_then(|view| view.rows.get(&key));
     let live = row.filter(|row| !row.winner().is_removal());

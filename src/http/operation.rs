@@ -18,6 +18,8 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Audit,
+    AuditVerify,
     Health,
     Ready,
     Metrics,
@@ -25,7 +27,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 11] = [
+pub(super) const ROUTES: [(&str, Route); 13] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -34,6 +36,8 @@ pub(super) const ROUTES: [(&str, Route); 11] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/audit", Route::Audit),
+    ("/audit/verify", Route::AuditVerify),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -56,6 +60,8 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    ListAudit,
+    VerifyAudit,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -91,6 +97,8 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Audit => Operation::ListAudit,
+            Self::AuditVerify => Operation::VerifyAudit,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -108,6 +116,8 @@ impl Route {
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::Audit
+            | Self::AuditVerify
             | Self::Health
             | Self::Ready
             | Self::Metrics
@@ -151,6 +161,8 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::ListAudit => "GET /audit",
+            Self::VerifyAudit => "GET /audit/verify",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",

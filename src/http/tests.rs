@@ -1,6 +1,7 @@
 //! The routes over a real store in memory, one request at a time.
 
 mod access;
+mod audit;
 mod bad_input;
 mod harness;
 mod lists;

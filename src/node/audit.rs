@@ -412,6 +412,14 @@ impl Node {
         self.0.desk.note(Note { chain: Chain::Config, kind: None, event });
     }
 
+    /// Asks all peers for their heads now, rather than within a minute.
+    #[cfg(test)]
+    pub(crate) async fn audit_ask_heads(&self) {
+        if let Some(gossip) = self.0.gossip.get() {
+            self.0.desk.ask_heads(gossip).await;
+        }
+    }
+
     /// A page of the cluster's audit log from `place` on: this node's records and those of all
     /// peers that answer.
     pub async fn audit_page(
@@ -495,6 +503,3 @@ fn check(permit: &ClusterPermit) -> Result<(), Unreadable> {
         _ => Err(Unreadable("the permit is for something else".into())),
     }
 }
-
-#[cfg(test)]
-mod tests;
