@@ -20,11 +20,15 @@
 
 pub mod account;
 pub mod caller;
+pub mod credential;
 pub mod decide;
+pub mod explain;
+pub mod issue;
 pub mod mint;
 pub mod roles;
 pub mod rules;
 pub mod scope;
+mod standing;
 pub mod token;
 
 pub use account::{Account, Credential, Role};

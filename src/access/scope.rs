@@ -251,6 +251,11 @@ impl Glob {
         self.0.bytes().all(|c| c == b'*')
     }
 
+    /// The one name that it matches, if it is one.
+    pub fn exact(&self) -> Option<&Text> {
+        (!self.0.contains('*')).then_some(&self.0)
+    }
+
     /// Whether it matches this name. At most pattern × name steps, both of which are short.
     pub fn matches(&self, name: &str) -> bool {
         let (pattern, name) = (self.0.as_bytes(), name.as_bytes());

@@ -27,6 +27,7 @@ use super::account::ACCOUNT_ROLES_MAX;
 use super::caller::{Caller, Identity};
 use super::roles::Roles;
 use super::scope::{Grant, SCOPES_MAX};
+use super::standing::Memo;
 use crate::model::{AccountName, Id, JsonText, RoleName, Stamp, Text};
 use crate::settings::{AccessSettings, KEYS_MAX, KeySettings, Scopes};
 use keys::TrustedKey;
@@ -316,6 +317,7 @@ impl Verifier {
                 issued_at: Stamp(claims.time("iat")?.unwrap_or(0)),
                 from,
                 until,
+                memo: Memo::default(),
             },
             now,
         )
@@ -364,6 +366,7 @@ impl Verifier {
                 issued_at: Stamp(claims.time("iat")?.unwrap_or(0)),
                 from,
                 until,
+                memo: Memo::default(),
             },
             now,
         )

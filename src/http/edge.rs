@@ -20,8 +20,9 @@ use super::audit::Attempt;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, audit, cluster, config_key, config_list,
-    config_write, health, session, versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, audit, cluster, config_key,
+    config_list, config_write, credentials, discovery, explain, health, key_roles, oauth, permit,
+    roles, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -117,7 +118,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let operation = route.operation(&parts.method, &parts.headers);
     let (uri, remote) = (parts.uri.clone(), parts.extensions.get::<Remote>().copied());
     let mut log = Log::default();
-    let result = match authenticate(&app, operation, &parts.headers, &mut log) {
+    let known = authenticate_caught_up(&app, operation, &parts.headers, &mut log).await;
+    let known = known.and_then(|()| permit::check_policy_age(&app, operation));
+    let result = match known {
         Err(error) => Err(error),
         Ok(()) => {
             let limit = time_limit(&app, &parts.headers);
@@ -135,6 +138,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let mut response = result.unwrap_or_else(ApiError::into_response);
     response.headers_mut().insert(REQUEST_ID, request_id);
     tell_session(&app, &mut response, log.caller.is_some());
+    if log.caller.is_some() {
+        permit::tell_policy_age(&app, operation, response.headers_mut());
+    }
     let took = started.elapsed();
     let status = response.status();
     let metrics = app.0.metrics.of(operation, app.node().metrics());
@@ -201,9 +207,30 @@ async fn dispatch_rest(
         Operation::GetReceipts => cluster::receipts(app, &incoming),
         Operation::ListAudit => audit::list(app, &incoming).await,
         Operation::VerifyAudit => audit::verify(app, &incoming).await,
+        Operation::ListAccounts => accounts::list(app, &incoming).await,
+        Operation::CreateAccount => accounts::create(app, &incoming, body).await,
+        Operation::GetAccount => accounts::get(app, &incoming).await,
+        Operation::UpdateAccount => accounts::update(app, &incoming, body).await,
+        Operation::DeleteAccount => accounts::delete(app, &incoming).await,
+        Operation::AddCredential => credentials::add(app, &incoming, body).await,
+        Operation::RevokeCredential => credentials::revoke(app, &incoming).await,
+        Operation::ListRoles => roles::list(app, &incoming).await,
+        Operation::CreateRole => roles::create(app, &incoming, body).await,
+        Operation::GetRole => roles::get(app, &incoming).await,
+        Operation::UpdateRole => roles::update(app, &incoming, body).await,
+        Operation::DeleteRole => roles::delete(app, &incoming).await,
+        Operation::ListKeyRoles => key_roles::list(app, &incoming).await,
+        Operation::BindRole => key_roles::bind(app, &incoming).await,
+        Operation::UnbindRole => key_roles::unbind(app, &incoming).await,
+        Operation::ExplainAccess => explain::explain(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),
+        Operation::IssueToken => oauth::token(app, &incoming, body).await,
+        Operation::GetJwks => discovery::jwks(app),
+        Operation::GetDiscovery => discovery::metadata(app, &incoming),
+        Operation::AddSigningKey => discovery::add_key(app, &incoming).await,
+        Operation::RetireSigningKey => discovery::retire_key(app, &incoming).await,
         Operation::Options => {
             let allow = [(header::ALLOW, route.allow())];
             Ok((StatusCode::NO_CONTENT, allow).into_response())
@@ -211,6 +238,22 @@ async fn dispatch_rest(
         Operation::MethodNotAllowed => Err(ApiError::MethodNotAllowed { allow: route.allow() }),
         Operation::UnknownPath => Err(ApiError::UnknownPath),
     }
+}
+
+/// As [`authenticate`]; an account that is not known here, and a token of its that is good, can
+/// be newer than this node's rules: where the session has seen newer ones, these are waited for.
+async fn authenticate_caught_up(
+    app: &App,
+    operation: Operation,
+    headers: &HeaderMap,
+    log: &mut Log,
+) -> Result<(), ApiError> {
+    let known = authenticate(app, operation, headers, log);
+    if log.refused != Some(TokenError::Revoked) || !permit::catch_up(app, headers).await? {
+        return known;
+    }
+    log.refused = None;
+    authenticate(app, operation, headers, log)
 }
 
 fn authenticate(
@@ -228,9 +271,9 @@ fn authenticate(
     let verified = token.and_then(|token| {
         let now = app.0.env.clock.now();
         let (caller, remembered) = app.0.verifier.verify(token, now, &**state)?;
-        match decide::is_known(&caller, &state.rules) {
-            true => Ok((caller, remembered)),
-            false => Err(TokenError::Revoked),
+        match decide::stands_at(&caller, &state.rules, now) {
+            Ok(()) => Ok((caller, remembered)),
+            Err(_) => Err(TokenError::Revoked),
         }
     });
     match verified {

@@ -20,14 +20,28 @@ pub(super) enum Route {
     Receipts,
     Audit,
     AuditVerify,
+    Accounts,
+    Account,
+    Credentials,
+    Credential,
+    Roles,
+    Role,
+    KeyRoles,
+    KeyRole,
+    Explain,
     Health,
     Ready,
     Metrics,
+    Token,
+    Jwks,
+    Discovery,
+    SigningKeys,
+    SigningKey,
     Unknown,
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 13] = [
+pub(super) const ROUTES: [(&str, Route); 28] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -38,9 +52,24 @@ pub(super) const ROUTES: [(&str, Route); 13] = [
     ("/cluster/receipts", Route::Receipts),
     ("/audit", Route::Audit),
     ("/audit/verify", Route::AuditVerify),
+    ("/accounts", Route::Accounts),
+    ("/accounts/{account}", Route::Account),
+    ("/accounts/{account}/credentials", Route::Credentials),
+    ("/accounts/{account}/credentials/{credential}", Route::Credential),
+    ("/roles", Route::Roles),
+    ("/roles/{role}", Route::Role),
+    ("/config/{service}/{environment}/{key}/roles", Route::KeyRoles),
+    ("/config/{service}/{environment}/{key}/roles/{role}", Route::KeyRole),
+    ("/access/explain", Route::Explain),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
+    ("/oauth/token", Route::Token),
+    ("/.well-known/jwks.json", Route::Jwks),
+    ("/.well-known/openid-configuration", Route::Discovery),
+    ("/.well-known/oauth-authorization-server", Route::Discovery),
+    ("/cluster/signing-keys", Route::SigningKeys),
+    ("/cluster/signing-keys/{kid}", Route::SigningKey),
 ];
 
 /// What a request asks for.
@@ -62,9 +91,30 @@ pub(super) enum Operation {
     GetReceipts,
     ListAudit,
     VerifyAudit,
+    ListAccounts,
+    CreateAccount,
+    GetAccount,
+    UpdateAccount,
+    DeleteAccount,
+    AddCredential,
+    RevokeCredential,
+    ListRoles,
+    CreateRole,
+    GetRole,
+    UpdateRole,
+    DeleteRole,
+    ListKeyRoles,
+    BindRole,
+    UnbindRole,
+    ExplainAccess,
     GetHealth,
     GetReady,
     GetMetrics,
+    IssueToken,
+    GetJwks,
+    GetDiscovery,
+    AddSigningKey,
+    RetireSigningKey,
     Options,
     MethodNotAllowed,
     UnknownPath,
@@ -89,6 +139,21 @@ impl Route {
             Self::Key if *method == Method::DELETE => Operation::RemoveKey,
             Self::Restore if *method == Method::POST => Operation::Restore,
             Self::Restore => Operation::MethodNotAllowed,
+            Self::Accounts if *method == Method::POST => Operation::CreateAccount,
+            Self::Account if *method == Method::PATCH => Operation::UpdateAccount,
+            Self::Account if *method == Method::DELETE => Operation::DeleteAccount,
+            Self::Credentials if *method == Method::POST => Operation::AddCredential,
+            Self::Credential if *method == Method::DELETE => Operation::RevokeCredential,
+            Self::Roles if *method == Method::POST => Operation::CreateRole,
+            Self::Role if *method == Method::PUT => Operation::UpdateRole,
+            Self::Role if *method == Method::DELETE => Operation::DeleteRole,
+            Self::KeyRole if *method == Method::PUT => Operation::BindRole,
+            Self::KeyRole if *method == Method::DELETE => Operation::UnbindRole,
+            Self::Credentials | Self::Credential | Self::KeyRole => Operation::MethodNotAllowed,
+            Self::Token if *method == Method::POST => Operation::IssueToken,
+            Self::SigningKeys if *method == Method::POST => Operation::AddSigningKey,
+            Self::SigningKey if *method == Method::DELETE => Operation::RetireSigningKey,
+            Self::Token | Self::SigningKeys | Self::SigningKey => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -99,9 +164,17 @@ impl Route {
             Self::Receipts => Operation::GetReceipts,
             Self::Audit => Operation::ListAudit,
             Self::AuditVerify => Operation::VerifyAudit,
+            Self::Accounts => Operation::ListAccounts,
+            Self::Account => Operation::GetAccount,
+            Self::Roles => Operation::ListRoles,
+            Self::Role => Operation::GetRole,
+            Self::KeyRoles => Operation::ListKeyRoles,
+            Self::Explain => Operation::ExplainAccess,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
+            Self::Jwks => Operation::GetJwks,
+            Self::Discovery => Operation::GetDiscovery,
         }
     }
 
@@ -110,7 +183,13 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore => "POST, OPTIONS",
+            Self::Restore | Self::Credentials | Self::Token | Self::SigningKeys => "POST, OPTIONS",
+            Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
+            Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::KeyRole => "PUT, DELETE, OPTIONS",
+            Self::Credential => "DELETE, OPTIONS",
+            Self::SigningKey => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
@@ -118,9 +197,13 @@ impl Route {
             | Self::Receipts
             | Self::Audit
             | Self::AuditVerify
+            | Self::KeyRoles
+            | Self::Explain
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::Jwks
+            | Self::Discovery
             | Self::Unknown => "GET, HEAD, OPTIONS",
         }
     }
@@ -163,9 +246,30 @@ impl Operation {
             Self::GetReceipts => "GET /cluster/receipts",
             Self::ListAudit => "GET /audit",
             Self::VerifyAudit => "GET /audit/verify",
+            Self::ListAccounts => "GET /accounts",
+            Self::CreateAccount => "POST /accounts",
+            Self::GetAccount => "GET /accounts/{account}",
+            Self::UpdateAccount => "PATCH /accounts/{account}",
+            Self::DeleteAccount => "DELETE /accounts/{account}",
+            Self::AddCredential => "POST /accounts/{account}/credentials",
+            Self::RevokeCredential => "DELETE /accounts/{account}/credentials/{credential}",
+            Self::ListRoles => "GET /roles",
+            Self::CreateRole => "POST /roles",
+            Self::GetRole => "GET /roles/{role}",
+            Self::UpdateRole => "PUT /roles/{role}",
+            Self::DeleteRole => "DELETE /roles/{role}",
+            Self::ListKeyRoles => "GET /config/{service}/{environment}/{key}/roles",
+            Self::BindRole => "PUT /config/{service}/{environment}/{key}/roles/{role}",
+            Self::UnbindRole => "DELETE /config/{service}/{environment}/{key}/roles/{role}",
+            Self::ExplainAccess => "GET /access/explain",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
+            Self::IssueToken => "POST /oauth/token",
+            Self::GetJwks => "GET /.well-known/jwks.json",
+            Self::GetDiscovery => "GET /.well-known/openid-configuration",
+            Self::AddSigningKey => "POST /cluster/signing-keys",
+            Self::RetireSigningKey => "DELETE /cluster/signing-keys/{kid}",
             Self::Options => "OPTIONS",
             Self::MethodNotAllowed => "method not allowed",
             Self::UnknownPath => "unknown path",
@@ -177,12 +281,34 @@ impl Operation {
         match self {
             Self::GetHealth
             | Self::GetReady
+            | Self::IssueToken
+            | Self::GetJwks
+            | Self::GetDiscovery
             | Self::Options
             | Self::MethodNotAllowed
             | Self::UnknownPath => false,
             Self::GetMetrics => !metrics_public,
             _ => true,
         }
+    }
+
+    /// Whether it is about configurations: decided by this node's copy of the rules.
+    pub(super) fn is_config(self) -> bool {
+        matches!(
+            self,
+            Self::ListDocuments
+                | Self::ListKeys
+                | Self::Watch
+                | Self::Post
+                | Self::RemoveAll
+                | Self::GetKey
+                | Self::PutKey
+                | Self::PatchKey
+                | Self::RemoveKey
+                | Self::ListVersions
+                | Self::GetVersion
+                | Self::Restore
+        )
     }
 
     /// Whether it changes nothing: its success need not be logged.
@@ -195,13 +321,31 @@ impl Operation {
                 | Self::PatchKey
                 | Self::RemoveKey
                 | Self::Restore
+                | Self::CreateAccount
+                | Self::UpdateAccount
+                | Self::DeleteAccount
+                | Self::AddCredential
+                | Self::RevokeCredential
+                | Self::CreateRole
+                | Self::UpdateRole
+                | Self::DeleteRole
+                | Self::BindRole
+                | Self::UnbindRole
+                | Self::IssueToken
+                | Self::AddSigningKey
+                | Self::RetireSigningKey
         )
     }
 }
 
 /// Each operation's metrics, registered when it is first asked for.
-#[derive(Default)]
 pub(super) struct OperationMetrics([OnceLock<RouteMetrics>; OPERATIONS]);
+
+impl Default for OperationMetrics {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| OnceLock::new()))
+    }
+}
 
 impl OperationMetrics {
     pub(super) fn of(&self, operation: Operation, metrics: &Metrics) -> &RouteMetrics {

@@ -47,6 +47,11 @@ pub struct AccessSettings {
     pub signing_key_lifetime: Duration,
     /// The first account of a new cluster. Default: `admin`.
     pub administrator: AccountName,
+    /// How old the rules may be by which a write of configurations is allowed: a node that has
+    /// heard nothing of the quorum for longer refuses it. Default: none, because a region that is
+    /// alone has to go on.
+    #[serde(deserialize_with = "duration::optional")]
+    pub max_policy_age: Option<Duration>,
 }
 
 impl Default for AccessSettings {
@@ -63,6 +68,7 @@ impl Default for AccessSettings {
             island_token_max_age: Duration::from_secs(24 * 3600),
             signing_key_lifetime: Duration::from_secs(30 * 24 * 3600),
             administrator: administrator(),
+            max_policy_age: None,
         }
     }
 }
