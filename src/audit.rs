@@ -4,7 +4,12 @@
 
 pub mod chain;
 pub mod event;
+pub mod heads;
+pub mod merge;
+pub mod page;
 pub mod reader;
+pub mod summing;
+pub mod verify;
 
 pub use chain::{ChainError, ChainHash, Head, Record};
 pub use event::{Behalf, Decision, Event, Source};

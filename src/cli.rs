@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 mod address;
+mod audit;
 mod chaos;
 mod dev;
 mod diff;
@@ -176,6 +177,8 @@ pub enum Command {
     Token(token::Token),
     /// Get a token for an account.
     Login(login::Login),
+    /// Show and check the audit log.
+    Audit(audit::Audit),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -212,6 +215,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
+        Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,
     }

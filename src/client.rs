@@ -29,7 +29,8 @@ pub(crate) mod stub;
 mod tests;
 
 pub use answer::{
-    DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
+    AuditPage, AuditReports, DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version,
+    Write, Written,
 };
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
@@ -181,6 +182,26 @@ impl Client {
     /// Regions, members and how far behind each is, as the node tells it.
     pub async fn cluster(&self) -> Result<serde_json::Value, ClientError> {
         self.json(self.request(Method::GET, "/cluster")).await
+    }
+
+    /// A page of the audit log: `query` has the filters; without a cursor, the newest records.
+    pub async fn audit(
+        &self,
+        query: &[(&str, &str)],
+        size: &str,
+        cursor: Option<&str>,
+    ) -> Result<AuditPage, ClientError> {
+        let request = self.request(Method::GET, "/audit").query(query).query(&[("size", size)]);
+        self.json(match cursor {
+            Some(cursor) => request.query(&[("cursor", cursor)]),
+            None => request,
+        })
+        .await
+    }
+
+    /// Has the node check its audit chains.
+    pub async fn audit_verify(&self) -> Result<AuditReports, ClientError> {
+        self.json(self.request(Method::GET, "/audit/verify")).await
     }
 
     /// Writes some keys of a document, all or none.

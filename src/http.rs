@@ -8,6 +8,7 @@
 
 mod accounts;
 mod ack;
+mod audit;
 mod body;
 mod cluster;
 mod config_key;

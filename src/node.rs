@@ -28,6 +28,7 @@ use crate::telemetry::Metrics;
 use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
+pub mod audit;
 pub mod feed;
 mod keys;
 pub mod receipts;
@@ -71,6 +72,9 @@ struct Inner {
     caught_up: AtomicBool,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
+    desk: audit::Desk,
+    /// Stops the desk, which needs the store until then.
+    recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
     skew_max: Duration,
     stop: watch::Sender<bool>,
@@ -220,8 +224,12 @@ impl Node {
         metrics.set_database_bytes(counts.database_bytes);
         let skew_max = settings.gossip.max_clock_skew;
         let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
+        let chain = writer.chain();
         let (store, driver) =
             Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
+        let quorum = alone::Alone::start().1;
+        let (desk, recorder) =
+            audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         if topology.nodes().len() > 1 {
@@ -238,7 +246,8 @@ impl Node {
                 Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
             let _ = gossip.set(started);
         }
-        let quorum = alone::Alone::start().1;
+        let recording = watch::Sender::new(false);
+        let recorder = recorder.start(store.clone(), gossip.get().cloned(), recording.subscribe());
         keys::check(&keyring, &quorum)?;
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
@@ -253,6 +262,8 @@ impl Node {
             caught_up: AtomicBool::new(false),
             gossip,
             quorum,
+            desk,
+            recorder: (recording, Mutex::new(Some(recorder))),
             keyring,
             skew_max,
             stop,
@@ -266,6 +277,14 @@ impl Node {
     /// Stops taking commands, ends all feeds, and closes the store in order.
     pub async fn shutdown(&self) {
         self.0.hub.close();
+        let (recording, recorder) = &self.0.recorder;
+        recording.send_replace(true);
+        let recorder = recorder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(recorder) = recorder
+            && let Err(error) = recorder.await
+        {
+            tracing::error!(%error, "recording for the audit log ended badly");
+        }
         if let Some(gossip) = self.0.gossip.get() {
             gossip.shutdown().await;
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audit::Event;
+use crate::audit::{ChainReader, Event};
 use crate::registry::{Outcome, Proposal, Refusal, State};
 
 pub(crate) mod alone;
@@ -113,6 +113,11 @@ pub trait Consensus: Send + Sync + 'static {
     /// does not make it young.
     fn contact_age(&self) -> Duration;
 
+    /// This node's audit chain of the quorum, for reading; none where it keeps none.
+    fn chain(&self) -> Option<Arc<dyn ChainReader>> {
+        None
+    }
+
     /// How it stands.
     fn status(&self) -> QuorumStatus;
 }
@@ -182,6 +187,11 @@ impl Quorum {
     /// Puts events on this node's audit chain; they are on disk when it returns.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), ReadError> {
         self.consensus.record(events).await
+    }
+
+    /// This node's audit chain of the quorum, if it keeps one.
+    pub fn chain(&self) -> Option<Arc<dyn ChainReader>> {
+        self.consensus.chain()
     }
 
     /// How old this node's copy may be.

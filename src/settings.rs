@@ -3,6 +3,7 @@
 //! nothing here reads a file or a variable: whoever starts a node hands in the text.
 
 mod access;
+mod audit;
 mod duration;
 mod secrets;
 
@@ -10,6 +11,7 @@ pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
+pub use audit::AuditSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub access: AccessSettings,
     /// What secrets are sealed with.
     pub secrets: SecretSettings,
+    /// What the audit log records beside what it always does.
+    pub audit: AuditSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }

@@ -105,3 +105,72 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Decision, Source};
+    use crate::model::Stamp;
+    use proptest::prelude::*;
+
+    fn event() -> Event {
+        Event {
+            at: Stamp(1_700_000_000_000_000),
+            principal: "ada".into(),
+            action: "config.write".into(),
+            target: "web/dev/a".into(),
+            decision: Decision::Allowed("config:write:web/*".into()),
+            outcome: "done".into(),
+            source: Source {
+                node: "here-1".into(),
+                address: Some("192.0.2.1".into()),
+                request: "r".into(),
+            },
+            count: 1,
+            index: Some(7),
+        }
+    }
+
+    #[test]
+    fn the_format_of_a_record_does_not_change() {
+        let bytes = Head { seq: 6, hash: [9; 32] }.append(event());
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            hex,
+            "01a30007015820090909090909090909090909090909090909090909090909090909090909090902a9001b00060a24181e\
+             40000163616461026c636f6e6669672e777269746503697765622f6465762f610482008172636f6e6669673a7772697465\
+             3a7765622f2a0564646f6e6506a30066686572652d3101693139322e302e322e3102617207010807"
+        );
+    }
+
+    #[test]
+    fn a_chain_is_followed_as_it_was_made_and_no_other_way() {
+        let (mut head, mut follower) = (Head::default(), Head::default());
+        let records: Vec<Vec<u8>> = (0..3).map(|_| head.append(event())).collect();
+        assert_eq!(follower.follow(&records[0]).unwrap().event, event());
+        let second = follower;
+        assert_eq!(
+            follower.follow(&records[2]),
+            Err(ChainError::Missing { expected: 2, found: 3 })
+        );
+        assert_eq!(follower, second, "a record that does not follow moves nothing");
+        let mut changed = records[1].clone();
+        let at = changed.len() - 1;
+        changed[at] ^= 1;
+        assert!(follower.follow(&changed).is_ok(), "its own bytes are its successor's to prove");
+        assert_eq!(follower.follow(&records[2]), Err(ChainError::Broken(3)));
+        assert!(matches!(follower.follow(&[2, 0]), Err(ChainError::Damaged(3, _))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_the_decoder(noise in proptest::collection::vec(any::<u8>(), 0..80), at in any::<prop::sample::Index>(), with in any::<u8>()) {
+            let _ = Record::decode(&noise);
+            let mut bytes = Head::default().append(event());
+            let i = at.index(bytes.len());
+            bytes[i] = with;
+            let _ = Record::decode(&bytes);
+            let _ = Head::default().follow(&bytes);
+        }
+    }
+}

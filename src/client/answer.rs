@@ -41,6 +41,31 @@ pub struct Item {
     pub conflicts: Vec<Sibling>,
 }
 
+/// A page of the audit log.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditPage {
+    /// The records, as the node says them.
+    pub items: Vec<serde_json::Value>,
+    /// What is behind this page.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+    /// What comes later.
+    #[serde(default)]
+    pub follow_cursor: Option<String>,
+    /// Nodes that did not answer.
+    #[serde(default)]
+    pub missing: Vec<String>,
+}
+
+/// What a node found out about its audit chains.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AuditReports {
+    /// The node.
+    pub node: String,
+    /// Its chains.
+    pub stores: Vec<crate::audit::verify::Report>,
+}
+
 /// A concurrent write that is not the one shown.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Sibling {

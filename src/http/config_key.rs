@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::permit;
 use super::query::Query;
 use super::write::{self, Write, carry_out};
-use super::{etag, item, paths, resolve, session};
+use super::{audit, etag, item, paths, resolve, session};
 use crate::access::decide;
 use crate::config::{Action, Operation, Row};
 use crate::model::Key;
@@ -21,13 +21,14 @@ use crate::model::Key;
 /// `GET`: the value, or 304 where the client has it.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let _permit = permit::permit(app, incoming, |caller, rules| {
+    let permit = permit::permit(app, incoming, |caller, rules| {
         decide::read_key(caller, rules, &document, &key)
     })
     .await?;
     let is_resolved = resolve::is_asked(&Query::parse(incoming.query(), &resolve::PARAMETERS)?)?;
     let headers = incoming.headers();
     let reached = session::reach(app, headers).await?;
+    audit::read(app, incoming, &permit, &document, &key);
     let view = reached.snapshot.document(&document);
     let row = view.and_then(|view| view.rows.get(&key));
     let live = row.filter(|row| !row.winner().is_removal());

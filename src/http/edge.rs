@@ -16,12 +16,13 @@ use axum::response::{IntoResponse as _, Response};
 use rand::RngCore as _;
 use tokio::time::Instant;
 
+use super::audit::Attempt;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, cluster, config_key, config_list,
-    config_write, credentials, discovery, explain, health, key_roles, keys, oauth, permit, roles,
-    secrets, session, versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, audit, cluster, config_key,
+    config_list, config_write, credentials, discovery, explain, health, key_roles, keys, oauth,
+    permit, roles, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -49,12 +50,7 @@ impl Incoming {
 
     /// Where the request came from, for the audit log.
     pub(super) fn source(&self, app: &App) -> Source {
-        let remote = self.parts.extensions.get::<Remote>();
-        Source {
-            node: app.node().name().as_str().into(),
-            address: remote.map(|remote| remote.0.ip().to_string().as_str().into()),
-            request: self.request_id.to_str().unwrap_or_default().into(),
-        }
+        source(app, self.parts.extensions.get(), &self.request_id)
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
@@ -67,6 +63,14 @@ impl Incoming {
 
     pub(super) fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+}
+
+fn source(app: &App, remote: Option<&Remote>, request_id: &HeaderValue) -> Source {
+    Source {
+        node: app.node().name().as_str().into(),
+        address: remote.map(|remote| remote.0.ip().to_string().as_str().into()),
+        request: request_id.to_str().unwrap_or_default().into(),
     }
 }
 
@@ -112,6 +116,7 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let (parts, body) = request.into_parts();
     let request_id = app.0.request_ids.of(&parts.headers);
     let operation = route.operation(&parts.method, &parts.headers);
+    let (uri, remote) = (parts.uri.clone(), parts.extensions.get::<Remote>().copied());
     let mut log = Log::default();
     let known = authenticate_caught_up(&app, operation, &parts.headers, &mut log).await;
     let known = known.and_then(|()| permit::check_policy_age(&app, operation));
@@ -125,6 +130,11 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
             tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::TimedOut))
         }
     };
+    if let Err(error @ (ApiError::Unauthorized | ApiError::Forbidden(_))) = &result {
+        let source = source(&app, remote.as_ref(), &request_id);
+        let (caller, refused) = (log.caller.as_deref(), log.refused.as_ref());
+        audit::denied(&app, error, Attempt { operation, uri: &uri, caller, refused, source });
+    }
     let mut response = result.unwrap_or_else(ApiError::into_response);
     response.headers_mut().insert(REQUEST_ID, request_id);
     tell_session(&app, &mut response, log.caller.is_some());
@@ -195,6 +205,8 @@ async fn dispatch_rest(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::ListAudit => audit::list(app, &incoming).await,
+        Operation::VerifyAudit => audit::verify(app, &incoming).await,
         Operation::ListAccounts => accounts::list(app, &incoming).await,
         Operation::CreateAccount => accounts::create(app, &incoming, body).await,
         Operation::GetAccount => accounts::get(app, &incoming).await,

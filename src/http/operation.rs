@@ -18,6 +18,8 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Audit,
+    AuditVerify,
     Accounts,
     Account,
     Credentials,
@@ -44,7 +46,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 31] = [
+pub(super) const ROUTES: [(&str, Route); 33] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -53,6 +55,8 @@ pub(super) const ROUTES: [(&str, Route); 31] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/audit", Route::Audit),
+    ("/audit/verify", Route::AuditVerify),
     ("/accounts", Route::Accounts),
     ("/accounts/{account}", Route::Account),
     ("/accounts/{account}/credentials", Route::Credentials),
@@ -95,6 +99,8 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    ListAudit,
+    VerifyAudit,
     ListAccounts,
     CreateAccount,
     GetAccount,
@@ -179,6 +185,8 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Audit => Operation::ListAudit,
+            Self::AuditVerify => Operation::VerifyAudit,
             Self::Accounts => Operation::ListAccounts,
             Self::Account => Operation::GetAccount,
             Self::Roles => Operation::ListRoles,
@@ -220,6 +228,8 @@ impl Route {
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::Audit
+            | Self::AuditVerify
             | Self::KeyRoles
             | Self::Explain
             | Self::Keys
@@ -268,6 +278,8 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::ListAudit => "GET /audit",
+            Self::VerifyAudit => "GET /audit/verify",
             Self::ListAccounts => "GET /accounts",
             Self::CreateAccount => "POST /accounts",
             Self::GetAccount => "GET /accounts/{account}",

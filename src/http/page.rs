@@ -14,7 +14,7 @@ use crate::settings::Limits;
 
 const VERSION: u8 = 1;
 /// Longest cursor that is looked at, in bytes.
-const CURSOR_LEN_MAX: usize = 1_024;
+const CURSOR_LEN_MAX: usize = 8 * 1_024;
 
 /// Which listing a cursor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Listing {
     /// Reads a cursor that [`Listing::cursor`] made.
     pub(super) fn place<P: for<'b> Decode<'b, ()>>(self, cursor: &str) -> Result<P, ApiError> {
         if cursor.len() > CURSOR_LEN_MAX {
-            return Err(ApiError::BadCursor("the cursor is longer than 1 KiB"));
+            return Err(ApiError::BadCursor("the cursor is longer than 8 KiB"));
         }
         let damaged = ApiError::BadCursor("the cursor is damaged");
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(cursor) else { return Err(damaged) };
@@ -94,7 +94,7 @@ mod tests {
         for bad in ["", "AQ", "%%%", &cursor[1..], &URL_SAFE_NO_PAD.encode(later)] {
             assert_eq!(listing.place::<String>(bad).map(|_| ()), damaged, "{bad}");
         }
-        assert!(listing.place::<String>(&"A".repeat(2000)).is_err());
+        assert!(listing.place::<String>(&"A".repeat(9000)).is_err());
     }
 
     proptest! {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::audit::Event;
 use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
@@ -132,6 +133,14 @@ impl Store {
     /// Takes note that a peer has seen this change.
     pub(crate) async fn witnessed(&self, by: NodeName, dot: Dot) {
         self.command(Command::Witnessed { by, dot }).await;
+    }
+
+    /// Puts events on the audit chain; they are on disk when it returns.
+    pub(crate) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        match self.command(Command::Record(events)).await {
+            Some(Outcome::Recorded(recorded)) => recorded,
+            _ => Err(StoreError::Failed("the node is shutting down".into())),
+        }
     }
 
     async fn command(&self, command: Command) -> Option<Outcome> {

@@ -1,6 +1,7 @@
 //! A consensus of one, in memory, for tests of what proposes and reads: it decides at once, records
 //! into a list, and can be cut off.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Consensus, Decided, ProposeError, Quorum, QuorumStatus, ReadError};
-use crate::audit::Event;
+use crate::audit::{ChainReader, Event, Head, Unreadable};
 use crate::registry::{Proposal, State};
 
 /// Decides alone.
@@ -62,6 +63,28 @@ impl Alone {
     }
 }
 
+/// The chain as of one moment.
+struct MemoryChain {
+    head: Head,
+    records: Vec<Vec<u8>>,
+}
+
+impl ChainReader for MemoryChain {
+    fn head(&self) -> Result<Head, Unreadable> {
+        Ok(self.head)
+    }
+
+    fn walk(
+        &self,
+        from: u64,
+        visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), Unreadable> {
+        let before = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
+        let _ = self.records.iter().skip(before).try_for_each(|record| visit(record));
+        Ok(())
+    }
+}
+
 impl Consensus for Alone {
     fn propose(
         &self,
@@ -99,6 +122,13 @@ impl Consensus for Alone {
         }
         self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
         futures_util::future::ready(Ok(())).boxed()
+    }
+
+    fn chain(&self) -> Option<Arc<dyn ChainReader>> {
+        let events = self.events.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut head = Head::default();
+        let records = events.into_iter().map(|event| head.append(event)).collect();
+        Some(Arc::new(MemoryChain { head, records }))
     }
 
     fn contact_age(&self) -> Duration {

@@ -251,6 +251,20 @@ impl Metrics {
         counter.increment(1);
     }
 
+    /// Events that belong on the audit log were not recorded.
+    pub fn audit_dropped(&self, count: u64) {
+        let what = "Events that were not recorded in the audit log, for want of room.";
+        let dropped = Registrar(&self.recorder).counter("holm_audit_dropped_total", what, vec![]);
+        dropped.increment(count);
+    }
+
+    /// A peer's audit chain did not follow from what is remembered of it.
+    pub fn audit_broken(&self) {
+        let what = "Times a peer's audit chain did not follow from what is remembered of it.";
+        let broken = Registrar(&self.recorder).counter("holm_audit_broken_total", what, vec![]);
+        broken.increment(1);
+    }
+
     /// A document was needed; it was in memory, or had to be loaded.
     pub fn document_needed(&self, in_memory: bool) {
         let counter = if in_memory { &self.documents_remembered } else { &self.documents_loaded };

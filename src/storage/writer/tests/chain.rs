@@ -2,6 +2,7 @@
 //! does not.
 
 use super::*;
+use crate::audit::verify::{Witness, verify};
 use crate::audit::{Behalf, ChainError, ChainReader as _, Decision, Record as AuditRecord, Source};
 use crate::storage::{ConfigChain, audit};
 use redb::ReadableTable as _;
@@ -235,6 +236,10 @@ fn an_old_copy_put_back_goes_on_with_its_own_chain_under_a_new_origin() {
     let lost = writer.chain().head().unwrap();
     let mut writer = open(&old);
     assert_eq!(check(&writer).unwrap().len(), 8);
+    let witness = Witness { by: "there-1".into(), head: lost };
+    let report = verify("config", &writer.chain(), &[witness]).unwrap();
+    let finding = "there-1 remembers record 9; the chain goes to 8: the tail is missing";
+    assert!(report.findings[0].starts_with(finding), "{report:?}");
     // What the lost store sent comes back from peers, without its records.
     writer.commit(Stamp(21), &[Command::Apply(own)]);
     for i in 0..5 {
@@ -247,12 +252,13 @@ fn an_old_copy_put_back_goes_on_with_its_own_chain_under_a_new_origin() {
     }
     let at_lost = AuditRecord::decode(&raw(&writer.chain(), lost.seq)[0]).unwrap();
     assert_eq!(at_lost.seq, lost.seq);
-    let mut head = Head::default();
-    let reached = raw(&writer.chain(), 1).iter().any(|record| {
-        head.follow(record).unwrap();
-        head == lost
-    });
-    assert!(!reached, "whoever kept the lost head sees that it is gone");
+    let check = |head| {
+        let witness = Witness { by: "there-1".into(), head };
+        verify("config", &writer.chain(), &[witness]).unwrap().findings
+    };
+    assert_eq!(check(writer.chain().head().unwrap()), [""; 0]);
+    let finding = "record 9 is not the one that there-1 remembers";
+    assert!(check(lost)[0].starts_with(finding), "{:?}", check(lost));
 }
 
 #[test]

@@ -1,0 +1,101 @@
+//! Checking a chain: along its records from the first to the head that the store names, and against
+//! the heads that peers remember of it, which alone show that a tail was cut off.
+
+use std::ops::ControlFlow;
+
+use serde::{Deserialize, Serialize};
+
+use super::chain::{ChainHash, Head};
+use super::reader::{ChainReader, Unreadable};
+use crate::model::Text;
+
+/// A head that somebody remembers of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Who.
+    pub by: Text,
+    /// What it was.
+    pub head: Head,
+}
+
+/// What checking a chain came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whose store: `config` or `quorum`.
+    pub store: String,
+    /// How many records were found good, from the first on.
+    pub records: u64,
+    /// The hash of the last of them, in hexadecimal.
+    pub hash: String,
+    /// How many heads that others remember were compared.
+    pub witnesses: u64,
+    /// What is wrong, in words; empty where all is well.
+    pub findings: Vec<String>,
+}
+
+/// Goes along `chain` and compares it with what `witnesses` remember.
+pub fn verify(
+    store: &str,
+    chain: &dyn ChainReader,
+    witnesses: &[Witness],
+) -> Result<Report, Unreadable> {
+    // Before the walk: meanwhile the chain may grow.
+    let named = chain.head()?;
+    let mut head = Head::default();
+    let mut findings = Vec::new();
+    chain.walk(1, &mut |bytes| {
+        if let Err(error) = head.follow(bytes) {
+            findings.push(error.to_string());
+            return ControlFlow::Break(());
+        }
+        let differs = |known: &Head| known.seq == head.seq && known.hash != head.hash;
+        for Witness { by, head: known } in witnesses {
+            if differs(known) {
+                let seq = known.seq;
+                findings.push(format!(
+                    "record {seq} is not the one that {by} remembers: the chain was cut off and \
+                     goes on another way, as after an old copy of the store was put back"
+                ));
+            }
+        }
+        if differs(&named) {
+            findings.push(format!("record {} is not the one that the store names", named.seq));
+        }
+        ControlFlow::Continue(())
+    })?;
+    if findings.is_empty() && head.seq < named.seq {
+        let (last, named) = (head.seq, named.seq);
+        findings.push(format!("the chain ends with record {last}; the store names {named}"));
+    }
+    for Witness { by, head: known } in witnesses.iter().filter(|it| it.head.seq > head.seq) {
+        let (last, seq) = (head.seq, known.seq);
+        let how = "the tail is missing, as after an old copy of the store was put back";
+        findings.push(format!("{by} remembers record {seq}; the chain goes to {last}: {how}"));
+    }
+    findings.extend(chain.inconsistency()?);
+    Ok(Report {
+        store: store.into(),
+        records: head.seq,
+        hash: hex(&head.hash),
+        witnesses: witnesses.len() as u64,
+        findings,
+    })
+}
+
+/// The hash of a record, as the chain has it now.
+pub fn hash_at(chain: &dyn ChainReader, seq: u64) -> Result<Option<ChainHash>, Unreadable> {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = None;
+    if seq > 0 {
+        chain.walk(seq, &mut |bytes| {
+            let is_it = super::Record::decode(bytes).is_ok_and(|record| record.seq == seq);
+            hash = is_it.then(|| Sha256::digest(bytes).into());
+            ControlFlow::Break(())
+        })?;
+    }
+    Ok(hash)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,290 @@
+//! `holm audit`: what was done, by whom; whether anybody tampered with the record of it; all of it,
+//! for another system to keep.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::list::print;
+use super::serve::stop_asked;
+use super::{Failure, Global, Terminal, table};
+use crate::audit::ChainReader;
+use crate::audit::verify::{Report, verify};
+use crate::client::{AuditPage, Client};
+use crate::storage::ConfigChain;
+
+/// How often `--follow` asks for what is new.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
+const TITLE: [&str; 7] = ["AT", "WHO", "ACTION", "TARGET", "DECISION", "NODE", "FROM"];
+
+/// Arguments of `holm audit`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Every change, every access to a secret and every denied attempt is recorded, on the node that took
+it, in a chain of hashes. The log that is shown is the whole cluster's; nodes that do not answer are
+named. It takes the scope audit:read.
+
+Examples:
+  holm audit tail --follow
+  holm audit tail --decision denied --from 2026-01-31T00:00:00Z
+  holm audit verify
+  holm audit verify --data /var/lib/holm
+  holm audit export --action 'secret.*' > secrets.jsonl")]
+pub struct Audit {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show the newest records, oldest of them first.
+    Tail {
+        #[command(flatten)]
+        filter: Filter,
+        /// How many.
+        #[arg(long, value_name = "NUMBER", default_value = "20")]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        size: u32,
+        /// Go on with what comes, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Go along a node's chains, and name what was changed or is missing.
+    Verify {
+        /// Of a node that does not run: where its store lies. What peers remember of it is not
+        /// compared then, so that a tail that was cut off is not found.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Print all records, newest first, one JSON object a line.
+    Export {
+        #[command(flatten)]
+        filter: Filter,
+    },
+}
+
+/// Which records.
+#[derive(Args, Debug)]
+struct Filter {
+    /// Not before, for example 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Before.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// By whom.
+    #[arg(long, value_name = "NAME")]
+    principal: Option<String>,
+    /// What was done: config.write, or 'config.*'.
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// On what: web/dev/a, or 'web/dev/*'.
+    #[arg(long, value_name = "TARGET")]
+    target: Option<String>,
+    /// What was decided: allowed or denied.
+    #[arg(long, value_name = "DECISION", value_parser = ["allowed", "denied"])]
+    decision: Option<String>,
+    /// Which node took the request.
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+impl Filter {
+    fn query(&self) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("from", &self.from),
+            ("to", &self.to),
+            ("principal", &self.principal),
+            ("action", &self.action),
+            ("target", &self.target),
+            ("decision", &self.decision),
+            ("node", &self.node),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
+    }
+}
+
+impl Audit {
+    pub(crate) async fn run(
+        self,
+        global: &Global,
+        terminal: &mut Terminal<'_>,
+    ) -> Result<(), Failure> {
+        match self.action {
+            Action::Tail { filter, size, follow } => {
+                let interrupted = if follow { Some(stop_asked()) } else { None };
+                tail(global, terminal, &filter, size, interrupted).await
+            }
+            Action::Verify { data: None } => {
+                let answer = global.client()?.audit_verify().await?;
+                say_reports(&answer.node, &answer.stores, global, terminal)
+            }
+            Action::Verify { data: Some(dir) } => {
+                let reports = check_files(&dir)?;
+                say_reports(&dir.display().to_string(), &reports, global, terminal)
+            }
+            Action::Export { filter } => export(&global.client()?, terminal, &filter).await,
+        }
+    }
+}
+
+async fn tail(
+    global: &Global,
+    terminal: &mut Terminal<'_>,
+    filter: &Filter,
+    size: u32,
+    interrupted: Option<impl Future<Output = Result<(), Failure>>>,
+) -> Result<(), Failure> {
+    let client = global.client()?;
+    let size = size.to_string();
+    let first = client.audit(&filter.query(), &size, None).await?;
+    say_missing(&first, &[], terminal)?;
+    let mut items = first.items;
+    items.reverse();
+    if global.json() {
+        say_lines(&items, terminal)?;
+    } else {
+        let rows: Vec<_> = items.iter().map(row).collect();
+        print(&TITLE, &rows, terminal)?;
+    }
+    let (Some(interrupted), Some(mut cursor)) = (interrupted, first.follow_cursor) else {
+        return Ok(());
+    };
+    let mut missing = first.missing;
+    let mut interrupted = std::pin::pin!(interrupted);
+    loop {
+        terminal.flush()?;
+        tokio::select! {
+            biased;
+            end = &mut interrupted => return end,
+            () = tokio::time::sleep(FOLLOW_EVERY) => {}
+        }
+        let page = client.audit(&filter.query(), "1000", Some(&cursor)).await?;
+        say_missing(&page, &missing, terminal)?;
+        if global.json() {
+            say_lines(&page.items, terminal)?;
+        } else {
+            for item in &page.items {
+                let line = table::lines(&[], &[row(item)]);
+                terminal.say(line.last().map_or("", String::as_str))?;
+            }
+        }
+        missing = page.missing;
+        if let Some(next) = page.follow_cursor {
+            cursor = next;
+        }
+    }
+}
+
+async fn export(
+    client: &Client,
+    terminal: &mut Terminal<'_>,
+    filter: &Filter,
+) -> Result<(), Failure> {
+    let mut cursor: Option<String> = None;
+    let mut missing: Vec<String> = Vec::new();
+    loop {
+        let page = client.audit(&filter.query(), "1000", cursor.as_deref()).await?;
+        say_lines(&page.items, terminal)?;
+        missing.extend(page.missing);
+        match page.next_cursor {
+            Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+            _ => break,
+        }
+    }
+    missing.sort();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let why = format!("not all of it: no answer from {}", missing.join(", "));
+    Err(Failure::failed(why).hint("export again when they answer"))
+}
+
+/// Checks the stores in a directory, whose node does not run.
+fn check_files(dir: &Path) -> Result<Vec<Report>, Failure> {
+    let failed = |e: &dyn std::fmt::Display| {
+        Failure::failed(e.to_string()).hint(
+            "the node must not run; after a crash, start and stop it once, or check a running node",
+        )
+    };
+    let chain = ConfigChain::open(dir).map_err(|e| failed(&e))?;
+    let chains: [(&str, &dyn ChainReader); 1] = [("config", &chain)];
+    chains
+        .into_iter()
+        .map(|(store, chain)| verify(store, chain, &[]).map_err(|e| failed(&e)))
+        .collect()
+}
+
+fn say_reports(
+    whose: &str,
+    reports: &[Report],
+    global: &Global,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    if global.json() {
+        terminal.say_json(&serde_json::json!({ "node": whose, "stores": reports }))?;
+    }
+    let mut wrong = 0;
+    for report in reports {
+        let Report { store, records, hash, witnesses, findings } = report;
+        wrong += findings.len();
+        if global.json() {
+            continue;
+        }
+        if findings.is_empty() {
+            let hash = hash.get(..16).unwrap_or_default();
+            let peers = match witnesses {
+                0 => String::new(),
+                1 => ", 1 peer agrees".to_owned(),
+                n => format!(", {n} peers agree"),
+            };
+            terminal.say(format!("{whose} {store}: {records} records, whole{peers} ({hash}…)"))?;
+        }
+        for finding in findings {
+            terminal.say(format!("{whose} {store}: {finding}"))?;
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        _ => Err(Failure::failed("the audit log is not whole")),
+    }
+}
+
+fn say_lines(items: &[Value], terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    items.iter().try_for_each(|item| terminal.say_json(item))
+}
+
+/// Names nodes that do not answer, where that was not said before.
+fn say_missing(
+    page: &AuditPage,
+    known: &[String],
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    if page.missing.is_empty() || page.missing == known {
+        return Ok(());
+    }
+    terminal.note(format!("no answer from {}: its records are not shown", page.missing.join(", ")))
+}
+
+fn row(item: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let decision = match item["decision"].get("denied").and_then(Value::as_str) {
+        Some(why) => format!("denied: {why}"),
+        None => "allowed".to_owned(),
+    };
+    let count = item["count"].as_u64().unwrap_or(1);
+    let decision = if count > 1 { format!("{decision} ({count} times)") } else { decision };
+    vec![
+        text(&item["at"]),
+        text(&item["principal"]),
+        text(&item["action"]),
+        text(&item["target"]),
+        decision,
+        text(&item["source"]["node"]),
+        text(&item["source"]["address"]),
+    ]
+}

@@ -1,0 +1,210 @@
+//! What is recorded, and who sees it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::harness::{World, cut_pair, island, world, world_with};
+use crate::audit::{ChainReader as _, Event, Head};
+use crate::env::Entropy;
+use crate::settings::Settings;
+use crate::storage::{Writer, WriterSettings};
+
+/// The items of the log, once there are this many; what is denied is recorded a moment later.
+async fn log(world: &World, query: &str, count: usize) -> Vec<Value> {
+    let mut last = Value::Null;
+    for _ in 0..200 {
+        let path = format!("/audit{query}");
+        let page = world.request("GET", &path).scope("audit:read").send().await;
+        last = page.expect(200).json();
+        let items = last["items"].as_array().unwrap();
+        if items.len() >= count {
+            assert_eq!(items.len(), count, "{last}");
+            return items.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{count} items are expected: {last}");
+}
+
+/// What a stopped node's store has on its chain.
+fn reopened_chain(world: &World) -> Vec<Event> {
+    let node = world.app.node();
+    let settings = WriterSettings {
+        cluster: node.cluster_id().to_owned(),
+        node: node.name().clone(),
+        region: "eu-west".into(),
+        value_bytes_max: 1_000,
+        documents_max: 2,
+        waiting_bytes_max: 100_000,
+        peers: 0,
+    };
+    let stream = Entropy::seeded(1).stream("store");
+    let writer = Writer::open(settings, Arc::new(world.disk.clone()), stream).unwrap();
+    let mut events = Vec::new();
+    let mut head = Head::default();
+    let visit = &mut |record: &[u8]| {
+        events.push(head.follow(record).unwrap().event);
+        ControlFlow::Continue(())
+    };
+    writer.chain().walk(1, visit).unwrap();
+    events
+}
+
+#[tokio::test]
+async fn a_write_is_recorded_with_who_what_and_by_which_grant_and_never_with_its_value() {
+    let world = world().await;
+    let put = world.request("PUT", "/config/web/dev/a").scope("config:write:web/*");
+    put.header("x-request-id", "r-1").body("\"canary-1\"").send().await.expect(201);
+    world.post("/config/web/dev", r#"{"entries":{"b":"canary-2","c":1}}"#).await.expect(201);
+    world.request("DELETE", "/config/web/dev/a").send().await.expect(200);
+    world.request("DELETE", "/config/web/dev").send().await.expect(200);
+    let items = log(&world, "", 4).await;
+    let shown: Vec<_> = items
+        .iter()
+        .map(|it| (&it["action"], &it["target"]))
+        .map(|(a, t)| format!("{a} {t}"))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            r#""config.remove_all" "web/dev: 2 keys: b, c""#,
+            r#""config.remove" "web/dev/a""#,
+            r#""config.write" "web/dev: 2 keys: b, c""#,
+            r#""config.write" "web/dev/a""#,
+        ]
+    );
+    let first = &items[3];
+    assert_eq!(first["principal"], "ada");
+    assert_eq!(first["decision"]["allowed"], "config:write:web/*");
+    assert_eq!((&first["outcome"], &first["store"]), (&"done".into(), &"config".into()));
+    assert_eq!(first["source"]["request"], "r-1");
+    assert_eq!((&first["seq"], &first["recorded_by"]), (&1.into(), &"eu-west-1".into()));
+    let all = format!("{items:?}");
+    assert!(!all.contains("canary") && !all.contains("eyJ"), "no value, no token: {all}");
+}
+
+#[tokio::test]
+async fn a_failed_check_changes_nothing_and_is_not_recorded() {
+    let world = world().await;
+    world.put("/config/web/dev/a", "1").await.expect(201);
+    let put = world.request("PUT", "/config/web/dev/a?expect_version=7").body("2");
+    put.send().await.expect(412);
+    world.request("DELETE", "/config/web/dev/none").send().await.expect(404);
+    log(&world, "", 1).await;
+}
+
+#[tokio::test]
+async fn denied_attempts_are_recorded_once_at_first_and_summed_after() {
+    let world = world().await;
+    let token = world.token("config:read:web/dev");
+    for i in 0..50 {
+        let path = format!("/config/web/prod/k{i}");
+        world.request("GET", &path).token(Some(&token)).send().await.expect(403);
+        world.request("PUT", &path).token(None).body("1").send().await.expect(401);
+    }
+    world.request("GET", "/cluster").token(Some(&token)).send().await.expect(403);
+    let items = log(&world, "", 3).await;
+    let of = |action: &str| items.iter().find(|it| it["action"] == action).unwrap();
+    assert_eq!(of("config.read")["decision"]["denied"], "the caller may not read web/prod/k0");
+    assert_eq!(of("config.read")["principal"], "ada");
+    assert_eq!(of("config.read")["target"], "/config/web/prod/k0");
+    assert_eq!(of("config.write")["principal"], "-");
+    assert_eq!(of("config.write")["decision"]["denied"], "no bearer token");
+    assert_eq!(of("GET /cluster")["store"], "quorum");
+    // The sums come when the node stops, at the latest.
+    world.app.node().shutdown().await;
+    let chain = reopened_chain(&world);
+    let sums: Vec<u64> = chain.iter().map(|event| event.count).filter(|count| *count > 1).collect();
+    assert_eq!(sums, [49, 49], "{chain:?}");
+}
+
+#[tokio::test]
+async fn the_log_is_for_those_who_may_read_it_and_is_paged_and_filtered() {
+    let world = world().await;
+    for i in 0..25 {
+        world.put(&format!("/config/web/dev/k{i}"), "1").await.expect(201);
+    }
+    for path in ["/audit", "/audit/verify"] {
+        let asked = world.request("GET", path).scope("config:* cluster:read");
+        asked.send().await.expect_error(403, "Forbidden");
+        world.request("GET", path).token(None).send().await.expect(401);
+    }
+    let get = async |path: &str| world.request("GET", path).scope("audit:read").send().await;
+    let mut path = "/audit?size=10&action=config.write".to_owned();
+    let mut targets = Vec::new();
+    loop {
+        let page = get(&path).await.expect(200).json();
+        let items = page["items"].as_array().unwrap();
+        assert!(items.len() <= 10);
+        targets.extend(items.iter().map(|it| it["target"].as_str().unwrap().to_owned()));
+        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        path = format!("/audit?size=10&action=config.write&cursor={cursor}");
+    }
+    let expected: Vec<String> = (0..25).rev().map(|i| format!("web/dev/k{i}")).collect();
+    assert_eq!(targets, expected);
+    assert_eq!(log(&world, "?target=web/dev/k7", 1).await[0]["seq"], 8);
+    assert_eq!(log(&world, "?decision=denied&node=eu-west-1", 4).await.len(), 4);
+    log(&world, "?from=2023-11-14T22:13:20Z&principal=ada&action=config.*", 25).await;
+    log(&world, "?to=2023-11-14T22:13:20Z", 0).await;
+    for bad in ["from=yesterday", "decision=maybe", "size=0", "cursor=x", "who=ada"] {
+        assert_eq!(get(&format!("/audit?{bad}")).await.status, 400, "{bad}");
+    }
+    let first = get("/audit?size=1").await.expect(200).json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let other = get(&format!("/audit?size=1&action=x&cursor={cursor}")).await;
+    other.expect_error(400, "BadCursor");
+    let follow = first["follow_cursor"].as_str().unwrap();
+    world.put("/config/web/dev/new", "1").await.expect(201);
+    let page = get(&format!("/audit?cursor={follow}")).await.expect(200).json();
+    assert_eq!(page["items"].as_array().unwrap().len(), 1, "{page}");
+    assert_eq!(page["items"][0]["target"], "web/dev/new");
+    let report = get("/audit/verify").await.expect(200).json();
+    assert_eq!(report["stores"][0]["findings"], serde_json::json!([]), "{report}");
+    assert_eq!(report["stores"][0]["store"], "config");
+}
+
+#[tokio::test]
+async fn single_reads_are_recorded_where_the_setting_asks_for_it() {
+    let mut settings = Settings::default();
+    settings.audit.config_reads = true;
+    let (with, without) = (world_with(settings).await, world().await);
+    for world in [&with, &without] {
+        world.put("/config/web/dev/a", "1").await.expect(201);
+        world.get("/config/web/dev/a").await.expect(200);
+        world.get("/config/web/dev/a").await.expect(200);
+    }
+    let items = log(&with, "", 3).await;
+    assert_eq!(items.iter().filter(|it| it["action"] == "config.read").count(), 2);
+    log(&without, "", 1).await;
+}
+
+#[tokio::test]
+async fn nodes_that_do_not_answer_are_named() {
+    let world = island().await;
+    world.put("/config/web/dev/a", "1").await.expect(201);
+    let page = world.request("GET", "/audit").scope("audit:read").send().await.expect(200).json();
+    assert_eq!(page["missing"], serde_json::json!(["ap-south-1", "us-east-1"]));
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_log_is_the_clusters_and_peers_remember_each_others_heads() {
+    let (a, b, links) = cut_pair().await;
+    a.put("/config/web/dev/a", "1").await.expect(201);
+    b.put("/config/web/dev/b", "1").await.expect(201);
+    assert_eq!(log(&a, "", 1).await[0]["target"], "web/dev/a");
+    links.heal_all();
+    let items = log(&a, "", 2).await;
+    let recorded: Vec<_> = items.iter().map(|it| it["recorded_by"].as_str().unwrap()).collect();
+    assert!(recorded.contains(&"eu-west-1") && recorded.contains(&"us-east-1"), "{items:?}");
+    b.app.node().audit_ask_heads().await;
+    a.put("/config/web/dev/a", "2").await.expect(200);
+    b.app.node().audit_ask_heads().await;
+    let verify = || a.request("GET", "/audit/verify").scope("audit:read").send();
+    let report = verify().await.expect(200).json();
+    assert_eq!(report["stores"][0]["witnesses"], 1, "{report}");
+    assert_eq!(report["stores"][0]["findings"], serde_json::json!([]), "{report}");
+}

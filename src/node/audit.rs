@@ -1,0 +1,505 @@
+//! The audit log as a node keeps and shows it: denied attempts and recorded reads go onto its
+//! chains from a bounded queue, so that no request waits for a disk; peers are asked for their part
+//! of a page, and for the heads of their chains, which are remembered here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
+use minicbor::{Decode, Encode};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+
+use super::Node;
+use super::store::Store;
+use crate::access::{ClusterAction, ClusterPermit};
+use crate::audit::heads::{self, CHAINS, Heads, Heard, Told};
+use crate::audit::merge::{self, Item, Place};
+use crate::audit::page::{self, Filter, Slice, Stream, Way};
+use crate::audit::summing::{Kind, Summing};
+use crate::audit::verify::{Report, Witness, hash_at, verify};
+use crate::audit::{ChainReader, Decision, Event, Head, Source, Unreadable};
+use crate::env::{Blocking, Disk, WallClock};
+use crate::gossip::{Gossip, Responder, StreamKind};
+use crate::model::{NodeName, Text, cbor};
+use crate::quorum::Quorum;
+use crate::storage::ConfigChain;
+use crate::telemetry::Metrics;
+
+/// Most events that wait to be recorded; what comes beside them is counted alone.
+const QUEUE_MAX: usize = 1_024;
+/// Most events that are recorded together.
+const BATCH_MAX: usize = 256;
+/// How often sums are looked after.
+const TICK: Duration = Duration::from_secs(1);
+/// How often peers are asked for the heads of their chains.
+const HEADS_EVERY: Duration = Duration::from_secs(60);
+/// How long a peer may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long recording may take before it counts as failed.
+const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
+/// The stores, in the order of their numbers.
+const STORES: [&str; CHAINS] = ["config", "quorum"];
+
+/// Which chain an event belongs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// The config store's.
+    Config,
+    /// The quorum store's.
+    Quorum,
+}
+
+/// Something to be recorded that nobody waits for.
+struct Note {
+    chain: Chain,
+    /// What alike ones are summed by; none where each is recorded.
+    kind: Option<Kind>,
+    event: Event,
+}
+
+/// What a node does for its audit log. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Desk(Arc<Inner>);
+
+struct Inner {
+    node: NodeName,
+    notes: mpsc::Sender<Note>,
+    /// Events that were not recorded since this was last recorded itself.
+    dropped: AtomicU64,
+    config: ConfigChain,
+    quorum: Quorum,
+    blocking: Blocking,
+    heads: Mutex<Heads>,
+    disk: Arc<dyn Disk>,
+    metrics: Arc<Metrics>,
+    /// Walks along whole chains, one at a time.
+    walks: Semaphore,
+}
+
+/// What a peer is asked.
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum Question {
+    /// For its part of a page.
+    #[n(0)]
+    Page(#[n(0)] Way, #[n(1)] [u64; 3], #[n(2)] Filter, #[n(3)] u32),
+    /// For the heads of its chains, and what it has under these numbers.
+    #[n(1)]
+    Heads(#[n(0)] [u64; CHAINS]),
+    /// For the heads that it remembers of the asker.
+    #[n(2)]
+    Remembered,
+}
+
+/// What it answers, each to its question.
+#[derive(Debug, PartialEq, Encode, Decode)]
+enum Answer {
+    #[n(0)]
+    Page(#[n(0)] [Slice; 3]),
+    #[n(1)]
+    Heads(#[n(0)] [Told; CHAINS]),
+    #[n(2)]
+    Remembered(#[n(0)] [Head; CHAINS]),
+}
+
+/// A page of the cluster's audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The records.
+    pub items: Vec<Item>,
+    /// Where the next page begins.
+    pub next: Place,
+    /// Whether there is nothing behind it now.
+    pub ended: bool,
+    /// Where what comes later begins, on the first page.
+    pub follow: Option<Place>,
+    /// Nodes that did not answer.
+    pub missing: Vec<NodeName>,
+}
+
+impl Desk {
+    /// The desk of `node`, and what runs it until `stop`.
+    pub(super) fn open(
+        node: NodeName,
+        config: ConfigChain,
+        quorum: Quorum,
+        env: &crate::env::Env,
+        metrics: Arc<Metrics>,
+    ) -> (Self, DeskRun) {
+        let (notes, receiver) = mpsc::channel(QUEUE_MAX);
+        let disk = env.disk.clone();
+        let heads = disk.read(heads::FILE).ok().flatten();
+        let heads = heads.and_then(|bytes| cbor::decode(&bytes).ok()).unwrap_or_default();
+        let this = Self(Arc::new(Inner {
+            node,
+            notes,
+            dropped: AtomicU64::new(0),
+            config,
+            quorum,
+            blocking: env.blocking,
+            heads: Mutex::new(heads),
+            disk,
+            metrics,
+            walks: Semaphore::new(1),
+        }));
+        let run = DeskRun { desk: this.clone(), receiver, clock: env.clock.clone() };
+        (this, run)
+    }
+
+    fn note(&self, note: Note) {
+        if self.0.notes.try_send(note).is_err() {
+            self.drop_notes(1);
+        }
+    }
+
+    fn drop_notes(&self, count: u64) {
+        self.0.dropped.fetch_add(count, Ordering::Relaxed);
+        self.0.metrics.audit_dropped(count);
+    }
+
+    fn heads(&self) -> std::sync::MutexGuard<'_, Heads> {
+        self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs something on this node's chains, where it may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn ChainReader, Option<&dyn ChainReader>) -> T + Send + 'static,
+    ) -> T {
+        let (config, quorum) = (self.0.config.clone(), self.0.quorum.chain());
+        self.0.blocking.run(move || read(&config, quorum.as_deref())).await
+    }
+
+    async fn slices(
+        &self,
+        way: Way,
+        places: [u64; 3],
+        filter: Filter,
+        size: usize,
+    ) -> Result<[Slice; 3], Unreadable> {
+        self.read(move |config, quorum| {
+            let mut slices = [(); 3].map(|()| Slice { ended: true, ..Slice::default() });
+            for ((stream, slice), place) in Stream::ALL.into_iter().zip(&mut slices).zip(places) {
+                let chain = if stream == Stream::Config { Some(config) } else { quorum };
+                if let Some(chain) = chain {
+                    *slice = page::slice(chain, stream, &filter, way, place, size)?;
+                }
+            }
+            Ok(slices)
+        })
+        .await
+    }
+
+    /// Where this node's chains stand, and what they have under these numbers.
+    async fn told(&self, at: [u64; CHAINS]) -> Result<[Told; CHAINS], Unreadable> {
+        let tell = |chain: &dyn ChainReader, seq| {
+            Ok(Told { head: chain.head()?, remembered: hash_at(chain, seq)? })
+        };
+        let nothing = Told { head: Head::default(), remembered: None };
+        self.read(move |config, quorum| {
+            let quorum = quorum.map(|chain| tell(chain, at[1])).transpose()?;
+            Ok([tell(config, at[0])?, quorum.unwrap_or(nothing)])
+        })
+        .await
+    }
+
+    async fn answer(&self, peer: &NodeName, question: Question) -> Result<Answer, Unreadable> {
+        match question {
+            Question::Page(way, places, filter, size) => {
+                self.slices(way, places, filter, size as usize).await.map(Answer::Page)
+            }
+            Question::Heads(at) => self.told(at).await.map(Answer::Heads),
+            Question::Remembered => Ok(Answer::Remembered(self.heads().of(peer.as_str()))),
+        }
+    }
+
+    /// Asks a peer; none where it does not answer, or nonsense.
+    async fn ask(&self, gossip: &Gossip, peer: &NodeName, question: &Question) -> Option<Answer> {
+        let (bytes, deadline) = (cbor::encode(question), Instant::now() + PATIENCE);
+        let answer = gossip.ask(peer, StreamKind::Audit, &bytes, deadline).await;
+        let answer = answer.map_err(|error| error.to_string());
+        let answer = answer.and_then(|it| cbor::decode(&it).map_err(|error| error.to_string()));
+        answer.map_err(|why| tracing::debug!(%peer, why, "no answer about the audit log")).ok()
+    }
+
+    /// Asks all peers where their chains stand, and remembers what follows.
+    async fn ask_heads(&self, gossip: &Gossip) {
+        let peers: Vec<NodeName> = gossip.peers().into_iter().map(|peer| peer.node).collect();
+        let mut changed = false;
+        for peer in peers {
+            let question = Question::Heads(self.heads().of(peer.as_str()).map(|head| head.seq));
+            let Some(Answer::Heads(told)) = self.ask(gossip, &peer, &question).await else {
+                continue;
+            };
+            for (chain, told) in told.into_iter().enumerate() {
+                match self.heads().hear(peer.as_str(), chain, told) {
+                    Heard::Known => {}
+                    Heard::Followed => changed = true,
+                    Heard::Broken => {
+                        self.0.metrics.audit_broken();
+                        tracing::error!(
+                            %peer,
+                            store = STORES[chain],
+                            "a peer's audit chain does not follow from what is remembered of it"
+                        );
+                    }
+                }
+            }
+        }
+        if changed {
+            self.keep_heads().await;
+        }
+    }
+
+    async fn keep_heads(&self) {
+        let (bytes, disk) = (cbor::encode(&*self.heads()), self.0.disk.clone());
+        let kept = self.0.blocking.run(move || disk.write(heads::FILE, &bytes, true)).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the heads of peers' audit chains were not kept");
+        }
+    }
+}
+
+impl Responder for Desk {
+    fn answer(&self, peer: NodeName, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
+        let this = self.clone();
+        async move {
+            let question: Question = cbor::decode(&question).ok()?;
+            let answer = Desk::answer(&this, &peer, question).await;
+            answer.map(|answer| cbor::encode(&answer)).ok()
+        }
+        .boxed()
+    }
+}
+
+/// What works through the queue of events.
+pub(super) struct DeskRun {
+    desk: Desk,
+    receiver: mpsc::Receiver<Note>,
+    clock: Arc<dyn WallClock>,
+}
+
+/// Events to be recorded, by the chain they go on.
+type Batch = [Vec<Event>; CHAINS];
+
+impl DeskRun {
+    /// Records what comes, until `stop`, and then all that waits and the sums. Peers are asked for
+    /// their heads beside it.
+    pub(super) fn start(
+        self,
+        store: Store,
+        gossip: Option<Gossip>,
+        stop: watch::Receiver<bool>,
+    ) -> JoinHandle<()> {
+        if let Some(gossip) = gossip {
+            gossip.respond(StreamKind::Audit, Arc::new(self.desk.clone()));
+            tokio::spawn(ask_heads(self.desk.clone(), gossip, stop.clone()));
+        }
+        tokio::spawn(self.run(store, stop))
+    }
+
+    async fn run(mut self, store: Store, mut stop: watch::Receiver<bool>) {
+        let mut sums: [Summing; CHAINS] = Default::default();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut batch = Batch::default();
+            let stopped = async {
+                // The sender is gone: that is a stop, too.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            let first = tokio::select! {
+                biased;
+                () = stopped => break,
+                note = self.receiver.recv() => note,
+                _ = tick.tick() => None,
+            };
+            let mut next = first;
+            let mut count = 0;
+            while let Some(note) = next {
+                take(&mut sums, &mut batch, note);
+                count += 1;
+                next = if count < BATCH_MAX { self.receiver.try_recv().ok() } else { None };
+            }
+            for (sums, events) in sums.iter_mut().zip(&mut batch) {
+                events.extend(sums.due(Instant::now()));
+            }
+            self.record(&store, batch).await;
+        }
+        self.receiver.close();
+        let mut batch = Batch::default();
+        while let Some(note) = self.receiver.recv().await {
+            take(&mut sums, &mut batch, note);
+        }
+        for (sums, events) in sums.iter_mut().zip(&mut batch) {
+            events.extend(sums.finish());
+        }
+        self.record(&store, batch).await;
+    }
+
+    async fn record(&self, store: &Store, [mut config, quorum]: Batch) {
+        let dropped = self.desk.0.dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            config.push(self.dropped_event(dropped));
+        }
+        let counts = (config.iter().map(|it| it.count).sum::<u64>(), quorum.len() as u64);
+        if !config.is_empty() {
+            let recorded = timeout(RECORD_TIMEOUT, store.record(config)).await;
+            if !matches!(recorded, Ok(Ok(()))) {
+                tracing::error!(?recorded, "audit records were not taken by the config store");
+                self.desk.drop_notes(counts.0);
+            }
+        }
+        if !quorum.is_empty() {
+            let recorded = timeout(RECORD_TIMEOUT, self.desk.0.quorum.record(quorum)).await;
+            if !matches!(recorded, Ok(Ok(()))) {
+                tracing::error!(?recorded, "audit records were not taken by the quorum store");
+                self.desk.drop_notes(counts.1);
+            }
+        }
+    }
+
+    /// That so many events were not recorded is something to be known itself.
+    fn dropped_event(&self, count: u64) -> Event {
+        let node = Text::from(self.desk.0.node.as_str());
+        Event {
+            at: self.clock.now(),
+            principal: "-".into(),
+            action: "audit.dropped".into(),
+            target: "-".into(),
+            decision: Decision::Denied("there was no room to record them".into()),
+            outcome: "failed: not recorded".into(),
+            source: Source { node, address: None, request: "-".into() },
+            count,
+            index: None,
+        }
+    }
+}
+
+fn take(sums: &mut [Summing; CHAINS], batch: &mut Batch, note: Note) {
+    let chain = note.chain as usize;
+    let event = match note.kind {
+        Some(kind) => sums[chain].offer(kind, note.event, Instant::now()),
+        None => Some(note.event),
+    };
+    batch[chain].extend(event);
+}
+
+async fn ask_heads(desk: Desk, gossip: Gossip, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(HEADS_EVERY) => {}
+        }
+        desk.ask_heads(&gossip).await;
+    }
+}
+
+impl Node {
+    /// Takes note of an attempt that was denied; alike ones are summed. Never waits.
+    pub fn audit_denied(&self, chain: Chain, kind: Kind, event: Event) {
+        self.0.desk.note(Note { chain, kind: Some(kind), event });
+    }
+
+    /// Takes note of one read of a configuration. Never waits.
+    pub fn audit_read(&self, event: Event) {
+        self.0.desk.note(Note { chain: Chain::Config, kind: None, event });
+    }
+
+    /// Asks all peers for their heads now, rather than within a minute.
+    #[cfg(test)]
+    pub(crate) async fn audit_ask_heads(&self) {
+        if let Some(gossip) = self.0.gossip.get() {
+            self.0.desk.ask_heads(gossip).await;
+        }
+    }
+
+    /// A page of the cluster's audit log from `place` on: this node's records and those of all
+    /// peers that answer.
+    pub async fn audit_page(
+        &self,
+        permit: &ClusterPermit,
+        place: &Place,
+        filter: &Filter,
+        size: usize,
+    ) -> Result<AuditPage, Unreadable> {
+        check(permit)?;
+        let desk = &self.0.desk;
+        let size = size.min(page::SLICE_MAX);
+        let own = self.name().as_str();
+        let local = desk.slices(place.way, place.of(own), filter.clone(), size).await?;
+        let mut slices = vec![(own.to_owned(), local)];
+        let mut missing = Vec::new();
+        for (peer, answer) in self
+            .ask_all(|peer| {
+                let size = u32::try_from(size).unwrap_or(u32::MAX);
+                Question::Page(place.way, place.of(peer.as_str()), filter.clone(), size)
+            })
+            .await
+        {
+            match answer {
+                Some(Answer::Page(answer)) => slices.push((peer.to_string(), answer)),
+                _ => missing.push(peer),
+            }
+        }
+        let is_first = *place == Place::newest();
+        let follow = is_first.then(|| Place::to_follow(&slices));
+        let merge::Page { items, next, ended } = merge::merge(place, slices, size);
+        Ok(AuditPage { items, next, ended, follow, missing })
+    }
+
+    /// Checks this node's chains, also against what peers remember of them.
+    pub async fn audit_verify(&self, permit: &ClusterPermit) -> Result<Vec<Report>, Unreadable> {
+        check(permit)?;
+        let mut witnesses: [Vec<Witness>; CHAINS] = Default::default();
+        for (peer, answer) in self.ask_all(|_| Question::Remembered).await {
+            let Some(Answer::Remembered(heads)) = answer else { continue };
+            for (witnesses, head) in witnesses.iter_mut().zip(heads) {
+                if head.seq > 0 {
+                    witnesses.push(Witness { by: peer.as_str().into(), head });
+                }
+            }
+        }
+        let desk = &self.0.desk;
+        let Ok(_walk) = desk.0.walks.acquire().await else { return Ok(Vec::new()) };
+        desk.read(move |config, quorum| {
+            let [of_config, of_quorum] = &witnesses;
+            let mut reports = vec![verify(STORES[0], config, of_config)?];
+            if let Some(quorum) = quorum {
+                reports.push(verify(STORES[1], quorum, of_quorum)?);
+            }
+            Ok(reports)
+        })
+        .await
+    }
+
+    /// Asks all peers at once.
+    async fn ask_all(
+        &self,
+        question: impl Fn(&NodeName) -> Question,
+    ) -> BTreeMap<NodeName, Option<Answer>> {
+        let Some(gossip) = self.0.gossip.get() else { return BTreeMap::new() };
+        let asked = self.0.topology.peers_of(self.name()).map(|peer| {
+            let (peer, question) = (peer.name.clone(), question(&peer.name));
+            async move {
+                let answer = self.0.desk.ask(gossip, &peer, &question).await;
+                (peer, answer)
+            }
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+}
+
+/// A permit for something else is a fault of the caller's code.
+fn check(permit: &ClusterPermit) -> Result<(), Unreadable> {
+    match permit.action() {
+        ClusterAction::ReadAudit => Ok(()),
+        _ => Err(Unreadable("the permit is for something else".into())),
+    }
+}
