@@ -20,10 +20,12 @@ pub mod formats;
 mod get;
 mod history;
 mod import;
+mod keys;
 mod list;
 mod pki;
 mod restore;
 mod rm;
+mod secret;
 mod serve;
 mod set;
 mod status;
@@ -142,6 +144,10 @@ pub enum Command {
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
     Token(token::Token),
+    /// Write, read, list and remove secrets.
+    Secret(secret::Secret),
+    /// Make, show and rotate the master key that secrets are sealed with.
+    Keys(keys::Keys),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -179,6 +185,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
         Command::Token(token) => token.run(terminal),
+        Command::Secret(secret) => secret.run(&global, terminal).await,
+        Command::Keys(keys) => keys.run(&global, terminal).await,
     }
 }
 

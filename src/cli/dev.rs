@@ -8,14 +8,18 @@ use std::time::Duration;
 use clap::Args;
 use rand::Rng as _;
 
+use super::keys::source;
 use super::pki::make_dir;
 use super::serve::stop_asked;
 use super::token::{AUDIENCE, write_new};
 use super::{Failure, Terminal};
 use crate::access::mint::{Claims, MintKey};
 use crate::env::{Entropy, Env, SystemClock, WallClock as _};
+use crate::secrets::keyring;
 use crate::server::Server;
-use crate::settings::{Algorithm, KeySettings, LogFormat, Scopes, Settings};
+use crate::settings::{
+    Algorithm, KeySettings, LogFormat, MasterKeySettings, Scopes, SecretSettings, Settings,
+};
 use crate::telemetry::logs;
 use crate::topology::Topology;
 use crate::transport::Authority;
@@ -24,6 +28,10 @@ mod links;
 
 /// The deployment where none is named.
 const TOPOLOGY: &str = include_str!("../../regions/three-continents.toml");
+
+/// What the printed token allows.
+const EVERYTHING: &str = "config:* secrets:* access:read access:manage audit:read cluster:read \
+                          cluster:manage";
 
 /// How long the printed token holds.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -82,7 +90,8 @@ async fn run_in(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Failure> {
     let key = token_key(dir)?;
-    let settings = settings(&key, log);
+    let mut settings = settings(&key, log);
+    settings.secrets = master_key(dir)?;
     let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
     let (links, entropy) = (topology.links(), Entropy::system());
     let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string());
@@ -137,6 +146,19 @@ fn token_key(dir: &Path) -> Result<MintKey, Failure> {
     }
 }
 
+/// The key that secrets are sealed with: the directory's, so that they outlive a restart.
+fn master_key(dir: &Path) -> Result<SecretSettings, Failure> {
+    let path = dir.join("master.key");
+    if !path.exists() {
+        let key = keyring::generate(&mut Entropy::system().stream("master-key"));
+        write_new(&path, &key, 0o600)?;
+    }
+    let key = MasterKeySettings { generation: 1, file: Some(path), ..Default::default() };
+    let mut settings = SecretSettings { master_keys: vec![key] };
+    source::read(&mut settings)?;
+    Ok(settings)
+}
+
 fn settings(key: &MintKey, log: &str) -> Settings {
     let mut settings = Settings::default();
     settings.access.keys = vec![KeySettings {
@@ -156,7 +178,7 @@ fn sign(key: &MintKey) -> Result<String, Failure> {
     let claims = Claims {
         sub: "dev".to_owned(),
         aud: AUDIENCE.to_owned(),
-        scope: "config:* cluster:read".to_owned(),
+        scope: EVERYTHING.to_owned(),
         iat: now,
         exp: now + TOKEN_TTL.as_secs(),
         ..Claims::default()
