@@ -21,11 +21,13 @@ pub mod formats;
 mod get;
 mod history;
 mod import;
+mod keys;
 mod list;
 mod login;
 mod pki;
 mod restore;
 mod rm;
+mod secret;
 mod serve;
 mod set;
 mod status;
@@ -179,6 +181,10 @@ pub enum Command {
     Login(login::Login),
     /// Show and check the audit log.
     Audit(audit::Audit),
+    /// Write, read, list and remove secrets.
+    Secret(secret::Secret),
+    /// Make, show and rotate the master key that secrets are sealed with.
+    Keys(keys::Keys),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -218,6 +224,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,
+        Command::Secret(secret) => secret.run(&global, terminal).await,
+        Command::Keys(keys) => keys.run(&global, terminal).await,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 mod answer;
 mod credential;
 mod error;
+mod secrets;
 mod sse;
 mod token;
 mod watch;
@@ -34,6 +35,7 @@ pub use answer::{
 };
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
+pub use secrets::{DamagedKey, MasterKey, MasterKeys, RotationStep, SecretInfo, SecretVersion};
 pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};
 
@@ -77,7 +79,7 @@ impl ClientSettings {
 /// A caller of one node (or of a balancer before some). Clones share the session.
 ///
 /// Methods come in families: reading (`documents`, `list`, `get`, `versions`, `version`, `cluster`),
-/// writing (`write`, `remove`, `remove_all`, `restore`), following (`watch`), the session, and `links`
+/// writing (`write`, `remove`, `remove_all`, `restore`), secrets and master keys, following (`watch`), the session, and `links`
 /// of a development cluster.
 #[derive(Clone, Debug)]
 pub struct Client {

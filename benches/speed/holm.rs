@@ -44,8 +44,11 @@ impl Holm {
         let token = run(&issue)?.trim().to_owned();
         let settings = dir.join("settings.toml");
         let key = keys.join("token.pem");
+        let master = dir.join("master.key");
+        run(&["keys".as_ref(), "generate".as_ref(), "--out".as_ref(), master.as_ref()])?;
         let text = format!(
-            "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n"
+            "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
+             [secrets]\nmaster_keys = [{{ generation = 1, file = {master:?} }}]\n"
         );
         std::fs::write(&settings, text)?;
         let mut command = Command::new(PROGRAM);

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use rand::{Rng as _, RngCore as _};
+use rand::Rng as _;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
+use super::keys::source;
 use super::pki::make_dir;
 use super::serve::stop_asked;
 use super::token::{AUDIENCE, write_new};
@@ -21,7 +19,9 @@ use crate::env::{Entropy, Env, SystemClock, WallClock as _};
 use crate::secrets::keyring;
 use crate::server::Server;
 use crate::server::founding::CREDENTIAL_FILE;
-use crate::settings::{Algorithm, KeySettings, LogFormat, Scopes, SecretSettings, Settings};
+use crate::settings::{
+    Algorithm, KeySettings, LogFormat, MasterKeySettings, Scopes, SecretSettings, Settings,
+};
 use crate::telemetry::logs;
 use crate::topology::Topology;
 use crate::transport::Authority;
@@ -30,6 +30,10 @@ mod links;
 
 /// The deployment where none is named.
 const TOPOLOGY: &str = include_str!("../../regions/three-continents.toml");
+
+/// What the printed token allows.
+const EVERYTHING: &str = "config:* secrets:* access:read access:manage audit:read cluster:read \
+                          cluster:manage";
 
 /// How long the printed token holds.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -91,7 +95,8 @@ async fn run_in(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Failure> {
     let key = token_key(dir)?;
-    let settings = settings(&key, &*master_key(dir)?, log);
+    let mut settings = settings(&key, log);
+    settings.secrets = master_key(dir)?;
     let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
     let (links, entropy) = (topology.links(), Entropy::system());
     let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string());
@@ -147,26 +152,17 @@ fn token_key(dir: &Path) -> Result<MintKey, Failure> {
     }
 }
 
-/// The master key of the cluster's secrets: the directory's, so that they outlive a restart.
-fn master_key(dir: &Path) -> Result<Zeroizing<[u8; 32]>, Failure> {
+/// The key that secrets are sealed with: the directory's, so that they outlive a restart.
+fn master_key(dir: &Path) -> Result<SecretSettings, Failure> {
     let path = dir.join("master.key");
-    let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string()).about(path.display());
-    let mut key = Zeroizing::new([0; 32]);
-    match std::fs::read_to_string(&path).map(Zeroizing::new) {
-        Ok(text) => {
-            let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|e| failed(&e))?);
-            if bytes.len() != key.len() {
-                return Err(failed(&"this is no master key"));
-            }
-            key.copy_from_slice(&bytes);
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Entropy::system().stream("master-key").fill_bytes(&mut *key);
-            write_new(&path, &keyring::encode(&key), 0o600)?;
-        }
-        Err(error) => return Err(failed(&error)),
+    if !path.exists() {
+        let key = keyring::generate(&mut Entropy::system().stream("master-key"));
+        write_new(&path, &key, 0o600)?;
     }
-    Ok(key)
+    let key = MasterKeySettings { generation: 1, file: Some(path), ..Default::default() };
+    let mut settings = SecretSettings { master_keys: vec![key] };
+    source::read(&mut settings)?;
+    Ok(settings)
 }
 
 /// Where the first administrator's credential is, once the cluster has been founded.
@@ -183,9 +179,8 @@ async fn credential_file(dir: &Path, servers: &[Server]) -> Option<PathBuf> {
     None
 }
 
-fn settings(key: &MintKey, master_key: &[u8; 32], log: &str) -> Settings {
-    let mut settings =
-        Settings { secrets: SecretSettings::given([(1, *master_key)]), ..Settings::default() };
+fn settings(key: &MintKey, log: &str) -> Settings {
+    let mut settings = Settings::default();
     settings.access.keys = vec![KeySettings {
         pem: Some(key.public_pem()),
         algorithms: vec![Algorithm::EdDSA],

@@ -22,6 +22,8 @@ Example:
   holm serve --topology regions/three-continents.toml --node eu-west-1 \\
        --pki pki --data /var/lib/holm --settings holm.toml
 
+The settings name the master key that secrets are sealed with (`holm keys`).
+
 Stops in order on SIGTERM and SIGINT: requests under way are answered, watches end, the store is
 closed. After kill -9 nothing acknowledged is lost; the next start reads more of its log.")]
 pub struct Serve {
@@ -66,6 +68,7 @@ impl Serve {
         };
         settings.alone |= self.alone;
         read_keys(&mut settings)?;
+        super::keys::source::read(&mut settings.secrets)?;
         let data = self.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
             Failure::usage("where the store lies is not said").hint("give --data DIR")
         })?;

@@ -113,9 +113,54 @@ impl Terminal<'_> {
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 
+    /// Asks for a line of which nothing is shown while it is typed.
+    pub(crate) fn read_hidden(
+        &mut self,
+        question: &str,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let hidden = Hidden::start().map_err(|e| {
+            Failure::failed(format!("the terminal would show what is typed: {e}"))
+                .hint("give the value by --file or a pipe")
+        })?;
+        write!(self.err, "{}", printable(question))?;
+        self.err.flush()?;
+        self.input.read_until(b'\n', bytes)?;
+        drop(hidden);
+        writeln!(self.err)?;
+        if bytes.contains(&0x03) {
+            return Err(Failure::failed("interrupted"));
+        }
+        super::secret::take_line_end(bytes);
+        Ok(())
+    }
+
     pub(crate) fn flush(&mut self) -> std::io::Result<()> {
         self.out.flush()?;
         self.err.flush()
+    }
+}
+
+/// Standard input without its echo. Signals of the keyboard come as characters meanwhile: one that
+/// ended the process would leave the terminal like this.
+struct Hidden(rustix::termios::Termios);
+
+impl Hidden {
+    fn start() -> std::io::Result<Self> {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(std::io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &hidden)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        use rustix::termios::{OptionalActions, tcsetattr};
+        // Where the terminal is gone there is nothing to put right.
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
     }
 }
 

@@ -435,3 +435,90 @@ fn the_command_line_is_well_formed() {
     use clap::CommandFactory as _;
     Cli::command().debug_assert();
 }
+
+fn secret_info(version: u64) -> String {
+    format!("{{\"id\":\"i\",\"name\":\"db\",\"version\":{version},\"algorithm\":\"aes-256-gcm\"}}")
+}
+
+#[tokio::test]
+async fn a_secret_comes_from_a_pipe_or_a_file_and_is_never_said_again() {
+    let stub = Stub::start().await;
+    let piped = |input| Person { input, present: false, colour: false };
+    stub.node().next_answer = Some((StatusCode::CREATED, secret_info(1)));
+    let line = ["secret", "put", "db", "--algorithm", "aes-256-gcm", "--expect-version", "0"];
+    let done = holm_with(&stub, &line, piped("hunter2\n")).await;
+    assert_eq!((done.code, done.out.as_str()), (0, "db is at version 1\n"), "{done:?}");
+    let sent = stub.node().requests.pop().unwrap();
+    assert_eq!(sent.0, "POST /secrets");
+    let expected = concat!(
+        r#"{"name":"db","value":"hunter2","#,
+        r#""algorithm":"aes-256-gcm","expect_version":0}"#
+    );
+    assert_eq!(sent.2, expected);
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("value");
+    std::fs::write(&file, "hunter2\n").unwrap();
+    stub.node().next_answer = Some((StatusCode::OK, secret_info(2)));
+    let line = ["secret", "put", "db", "--file", file.to_str().unwrap()];
+    let done = holm(&stub, &line).await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(stub.node().requests.pop().unwrap().2, r#"{"name":"db","value":"hunter2\n"}"#);
+
+    let long = "x".repeat(64 * 1024 + 1);
+    std::fs::write(&file, &long).unwrap();
+    assert_eq!(holm(&stub, &line).await.code, 2);
+    std::fs::write(&file, b"\xff").unwrap();
+    let done = holm(&stub, &line).await;
+    assert!(done.code == 2 && done.err.contains("base64"), "{done:?}");
+    let on_the_line = holm(&stub, &["secret", "put", "db", "hunter2"]).await;
+    assert_eq!(on_the_line.code, 2, "a value is no argument");
+    assert!(stub.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_value_is_shown_alone_and_only_where_it_is_asked_for() {
+    let stub = Stub::start().await;
+    stub.node().next_answer =
+        Some((StatusCode::OK, r#"{"name":"db","version":2,"value":"a\nb"}"#.to_owned()));
+    let line = ["secret", "get", "db", "--reveal", "--version", "2"];
+    assert_eq!(holm(&stub, &line).await.out, "a\nb");
+    assert_eq!(stub.asked(), ["GET /secrets/db?reveal=true&version=2"]);
+    stub.node().next_answer = Some((StatusCode::OK, secret_info(2)));
+    let done = holm(&stub, &["secret", "get", "db", "--output", "json"]).await;
+    assert!(done.code == 0 && done.out.contains("\"version\":2"), "{done:?}");
+    assert_eq!(stub.asked(), ["GET /secrets/db?reveal=false"]);
+    let done = holm(&stub, &["secret", "rm", "db"]).await;
+    assert!(done.code == 2 && stub.asked().is_empty(), "{done:?}");
+    stub.node().next_answer = Some((StatusCode::NO_CONTENT, String::new()));
+    assert_eq!(holm(&stub, &["secret", "rm", "db", "--yes"]).await.out, "db is removed\n");
+}
+
+#[tokio::test]
+async fn a_generated_key_is_the_owners_alone_and_nothing_is_overwritten() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let stub = Stub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("master.key");
+    let line = ["keys", "generate", "--out", path.to_str().unwrap()];
+    let done = holm(&stub, &line).await;
+    let key = std::fs::read_to_string(&path).unwrap();
+    assert!(done.code == 0 && !done.out.contains(key.trim()), "{done:?}");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    crate::secrets::Keyring::new([(1, key.as_str())]).unwrap();
+    assert_eq!(holm(&stub, &line).await.code, 1);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), key);
+}
+
+#[tokio::test]
+async fn a_rotation_that_leaves_something_behind_is_a_failure_that_names_it() {
+    let stub = Stub::start().await;
+    let step = r#"{"to":2,"rewrapped":0,"left":0,"damaged":[]}"#;
+    stub.node().next_answer = Some((StatusCode::OK, step.to_owned()));
+    let done = holm(&stub, &["keys", "rotate"]).await;
+    assert!(done.code == 0 && done.out.starts_with("generation 2 wraps everything"), "{done:?}");
+    let step = r#"{"to":2,"rewrapped":0,"left":1,"damaged":[{"what":"db@1","why":"changed"}]}"#;
+    stub.node().next_answer = Some((StatusCode::OK, step.to_owned()));
+    let done = holm(&stub, &["keys", "rotate", "--to", "2"]).await;
+    assert!(done.code == 1 && done.err.contains("db@1: changed"), "{done:?}");
+}

@@ -51,3 +51,44 @@ pub(super) async fn watch(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quorum::alone::Alone;
+    use crate::registry::State;
+
+    fn ring(keys: &[(u32, [u8; 32])]) -> Keyring {
+        super::ring(&SecretSettings::given(keys.iter().copied())).unwrap()
+    }
+
+    fn using(state: &mut State, ring: &Keyring, number: u32) {
+        state.generations.insert(number, ring.generation(number).unwrap());
+        state.index += 1;
+    }
+
+    #[test]
+    fn a_node_with_another_key_than_its_store_was_sealed_with_does_not_start() {
+        let (alone, quorum) = Alone::start();
+        let right = ring(&[(1, [1; 32]), (2, [2; 32])]);
+        alone.tamper(|state| using(state, &right, 1));
+        assert_eq!(check(&right, &quorum), Ok(()));
+        assert_eq!(check(&ring(&[(1, [9; 32])]), &quorum), Err(KeyError::Wrong(1)));
+        assert_eq!(check(&ring(&[(2, [2; 32])]), &quorum), Err(KeyError::Missing(1)));
+        assert_eq!(check(&ring(&[]), &quorum), Ok(()), "configurations alone");
+        assert_eq!(quorum.state().generations.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_watch_goes_on_while_the_cluster_changes_its_keys_and_ends_with_the_node() {
+        let (alone, quorum) = Alone::start();
+        let (stop, stopped) = watch::channel(false);
+        let right = ring(&[(1, [1; 32]), (2, [2; 32])]);
+        let old = Arc::new(ring(&[(1, [1; 32])]));
+        let watching = tokio::spawn(super::watch(old, quorum, stopped));
+        alone.tamper(|state| using(state, &right, 1));
+        alone.tamper(|state| using(state, &right, 2));
+        stop.send_replace(true);
+        watching.await.unwrap();
+    }
+}

@@ -13,7 +13,7 @@ use holm::client::{Client, ClientSettings};
 use holm::env::{CrashMode, Entropy, Env, Links, MemoryDisk, SystemClock, WallClock as _};
 use holm::model::{DocumentId, JsonText, Key, NodeName};
 use holm::server::Server;
-use holm::settings::Settings;
+use holm::settings::{SecretSettings, Settings};
 use holm::topology::Topology;
 use holm::transport::Authority;
 use tokio::runtime::Runtime;
@@ -84,6 +84,11 @@ pub(crate) fn free_ports() -> (u16, u16) {
     (free.next().unwrap(), free.next().unwrap())
 }
 
+/// The master keys of every node: two generations, of which a founded cluster uses the first.
+pub(crate) fn master_keys() -> SecretSettings {
+    SecretSettings::given([(1, [1; 32]), (2, [2; 32])])
+}
+
 fn topology(regions: &[&str], rtt_ms: u64) -> Topology {
     let mut text = format!("cluster = \"test\"\nrtt_ms_default = {rtt_ms}\n");
     for region in regions {
@@ -118,7 +123,10 @@ impl Cluster {
             links: topology.links(),
             authority: Authority::create(&Entropy::system(), &SystemClock).unwrap(),
             key,
-            settings: Settings::from_toml(&settings).unwrap(),
+            settings: Settings {
+                secrets: master_keys(),
+                ..Settings::from_toml(&settings).unwrap()
+            },
             nodes: BTreeMap::new(),
             disks: regions.iter().map(|region| (node(region), MemoryDisk::new())).collect(),
             topology,

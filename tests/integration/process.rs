@@ -45,6 +45,7 @@ impl Site {
         let path = dir.path();
         holm(path, &["pki", "init"]);
         holm(path, &["token", "keygen"]);
+        holm(path, &["keys", "generate"]);
         let mut topology = "cluster = \"test\"\nrtt_ms_default = 1\n".to_owned();
         let mut http_ports = Vec::new();
         for region in REGIONS {
@@ -58,7 +59,8 @@ impl Site {
         }
         std::fs::write(path.join("topology.toml"), topology).unwrap();
         let settings = "[[access.keys]]\npem_file = \"keys/token.pem\"\n\
-                        algorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n";
+                        algorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
+                        [secrets]\nmaster_keys = [{ generation = 1, file = \"master.key\" }]\n";
         std::fs::write(path.join("holm.toml"), settings).unwrap();
         let scopes = ["--scope", "config:*", "--scope", "cluster:read"];
         let token = holm(path, &[&["token", "issue", "--subject", "tester"][..], &scopes].concat());
