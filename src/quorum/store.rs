@@ -16,6 +16,7 @@ use crate::env::{Blocking, Disk, Stream};
 use crate::model::NodeName;
 use crate::storage::StoreError;
 
+mod chain;
 mod driver;
 mod handle;
 mod identity;
@@ -26,6 +27,7 @@ mod shared;
 mod tables;
 mod writer;
 
+pub(crate) use chain::QuorumChain;
 pub(crate) use handle::StoreHandle;
 pub(crate) use identity::Identity;
 pub(crate) use log::{LogReader, LogStore};
@@ -66,7 +68,7 @@ pub(crate) async fn open(
     #[expect(clippy::let_underscore_future, reason = "it ends with the last of its clients")]
     let _ = tokio::spawn(driver::run(writer, queue, blocking));
     let reader = LogReader::new(shared.clone(), database.clone(), blocking);
-    let handle = StoreHandle::new(identity, shared.clone(), database, blocking, jobs.clone());
+    let handle = StoreHandle::new(identity, shared.clone(), database, jobs.clone());
     Ok((LogStore::new(reader, jobs.clone()), StateMachine::new(working, shared, jobs), handle))
 }
 

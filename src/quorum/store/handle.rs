@@ -1,7 +1,7 @@
 //! The store, for everybody but openraft.
 //!
 //! What is applied: [`StoreHandle::published`], [`StoreHandle::applied`]. The audit chain:
-//! [`StoreHandle::record`], [`StoreHandle::audit`], [`StoreHandle::audit_head`]. Who it is:
+//! [`StoreHandle::record`], [`StoreHandle::chain`], [`StoreHandle::audit_head`]. Who it is:
 //! [`StoreHandle::raft_id`], [`StoreHandle::identity`]. How fresh: [`StoreHandle::contact`]. Its
 //! life: [`StoreHandle::failure`], [`StoreHandle::close`].
 
@@ -10,24 +10,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use redb::ReadableDatabase as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::chain::QuorumChain;
 use super::identity::Identity;
 use super::shared::Shared;
-use super::tables;
 use super::writer::{Answer, Job, Work};
 use crate::audit::{Event, Head};
-use crate::env::Blocking;
 use crate::model::Stamp;
 use crate::quorum::types::RaftId;
 use crate::registry::State;
 use crate::storage::StoreError;
 use crate::storage::database::Database;
-
-/// Most records in one answer, and how many bytes make one large enough.
-const AUDIT_RECORDS_MAX: usize = 1_000;
-const AUDIT_BYTES_MAX: usize = 1 << 20;
 
 /// How much newer a contact has to be to be worth writing down.
 const CONTACT_STEP: Duration = Duration::from_secs(10);
@@ -38,7 +32,6 @@ pub(crate) struct StoreHandle {
     who: Arc<(RaftId, Identity)>,
     shared: Arc<Shared>,
     database: Arc<Database>,
-    blocking: Blocking,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -47,10 +40,9 @@ impl StoreHandle {
         who: (RaftId, Identity),
         shared: Arc<Shared>,
         database: Arc<Database>,
-        blocking: Blocking,
         jobs: mpsc::Sender<Job>,
     ) -> Self {
-        Self { who: Arc::new(who), shared, database, blocking, jobs }
+        Self { who: Arc::new(who), shared, database, jobs }
     }
 
     /// The store's id in the consensus.
@@ -86,17 +78,9 @@ impl StoreHandle {
         self.shared.head.subscribe()
     }
 
-    /// The audit chain's records from `from` on, those on disk: at most `max` of them, and fewer
-    /// where they are large.
-    pub(crate) async fn audit(&self, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
-        let database = self.database.clone();
-        let to = self.shared.head.borrow().seq;
-        let max = max.min(AUDIT_RECORDS_MAX);
-        let read = move || {
-            let tx = database.get()?.begin_read()?;
-            tables::read_audit(&tx, from, to, max, AUDIT_BYTES_MAX)
-        };
-        self.blocking.run(read).await
+    /// The audit chain, as far as it is on disk.
+    pub(crate) fn chain(&self) -> QuorumChain {
+        QuorumChain::new(self.database.clone(), self.shared.clone())
     }
 
     /// When the leader was heard last, by this node's clock, as far as is known: after a restart

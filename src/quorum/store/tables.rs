@@ -129,31 +129,6 @@ pub(super) fn read_state(
     Ok(state)
 }
 
-/// The records of the audit chain from `from` to `to`: at most `max` of them, and at most
-/// `bytes_max` bytes where the first is not larger.
-pub(super) fn read_audit(
-    tx: &ReadTransaction,
-    from: u64,
-    to: u64,
-    max: usize,
-    bytes_max: usize,
-) -> Result<Vec<Vec<u8>>, StoreError> {
-    let mut records: Vec<Vec<u8>> = Vec::new();
-    let mut bytes = 0;
-    if from > to {
-        return Ok(records);
-    }
-    for row in tx.open_table(AUDIT)?.range(from..=to)?.take(max) {
-        let (_, record) = row?;
-        bytes += record.value().len();
-        if bytes > bytes_max && !records.is_empty() {
-            break;
-        }
-        records.push(record.value().to_vec());
-    }
-    Ok(records)
-}
-
 /// What a mark's file holds: the id that votes, and how many commits it has had.
 pub(super) type Mark = crate::storage::mark::Mark<RaftId>;
 

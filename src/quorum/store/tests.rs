@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use futures_util::stream;
 use openraft::alias::LeaderIdOf;
@@ -9,7 +10,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, RaftLogReader as _, RaftSnapshotBuilder as _};
 
 use super::*;
-use crate::audit::{Decision, Event, Head, Source};
+use crate::audit::{ChainReader as _, Decision, Event, Head, Source};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::Stamp;
 use crate::quorum::types::{
@@ -123,9 +124,7 @@ impl Store {
 
     /// The whole chain, each record checked against the one before.
     async fn chain(&self) -> Vec<Event> {
-        let mut head = Head::default();
-        let records = self.handle.audit(1, 1_000).await.unwrap();
-        records.iter().map(|bytes| head.follow(bytes).unwrap().event).collect()
+        follow(&self.handle.chain())
     }
 
     fn state(&self) -> Arc<State> {
@@ -135,6 +134,19 @@ impl Store {
     fn rows(&self) -> Vec<crate::registry::Row> {
         self.state().rows().collect()
     }
+}
+
+/// The events of a chain, up to where it says that it ends.
+fn follow(chain: &QuorumChain) -> Vec<Event> {
+    let mut head = Head::default();
+    let mut events = Vec::new();
+    let mut visit = |bytes: &[u8]| {
+        events.push(head.follow(bytes).unwrap().event);
+        ControlFlow::Continue(())
+    };
+    chain.walk(1, &mut visit).unwrap();
+    assert_eq!(chain.head().unwrap(), head);
+    events
 }
 
 /// Lets everything that is queued be written.

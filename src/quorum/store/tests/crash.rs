@@ -115,8 +115,13 @@ async fn on_a_real_disk_the_store_is_known_and_a_copy_is_not() {
     let id = store.handle.raft_id();
     store.append(vec![founding(1, 1), blank(1, 2)]).await;
     store.apply(vec![founding(1, 1)]).await;
-    let rows = store.rows();
+    store.handle.record(vec![event("ada")]).await.unwrap();
+    let (rows, chain) = (store.rows(), store.chain().await);
     store.handle.close().await.unwrap();
+    // A node that does not run has its chain read from outside.
+    let stopped = QuorumChain::open(&dir.path().join("data")).unwrap();
+    assert_eq!(follow(&stopped), chain);
+    drop(stopped);
     let mut store = open_in("data").await;
     assert_eq!((store.handle.identity(), store.handle.raft_id()), (&Identity::Kept, id));
     assert_eq!(store.entries().await, [founding(1, 1), blank(1, 2)]);
