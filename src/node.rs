@@ -193,15 +193,7 @@ impl Node {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
-        let writer_settings = WriterSettings {
-            cluster: topology.cluster.clone(),
-            node: name.clone(),
-            region: region.as_str().into(),
-            value_bytes_max: settings.limits.value_bytes_max,
-            documents_max: DOCUMENTS_MAX,
-            waiting_bytes_max: settings.gossip.waiting_bytes_max,
-            peers: topology.nodes().len() - 1,
-        };
+        let writer_settings = writer_settings(settings, &topology, name, &region);
         let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
         let writer = env.blocking.run(move || Writer::open(writer_settings, disk, entropy)).await?;
         let hub = Arc::<Hub>::default();
@@ -532,6 +524,23 @@ impl Node {
         for (name, value) in gossip.stats().by_name() {
             metrics.set_gossip(name, value);
         }
+    }
+}
+
+fn writer_settings(
+    settings: &Settings,
+    topology: &Topology,
+    name: &NodeName,
+    region: &RegionName,
+) -> WriterSettings {
+    WriterSettings {
+        cluster: topology.cluster.clone(),
+        node: name.clone(),
+        region: region.as_str().into(),
+        value_bytes_max: settings.limits.value_bytes_max,
+        documents_max: DOCUMENTS_MAX,
+        waiting_bytes_max: settings.gossip.waiting_bytes_max,
+        peers: topology.nodes().len() - 1,
     }
 }
 

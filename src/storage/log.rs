@@ -68,7 +68,7 @@ pub(super) fn row(record: &[u8], audit: Option<&[u8]>) -> Vec<u8> {
 
 /// The two parts of a row: the record's bytes, and the audit records that came with it.
 pub(super) fn parts(row: &[u8]) -> Result<(&[u8], Option<&[u8]>), StoreError> {
-    let row: LogRow<'_> = cbor::decode(row).map_err(|e| StoreError::damaged(e))?;
+    let row: LogRow<'_> = cbor::decode(row).map_err(StoreError::damaged)?;
     Ok((row.record, row.audit))
 }
 
