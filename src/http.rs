@@ -22,6 +22,7 @@ mod explain;
 mod health;
 pub mod item;
 mod key_roles;
+mod keys;
 mod named;
 mod oauth;
 mod operation;
@@ -30,7 +31,9 @@ mod paths;
 mod permit;
 mod propose;
 mod query;
+mod resolve;
 mod roles;
+mod secrets;
 mod server;
 mod session;
 mod versions;
@@ -77,6 +80,7 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     node: Node,
+    quorum: Quorum,
     verifier: Arc<Verifier>,
     settings: Arc<Settings>,
     env: Env,
@@ -114,12 +118,20 @@ impl App {
                 node.cluster_id(),
                 env.entropy.stream("token ids"),
             ),
+            quorum: node.quorum().clone(),
             node,
             verifier,
             settings,
             env,
             stop,
         }))
+    }
+
+    /// The same over another quorum.
+    #[cfg(test)]
+    pub(crate) fn over(self, quorum: Quorum) -> Self {
+        let shared = Arc::into_inner(self.0).expect("nobody else has it yet");
+        Self(Arc::new(Shared { quorum, ..shared }))
     }
 
     /// All routes.
@@ -140,12 +152,12 @@ impl App {
     }
 
     fn quorum(&self) -> &Quorum {
-        self.0.node.quorum()
+        &self.0.quorum
     }
 
     /// What the quorum has decided, as this node has applied it.
     fn state(&self) -> arc_swap::Guard<Arc<registry::State>> {
-        self.0.node.quorum().glance()
+        self.0.quorum.glance()
     }
 
     fn settings(&self) -> &Settings {

@@ -8,6 +8,7 @@
 pub mod hash;
 pub mod keyring;
 pub mod plaintext;
+pub mod rotation;
 pub mod seal;
 pub mod sealed;
 

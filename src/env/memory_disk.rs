@@ -186,6 +186,22 @@ impl MemoryDisk {
         *lock(&self.state().room) = None;
     }
 
+    /// The files that hold these bytes anywhere, free pages and what was not synced included: where
+    /// something must not be.
+    pub fn files_with(&self, needle: &[u8]) -> Vec<String> {
+        let holds = |bytes: &[u8]| bytes.windows(needle.len().max(1)).any(|part| part == needle);
+        let state = self.state();
+        let found = state.files.iter().filter(|(_, content)| {
+            let content = lock(content);
+            let unsynced = content.unsynced.iter().any(|change| match change {
+                Change::Write { data, .. } => holds(data),
+                Change::SetLen(_) => false,
+            });
+            unsynced || holds(&content.bytes) || content.synced.as_deref().is_some_and(holds)
+        });
+        found.map(|(name, _)| name.clone()).collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }

@@ -250,7 +250,7 @@ fn read_text(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// An object's members in their order, doubled ones included.
-fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ApiError> {
+pub(super) fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &RawValue)>, ApiError> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
         type Value = Vec<(Cow<'de, str>, &'de RawValue)>;

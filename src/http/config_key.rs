@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 
 use super::App;
 use super::edge::Incoming;
@@ -12,7 +13,7 @@ use super::error::ApiError;
 use super::permit;
 use super::query::Query;
 use super::write::{self, Write, carry_out};
-use super::{etag, item, paths, session};
+use super::{etag, item, paths, resolve, session};
 use crate::access::decide;
 use crate::config::{Action, Operation, Row};
 use crate::model::Key;
@@ -24,7 +25,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         decide::read_key(caller, rules, &document, &key)
     })
     .await?;
-    Query::parse(incoming.query(), &[])?;
+    let is_resolved = resolve::is_asked(&Query::parse(incoming.query(), &resolve::PARAMETERS)?)?;
     let headers = incoming.headers();
     let reached = session::reach(app, headers).await?;
     let view = reached.snapshot.document(&document);
@@ -37,6 +38,10 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         return Ok(response);
     };
     let item = item::item(&document, &key, row);
+    if is_resolved {
+        // In a box, so that the future of every other read stays small.
+        return Box::pin(resolved(app, incoming, reached, item.json)).await;
+    }
     let mut response = if etag::is_known(headers, &item.etag)? {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -47,6 +52,22 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let headers = response.headers_mut();
     headers.insert(header::ETAG, item.etag);
     reached.tell(app, headers);
+    Ok(response)
+}
+
+/// The same with the secrets that the value refers to.
+async fn resolved(
+    app: &App,
+    incoming: &Incoming,
+    reached: session::Reached,
+    item: Bytes,
+) -> Result<Response, ApiError> {
+    let query = Query::parse(incoming.query(), &resolve::PARAMETERS)?;
+    let mut resolved = resolve::resolve(app, incoming, &query, &[item]).await?;
+    let body = resolved.items.pop().map(Bytes::from_owner).unwrap_or_default();
+    let mut response = write::json(StatusCode::OK, body);
+    resolved.tell(incoming, response.headers_mut())?;
+    reached.tell(app, response.headers_mut());
     Ok(response)
 }
 

@@ -15,7 +15,7 @@ use super::page::{self, Listing};
 use super::permit;
 use super::query::Query;
 use super::session::Reached;
-use super::{item, paths, session, write};
+use super::{item, paths, resolve, session, write};
 use crate::access::decide;
 use crate::model::{DocumentId, Key};
 
@@ -48,7 +48,10 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
         decide::read_document(caller, rules, &document)
     })
     .await?;
-    let query = Query::parse(incoming.query(), &["size", "cursor", "prefix"])?;
+    let [resolve, consistency, staleness] = resolve::PARAMETERS;
+    let known = ["size", "cursor", "prefix", resolve, consistency, staleness];
+    let query = Query::parse(incoming.query(), &known)?;
+    let is_resolved = resolve::is_asked(&query)?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let listing = Listing::new(&format!("/config/{document}"), &prefix);
     let pages = Pages::new(app, incoming, query, listing)?;
@@ -67,7 +70,23 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
         .take_while(|(key, _)| key.as_str().starts_with(&prefix))
         .filter(|(key, row)| !row.winner().is_removal() && permit.includes(key))
         .map(|(key, row)| (key.to_string(), item::json(&document, key, row)));
-    Ok(pages.answer(&reached, shown))
+    if !is_resolved {
+        return Ok(pages.answer(&reached, shown));
+    }
+    let (page, next) = pages.take(shown);
+    let resolved = resolve::resolve(app, incoming, &pages.query, &page).await?;
+    let body = resolve::list(&resolved.items, &next_member(next.as_deref()));
+    let mut response = write::json(StatusCode::OK, body);
+    resolved.tell(incoming, response.headers_mut())?;
+    pages.tell(&reached, next.as_deref(), &mut response);
+    Ok(response)
+}
+
+fn next_member(next: Option<&str>) -> String {
+    match next {
+        None => ",\"next_cursor\":null".to_owned(),
+        Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
+    }
 }
 
 /// One page of a listing, as it is asked for.
@@ -103,6 +122,15 @@ impl<'a> Pages<'a> {
 
     /// The answer with as many items as fit, each with its place in the listing.
     fn answer(&self, reached: &Reached, items: impl Iterator<Item = (String, Bytes)>) -> Response {
+        let (page, next) = self.take(items);
+        let body = list(page.into_iter(), &next_member(next.as_deref())).freeze();
+        let mut response = write::json(StatusCode::OK, body);
+        self.tell(reached, next.as_deref(), &mut response);
+        response
+    }
+
+    /// As many items as fit, and the cursor of what comes behind them.
+    fn take(&self, items: impl Iterator<Item = (String, Bytes)>) -> (Vec<Bytes>, Option<String>) {
         let mut page: Vec<Bytes> = Vec::new();
         let (mut bytes, mut last, mut is_last_page) = (0, String::new(), true);
         for (place, json) in items {
@@ -115,21 +143,17 @@ impl<'a> Pages<'a> {
             last = place;
             page.push(json);
         }
-        let next = (!is_last_page).then(|| self.listing.cursor(&last));
-        let member = match &next {
-            None => ",\"next_cursor\":null".to_owned(),
-            Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
-        };
-        let body = list(page.into_iter(), &member).freeze();
-        let mut response = write::json(StatusCode::OK, body);
+        (page, (!is_last_page).then(|| self.listing.cursor(&last)))
+    }
+
+    fn tell(&self, reached: &Reached, next: Option<&str>, response: &mut Response) {
         let headers = response.headers_mut();
         if let Some(cursor) = next {
-            let link = page::next_link(self.path, &self.query, &cursor);
+            let link = page::next_link(self.path, &self.query, cursor);
             if let Ok(link) = HeaderValue::try_from(link) {
                 headers.insert(header::LINK, link);
             }
         }
         reached.tell(self.app, headers);
-        response
     }
 }

@@ -20,8 +20,8 @@ use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, cluster, config_key, config_list,
-    config_write, credentials, discovery, explain, health, key_roles, oauth, permit, roles,
-    session, versions, watch,
+    config_write, credentials, discovery, explain, health, key_roles, keys, oauth, permit, roles,
+    secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -211,6 +211,13 @@ async fn dispatch_rest(
         Operation::BindRole => key_roles::bind(app, &incoming).await,
         Operation::UnbindRole => key_roles::unbind(app, &incoming).await,
         Operation::ExplainAccess => explain::explain(app, &incoming).await,
+        Operation::PostSecret => secrets::post(app, &incoming, body).await,
+        Operation::ListSecrets => secrets::list(app, &incoming).await,
+        Operation::GetSecret => secrets::get(app, &incoming).await,
+        Operation::RemoveSecret => secrets::remove(app, &incoming).await,
+        Operation::GetKeys => keys::get(app, &incoming).await,
+        Operation::RotateKeys => keys::rotate(app, &incoming, body).await,
+        Operation::RetireGeneration => keys::retire(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use crate::access::Denied;
 use crate::config::WriteError;
-use crate::model::{JsonText, Key, NameError, SessionError};
+use crate::model::{JsonText, Key, NameError, SecretName, SessionError};
+use crate::secrets::{Algorithm, KeyError};
 
 /// Why a request was not done. Nothing was changed, except where the name is `TimedOut`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -98,6 +99,19 @@ pub(crate) enum ApiError {
     VersionMismatch { detail: String },
     #[error("{0}")]
     LimitReached(String),
+    #[error("the algorithm is not known; there are {}", algorithms())]
+    UnknownAlgorithm,
+    #[error("the value has {len} bytes; at most {max} are allowed")]
+    SecretTooLarge { len: usize, max: usize },
+    #[error("the secret {name}, to which this configuration refers, is not there")]
+    UnknownSecret { name: SecretName },
+    #[error("{0}")]
+    KeyUnavailable(#[from] KeyError),
+    #[error(
+        "version {version} of the secret {name} does not open: what is stored was changed, or \
+         belongs elsewhere"
+    )]
+    SecretDamaged { name: SecretName, version: u32 },
     #[error("no quorum answers: {0}; configurations are read and written all the same")]
     QuorumUnavailable(String),
     #[error(
@@ -119,6 +133,10 @@ pub(crate) enum ApiError {
     PolicyTooOld { age: Duration, max: Duration },
 }
 
+fn algorithms() -> String {
+    Algorithm::ALL.map(Algorithm::name).join(", ")
+}
+
 /// RFC 9457's members, and ours.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -138,6 +156,8 @@ struct More<'a> {
     field: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,6 +220,11 @@ impl ApiError {
             Self::Conflict(_) => ("Conflict", StatusCode::CONFLICT),
             Self::VersionMismatch { .. } => ("PreconditionFailed", StatusCode::PRECONDITION_FAILED),
             Self::LimitReached(_) => ("LimitReached", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::UnknownAlgorithm => ("UnknownAlgorithm", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::SecretTooLarge { .. } => ("ValueTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::UnknownSecret { .. } => ("UnknownSecret", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::KeyUnavailable(_) => ("KeyUnavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::SecretDamaged { .. } => ("SecretDamaged", StatusCode::INTERNAL_SERVER_ERROR),
             Self::QuorumUnavailable(_) => ("QuorumUnavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::OutcomeUnknown(_) => ("OutcomeUnknown", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooStale { .. } => ("TooStale", StatusCode::SERVICE_UNAVAILABLE),
@@ -233,6 +258,11 @@ impl ApiError {
             Self::BadQuery { parameter, .. } => more.field = Some(parameter),
             Self::BadHeader { header, .. } => more.field = Some(header),
             Self::BadField { field, .. } | Self::UnknownField(field) => more.field = Some(field),
+            Self::UnknownAlgorithm => more.field = Some("algorithm"),
+            Self::SecretTooLarge { .. } => more.field = Some("value"),
+            Self::UnknownSecret { name } | Self::SecretDamaged { name, .. } => {
+                more.secret = Some(name.as_str());
+            }
             Self::DuplicateKey(key) => more.key = Some(key),
             Self::BadValue { key, .. } | Self::ValueTooLarge { key, .. } => {
                 more.key = Some(key.as_str());

@@ -27,6 +27,11 @@ pub(super) enum Route {
     KeyRoles,
     KeyRole,
     Explain,
+    Secrets,
+    Secret,
+    Keys,
+    RotateKeys,
+    Generation,
     Health,
     Ready,
     Metrics,
@@ -39,7 +44,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 26] = [
+pub(super) const ROUTES: [(&str, Route); 31] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -57,6 +62,11 @@ pub(super) const ROUTES: [(&str, Route); 26] = [
     ("/config/{service}/{environment}/{key}/roles", Route::KeyRoles),
     ("/config/{service}/{environment}/{key}/roles/{role}", Route::KeyRole),
     ("/access/explain", Route::Explain),
+    ("/secrets", Route::Secrets),
+    ("/secrets/{secret}", Route::Secret),
+    ("/cluster/keys", Route::Keys),
+    ("/cluster/keys/rotate", Route::RotateKeys),
+    ("/cluster/keys/{generation}", Route::Generation),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -101,6 +111,13 @@ pub(super) enum Operation {
     BindRole,
     UnbindRole,
     ExplainAccess,
+    PostSecret,
+    ListSecrets,
+    GetSecret,
+    RemoveSecret,
+    GetKeys,
+    RotateKeys,
+    RetireGeneration,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -148,6 +165,12 @@ impl Route {
             Self::SigningKeys if *method == Method::POST => Operation::AddSigningKey,
             Self::SigningKey if *method == Method::DELETE => Operation::RetireSigningKey,
             Self::Token | Self::SigningKeys | Self::SigningKey => Operation::MethodNotAllowed,
+            Self::Secrets if *method == Method::POST => Operation::PostSecret,
+            Self::Secret if *method == Method::DELETE => Operation::RemoveSecret,
+            Self::RotateKeys if *method == Method::POST => Operation::RotateKeys,
+            Self::RotateKeys => Operation::MethodNotAllowed,
+            Self::Generation if *method == Method::DELETE => Operation::RetireGeneration,
+            Self::Generation => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -162,6 +185,9 @@ impl Route {
             Self::Role => Operation::GetRole,
             Self::KeyRoles => Operation::ListKeyRoles,
             Self::Explain => Operation::ExplainAccess,
+            Self::Secrets => Operation::ListSecrets,
+            Self::Secret => Operation::GetSecret,
+            Self::Keys => Operation::GetKeys,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -175,13 +201,20 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore | Self::Credentials | Self::Token | Self::SigningKeys => "POST, OPTIONS",
+            Self::Restore
+            | Self::Credentials
+            | Self::Token
+            | Self::SigningKeys
+            | Self::RotateKeys => "POST, OPTIONS",
             Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
             Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
             Self::KeyRole => "PUT, DELETE, OPTIONS",
             Self::Credential => "DELETE, OPTIONS",
             Self::SigningKey => "DELETE, OPTIONS",
+            Self::Secrets => "GET, HEAD, POST, OPTIONS",
+            Self::Secret => "GET, HEAD, DELETE, OPTIONS",
+            Self::Generation => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
@@ -189,6 +222,7 @@ impl Route {
             | Self::Receipts
             | Self::KeyRoles
             | Self::Explain
+            | Self::Keys
             | Self::Health
             | Self::Ready
             | Self::Metrics
@@ -250,6 +284,13 @@ impl Operation {
             Self::BindRole => "PUT /config/{service}/{environment}/{key}/roles/{role}",
             Self::UnbindRole => "DELETE /config/{service}/{environment}/{key}/roles/{role}",
             Self::ExplainAccess => "GET /access/explain",
+            Self::PostSecret => "POST /secrets",
+            Self::ListSecrets => "GET /secrets",
+            Self::GetSecret => "GET /secrets/{secret}",
+            Self::RemoveSecret => "DELETE /secrets/{secret}",
+            Self::GetKeys => "GET /cluster/keys",
+            Self::RotateKeys => "POST /cluster/keys/rotate",
+            Self::RetireGeneration => "DELETE /cluster/keys/{generation}",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
@@ -322,6 +363,10 @@ impl Operation {
                 | Self::IssueToken
                 | Self::AddSigningKey
                 | Self::RetireSigningKey
+                | Self::PostSecret
+                | Self::RemoveSecret
+                | Self::RotateKeys
+                | Self::RetireGeneration
         )
     }
 }

@@ -64,7 +64,7 @@ pub(super) fn size(query: &Query<'_>, limits: &Limits) -> Result<usize, ApiError
 /// The `Link` header (RFC 8288) to the next page of `path`.
 pub(super) fn next_link(path: &str, query: &Query<'_>, cursor: &str) -> String {
     let mut link = format!("<{path}?cursor={}", encode(cursor));
-    for name in ["size", "prefix"] {
+    for name in ["size", "prefix", "consistency", "max_staleness_ms", "resolve"] {
         if let Some(value) = query.get(name) {
             link.push_str(&format!("&{name}={}", encode(value)));
         }

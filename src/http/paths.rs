@@ -36,6 +36,17 @@ pub(super) fn role(path: &str) -> Result<String, ApiError> {
     segment(path, 5).map(std::borrow::Cow::into_owned)
 }
 
+/// The last segment of `/secrets/{secret}`.
+pub(super) fn secret(path: &str) -> Result<String, ApiError> {
+    segment(path, 1).map(std::borrow::Cow::into_owned)
+}
+
+/// The last segment of `/cluster/keys/{generation}`.
+pub(super) fn generation(path: &str) -> Result<u32, ApiError> {
+    let text = segment(path, 2)?;
+    text.parse().map_err(|_| bad("generation", "has to be a generation's number: 1, 2, 3, …"))
+}
+
 fn segment(path: &str, at: usize) -> Result<std::borrow::Cow<'_, str>, ApiError> {
     let segment = path.split('/').nth(at + 1).unwrap_or_default();
     decode(segment, false).ok_or_else(|| bad("path", "is not percent-encoded UTF-8"))

@@ -78,7 +78,7 @@ pub(super) async fn decide(
 }
 
 impl Proposed {
-    /// Where it was decided.
+    /// The index of the log at which it was decided.
     pub(super) fn index(&self) -> u64 {
         self.index
     }

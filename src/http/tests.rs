@@ -1,11 +1,17 @@
 //! The routes over a real store in memory, one request at a time.
 
 mod access;
+mod accounts;
 mod bad_input;
 mod harness;
+mod keys;
 mod lists;
 mod logs;
 mod oauth;
+mod policy;
+mod resolve;
+mod routes;
+mod secrets;
 mod sessions;
 mod streams;
 mod values;

@@ -137,6 +137,15 @@ pub(super) fn parameters(
     Ok((check, message.transpose()?))
 }
 
+/// An `Idempotency-Key` that can be taken.
+pub(super) fn check_idempotency_key(key: &str) -> Result<(), ApiError> {
+    let fits = (1..=IDEMPOTENCY_KEY_LEN_MAX).contains(&key.len());
+    if fits && key.bytes().all(|c| c.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(bad("Idempotency-Key", "has to be 1 to 255 visible ASCII characters"))
+}
+
 fn idempotency(
     app: &App,
     incoming: &Incoming,
@@ -144,10 +153,7 @@ fn idempotency(
 ) -> Result<Option<Idempotency>, ApiError> {
     const SHOWN: &str = "Idempotency-Key";
     let Some(key) = one(incoming.headers(), &IDEMPOTENCY_KEY, SHOWN)? else { return Ok(None) };
-    let fits = (1..=IDEMPOTENCY_KEY_LEN_MAX).contains(&key.len());
-    if !fits || !key.bytes().all(|c| c.is_ascii_graphic()) {
-        return Err(bad(SHOWN, "has to be 1 to 255 visible ASCII characters"));
-    }
+    check_idempotency_key(key)?;
     let caller: &Caller = incoming.caller()?;
     let checks = [header::IF_MATCH, header::IF_NONE_MATCH];
     let checks = checks.map(|name| incoming.headers().get(name).map_or(&b""[..], |v| v.as_bytes()));

@@ -1,7 +1,7 @@
 //! A consensus of one, in memory, for tests of what proposes and reads: it decides at once, records
 //! into a list, and can be cut off.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,10 @@ pub(crate) struct Alone {
     applied: watch::Sender<u64>,
     /// What was recorded and what was decided, in order.
     pub(crate) events: Mutex<Vec<Event>>,
+    /// Whether it can record nothing, as with a full disk.
+    pub(crate) is_full: AtomicBool,
+    /// How long ago it says that it heard of a leader, in milliseconds.
+    pub(crate) contact_age_ms: AtomicU64,
     /// Whether it answers nobody.
     pub(crate) is_cut: AtomicBool,
 }
@@ -36,10 +40,21 @@ impl Alone {
             published: published.clone(),
             applied,
             events: Mutex::default(),
+            is_full: AtomicBool::new(false),
+            contact_age_ms: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
         });
         let quorum = Quorum::new(this.clone(), published, receiver);
         (this, quorum)
+    }
+
+    /// Changes the state behind everybody's back, as who has the disk can.
+    #[cfg(test)]
+    pub(crate) fn tamper(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut state);
+        self.published.store(Arc::new(state.clone()));
+        self.applied.send_replace(state.index);
     }
 
     fn is_cut(&self) -> bool {
@@ -78,12 +93,16 @@ impl Consensus for Alone {
     }
 
     fn record(&self, events: Vec<Event>) -> BoxFuture<'_, Result<(), ReadError>> {
+        if self.is_full.load(Ordering::Relaxed) {
+            let error = ReadError::Failed("the disk is full".into());
+            return futures_util::future::ready(Err(error)).boxed();
+        }
         self.events.lock().unwrap_or_else(PoisonError::into_inner).extend(events);
         futures_util::future::ready(Ok(())).boxed()
     }
 
     fn contact_age(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(self.contact_age_ms.load(Ordering::Relaxed))
     }
 
     fn status(&self) -> QuorumStatus {

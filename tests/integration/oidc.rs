@@ -74,13 +74,15 @@ async fn a_real_issuers_tokens_are_taken_also_after_a_restart_without_it() {
             .spawn();
         Process(child.unwrap())
     };
-    let client = |token: &str| Client::new(&format!("http://127.0.0.1:{http}"), Some(token)).unwrap();
+    let client =
+        |token: &str| Client::new(&format!("http://127.0.0.1:{http}"), Some(token)).unwrap();
     let (operator, narrowed) = (client(&issuer.operator), client(&issuer.narrowed));
     let lists = async |client: &Client, of: &str| client.list(&document(of), None).await.is_ok();
     let node = serve();
     eventually("the keys are fetched", async || lists(&operator, "web/prod").await).await;
     assert!(lists(&narrowed, "web/dev").await && !lists(&narrowed, "web/prod").await);
-    let Err(ClientError::Refused(refused)) = narrowed.list(&document("web/prod"), None).await else {
+    let Err(ClientError::Refused(refused)) = narrowed.list(&document("web/prod"), None).await
+    else {
         panic!("it is refused")
     };
     assert_eq!(refused.status, 403);

@@ -6,6 +6,7 @@ const GOLDEN: &str = include_str!("../../../tests/golden/errors.json");
 /// One of each. The match makes a new error without a sample fail to compile.
 fn samples() -> Vec<ApiError> {
     let key = || Key::new("a.b").unwrap();
+    let secret = || SecretName::new("db").unwrap();
     let first = ApiError::BadName(Service::new("").unwrap_err());
     let text = str::to_owned;
     let mut samples = vec![first];
@@ -88,7 +89,12 @@ fn samples() -> Vec<ApiError> {
             age: Duration::from_secs(70),
             max: Duration::from_secs(50),
         }),
-        ApiError::PolicyTooOld { .. } => None,
+        ApiError::PolicyTooOld { .. } => Some(ApiError::UnknownAlgorithm),
+        ApiError::UnknownAlgorithm => Some(ApiError::SecretTooLarge { len: 11, max: 10 }),
+        ApiError::SecretTooLarge { .. } => Some(ApiError::UnknownSecret { name: secret() }),
+        ApiError::UnknownSecret { .. } => Some(ApiError::KeyUnavailable(KeyError::Missing(2))),
+        ApiError::KeyUnavailable(_) => Some(ApiError::SecretDamaged { name: secret(), version: 3 }),
+        ApiError::SecretDamaged { .. } => None,
     } {
         samples.push(next);
     }

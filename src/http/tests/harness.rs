@@ -12,12 +12,15 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 
 use crate::access::token::KeySource;
-use crate::access::{MintKey, Verifier};
+use crate::access::{Caller, MintKey, Verifier};
 use crate::env::{Entropy, Env, Links, ManualClock, MemoryDisk};
 use crate::http::App;
 use crate::model::{NodeName, Stamp};
 use crate::node::Node;
-use crate::settings::{Algorithm, KeySettings, Scopes, Settings};
+use crate::quorum::alone::Alone;
+use crate::registry::{Command, Outcome, Refusal, fixture};
+use crate::secrets::{Purpose, seal};
+use crate::settings::{Algorithm, KeySettings, Scopes, SecretSettings, Settings};
 use crate::topology::Topology;
 use crate::transport::Authority;
 
@@ -30,6 +33,8 @@ pub(super) struct World {
     pub(super) clock: ManualClock,
     pub(super) disk: MemoryDisk,
     pub(super) stop: watch::Sender<bool>,
+    /// The quorum that the routes ask; nothing is decided until [`World::found`].
+    pub(super) alone: Arc<Alone>,
     pub(super) mint: MintKey,
 }
 
@@ -121,12 +126,15 @@ fn topology(regions: &[&str]) -> Topology {
 }
 
 async fn start(
-    settings: Settings,
+    mut settings: Settings,
     topology: &Arc<Topology>,
     region: &str,
     links: Option<Links>,
     authority: &Authority,
 ) -> World {
+    if settings.secrets.master_keys.is_empty() {
+        settings.secrets = SecretSettings::given([(1, [1; 32]), (2, [2; 32])]);
+    }
     let clock = clock();
     let disk = MemoryDisk::new();
     let mut env = Env::in_memory(disk.clone(), links);
@@ -147,11 +155,56 @@ async fn start(
     let node = Node::start(env.clone(), &settings, topology.clone(), &name(region), &identity)
         .await
         .unwrap();
-    let app = App::new(node, verifier, Arc::new(settings), env, stopped);
-    World { router: app.router(), app, clock, disk, stop, mint }
+    let (alone, quorum) = Alone::start();
+    let app = App::new(node, verifier, Arc::new(settings), env, stopped).over(quorum);
+    World { router: app.router(), app, clock, disk, stop, alone, mint }
 }
 
 impl World {
+    /// Founds the cluster, with the generation 1 of the node's master keys.
+    pub(super) async fn found(self) -> Self {
+        let (keyring, node) = (self.app.node().keyring(), self.app.node());
+        let generation = keyring.generation(1).unwrap();
+        let kek = keyring.key(&generation).unwrap();
+        let mut rng = Entropy::seeded(1).stream("founding");
+        let cluster = node.cluster_id();
+        let mut founding = fixture::founding();
+        founding.generation = generation;
+        let (signing, hash) = (Purpose::Signing("first"), Purpose::HashKey);
+        founding.signing.private =
+            seal::seal_key(kek, &mut rng, cluster, signing, b"a private key").unwrap();
+        founding.hash_key = seal::seal_key(kek, &mut rng, cluster, hash, &[9; 32]).unwrap();
+        self.decide(None, Command::Found(Box::new(founding))).await.unwrap();
+        self
+    }
+
+    /// A request with these scopes and, where it has one, a body; read to its end.
+    pub(super) async fn ask(&self, scope: &str, line: &str, body: &str) -> Answer {
+        let (method, path) = line.split_once(' ').unwrap();
+        let asking = self.request(method, path).scope(scope);
+        if body.is_empty() { asking.send().await } else { asking.body(body).send().await }
+    }
+
+    /// The actions, targets and outcomes on the audit chain, in their order.
+    pub(super) fn audited(&self, action: &str) -> Vec<String> {
+        let events = self.alone.events.lock().unwrap();
+        let events = events.iter().filter(|event| &*event.action == action);
+        events
+            .map(|event| format!("{} {}: {}", event.principal, event.target, event.outcome))
+            .collect()
+    }
+
+    /// Has the quorum decide something, past all routes.
+    pub(super) async fn decide(
+        &self,
+        caller: Option<Caller>,
+        command: Command,
+    ) -> Result<Outcome, Refusal> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(1);
+        let proposal = fixture::proposal(caller, command);
+        self.app.quorum().propose(proposal, deadline).await.unwrap().outcome
+    }
+
     /// A token with these scopes, good for a minute.
     pub(super) fn token(&self, scope: &str) -> String {
         self.mint.sign(&claims(scope)).unwrap()

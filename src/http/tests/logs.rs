@@ -37,7 +37,7 @@ impl Write for Recorder {
 /// Records what this thread logs up to `level`, as `main` would write it. The subscriber is the
 /// process': one that a test brings for its thread alone is missed by callsites that other tests'
 /// threads come to first.
-fn record(level: Level) {
+pub(super) fn record(level: Level) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let records = dynamic_filter_fn(|metadata, _| {
@@ -52,7 +52,7 @@ fn record(level: Level) {
 }
 
 /// What was recorded so far.
-fn recorded() -> String {
+pub(super) fn recorded() -> String {
     let lines = RECORD.take().map(|(_, lines)| lines);
     String::from_utf8(lines.unwrap_or_default()).unwrap()
 }

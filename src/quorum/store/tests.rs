@@ -21,6 +21,7 @@ mod crash;
 mod durable;
 mod failing;
 mod format;
+mod model;
 mod raft;
 mod recovery;
 mod snapshots;

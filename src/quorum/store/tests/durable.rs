@@ -38,6 +38,20 @@ async fn what_is_applied_alone_waits_for_no_disk_and_is_there_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_applied_goes_to_disk_also_where_more_comes_all_the_time() {
+    let mut store = open_on(&MemoryDisk::new()).await;
+    let entries: Vec<Entry> = (1..=20).map(|index| blank(1, index)).collect();
+    store.append(entries.clone()).await;
+    let before = store.handle.syncs();
+    for entry in entries {
+        store.apply(vec![entry]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let syncs = store.handle.syncs() - before;
+    assert!((4..=9).contains(&syncs), "{syncs} commits in 400 ms");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     let disk = MemoryDisk::new();
     let mut store = open_on(&disk).await;

@@ -38,11 +38,11 @@ async fn the_file_is_as_it_was_first_written() {
     let mut store = Store { log, machine, handle };
     store.log.save_vote(&Vote::new(2, 9)).await.unwrap();
     // Rows of the state have their own golden file, beside the registry.
-    let refused = fixture::proposal(None, Command::RetireGeneration(3));
-    let entries = vec![members(1, 1, &[1]), proposal(1, 2, refused), blank(1, 3)];
-    store.append(entries.clone()).await;
+    let proposed = fixture::proposal(None, Command::RetireGeneration(3));
+    let entries = vec![members(1, 1, &[1]), blank(1, 2)];
+    store.append([entries.clone(), vec![proposal(1, 3, proposed)]].concat()).await;
     store.apply(entries).await;
-    store.log.save_committed(Some(log_id(1, 3))).await.unwrap();
+    store.log.save_committed(Some(log_id(1, 2))).await.unwrap();
     store.log.purge(log_id(1, 1)).await.unwrap();
     store.handle.note_contact(Stamp(77_000_000));
     store.handle.record(vec![event("ada")]).await.unwrap();
