@@ -32,9 +32,6 @@ mod links;
 const TOPOLOGY: &str = include_str!("../../regions/three-continents.toml");
 
 /// What the printed token allows.
-const EVERYTHING: &str = "config:* secrets:* access:read access:manage audit:read cluster:read \
-                          cluster:manage";
-
 /// How long the printed token holds.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::{CryptoRng, RngCore};
+use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use super::command::SigningKey;
@@ -42,7 +42,7 @@ impl OwnKeys for State {
 /// A new key, sealed.
 pub fn make(
     kek: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut (impl CryptoRng),
     cluster: &str,
     now: Stamp,
 ) -> Result<SigningKey, SigningError> {

@@ -87,11 +87,11 @@ pub(super) async fn run(
             return;
         }
         let mut pause = LOOK_EVERY;
-        if node.quorum().status().role == "leader"
-            && let Err(error) = found(&node, &env, &settings).await
-        {
-            tracing::warn!(%error, "the cluster could not be founded; trying again");
-            pause = RETRY_AFTER;
+        if node.quorum().status().role == "leader" {
+            if let Err(error) = found(&node, &env, &settings).await {
+                tracing::warn!(%error, "the cluster could not be founded; trying again");
+                pause = RETRY_AFTER;
+            }
         } else if !said {
             tracing::info!("waiting for the cluster to be founded");
             said = true;
