@@ -23,6 +23,7 @@ pub mod caller;
 pub mod credential;
 pub mod decide;
 pub mod explain;
+pub mod issue;
 pub mod mint;
 pub mod roles;
 pub mod rules;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+mod access;
+mod account;
 mod address;
 mod chaos;
 mod dev;
@@ -24,6 +26,7 @@ mod list;
 mod pki;
 mod restore;
 mod rm;
+mod role;
 mod serve;
 mod set;
 mod status;
@@ -142,6 +145,12 @@ pub enum Command {
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
     Token(token::Token),
+    /// Make, change and remove accounts and their client secrets.
+    Account(account::Account),
+    /// Make, change and remove roles, and bind configurations to them.
+    Role(role::Role),
+    /// Ask who may do what, and why.
+    Access(access::Access),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -179,6 +188,9 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
         Command::Token(token) => token.run(terminal),
+        Command::Account(account) => account.run(&global, terminal).await,
+        Command::Role(role) => role.run(&global, terminal).await,
+        Command::Access(access) => access.run(&global, terminal).await,
     }
 }
 

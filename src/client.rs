@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
+mod access;
 mod answer;
 mod error;
 mod sse;
@@ -25,6 +26,7 @@ pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Account, Credential, Explanation, Role};
 pub use answer::{
     DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version, Write, Written,
 };

@@ -14,6 +14,7 @@ mod config_key;
 mod config_list;
 mod config_write;
 mod credentials;
+mod discovery;
 mod edge;
 mod error;
 mod etag;
@@ -22,6 +23,7 @@ mod health;
 pub mod item;
 mod key_roles;
 mod named;
+mod oauth;
 mod operation;
 mod page;
 mod paths;
@@ -87,6 +89,8 @@ struct Shared {
     hashing: Arc<Semaphore>,
     /// The session that was told last.
     told: ArcSwap<session::Told>,
+    /// Where tokens are asked for.
+    desk: oauth::Desk,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
     stop: tokio::sync::watch::Receiver<bool>,
 }
@@ -107,6 +111,11 @@ impl App {
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),
             quorum: node.quorum().clone(),
+            desk: oauth::Desk::new(
+                &settings.access,
+                node.cluster_id(),
+                env.entropy.stream("token ids"),
+            ),
             node,
             verifier,
             settings,

@@ -1,6 +1,9 @@
 //! A node with its HTTP API: what `holm serve`, `holm dev` and tests start, with nothing between
 //! them but what `env` gives. It puts rooms together and decides nothing.
 
+mod founding;
+mod rotation;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,6 +28,7 @@ pub struct Server {
     http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
+    upkeep: Vec<JoinHandle<()>>,
 }
 
 /// Why a server did not start. Nothing runs.
@@ -75,10 +79,25 @@ impl Server {
             .map_err(|e| ServerError::Listen { addr: name.to_string(), why: e.to_string() })?;
         let node = Node::start(env.clone(), &settings, topology, name, identity).await?;
         let (stop, stopped) = watch::channel(false);
-        let app = App::new(node.clone(), verifier, Arc::new(settings), env, stopped);
+        let settings = Arc::new(settings);
+        let upkeep = vec![
+            tokio::spawn(founding::run(
+                node.clone(),
+                env.clone(),
+                settings.clone(),
+                stopped.clone(),
+            )),
+            tokio::spawn(rotation::run(
+                node.clone(),
+                env.clone(),
+                settings.clone(),
+                stopped.clone(),
+            )),
+        ];
+        let app = App::new(node.clone(), verifier, settings, env, stopped);
         let router = doors.merge(app.router());
         let http = tokio::spawn(http::serve(listener, app, router));
-        Ok(Self { node, http_addr, stop, http })
+        Ok(Self { node, http_addr, stop, http, upkeep })
     }
 
     /// The node within.
@@ -102,6 +121,11 @@ impl Server {
         self.stop.send_replace(true);
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the HTTP server ended badly");
+        }
+        for ended in futures_util::future::join_all(self.upkeep).await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task beside the server ended badly");
+            }
         }
         self.node.shutdown().await;
     }

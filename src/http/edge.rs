@@ -20,7 +20,8 @@ use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, cluster, config_key, config_list,
-    config_write, credentials, explain, health, key_roles, permit, roles, session, versions, watch,
+    config_write, credentials, discovery, explain, health, key_roles, oauth, permit, roles,
+    session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -213,6 +214,11 @@ async fn dispatch_rest(
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),
+        Operation::IssueToken => oauth::token(app, &incoming, body).await,
+        Operation::GetJwks => discovery::jwks(app),
+        Operation::GetDiscovery => discovery::metadata(app, &incoming),
+        Operation::AddSigningKey => discovery::add_key(app, &incoming).await,
+        Operation::RetireSigningKey => discovery::retire_key(app, &incoming).await,
         Operation::Options => {
             let allow = [(header::ALLOW, route.allow())];
             Ok((StatusCode::NO_CONTENT, allow).into_response())

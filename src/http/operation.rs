@@ -30,11 +30,16 @@ pub(super) enum Route {
     Health,
     Ready,
     Metrics,
+    Token,
+    Jwks,
+    Discovery,
+    SigningKeys,
+    SigningKey,
     Unknown,
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 20] = [
+pub(super) const ROUTES: [(&str, Route); 26] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -55,6 +60,12 @@ pub(super) const ROUTES: [(&str, Route); 20] = [
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
+    ("/oauth/token", Route::Token),
+    ("/.well-known/jwks.json", Route::Jwks),
+    ("/.well-known/openid-configuration", Route::Discovery),
+    ("/.well-known/oauth-authorization-server", Route::Discovery),
+    ("/cluster/signing-keys", Route::SigningKeys),
+    ("/cluster/signing-keys/{kid}", Route::SigningKey),
 ];
 
 /// What a request asks for.
@@ -93,6 +104,11 @@ pub(super) enum Operation {
     GetHealth,
     GetReady,
     GetMetrics,
+    IssueToken,
+    GetJwks,
+    GetDiscovery,
+    AddSigningKey,
+    RetireSigningKey,
     Options,
     MethodNotAllowed,
     UnknownPath,
@@ -128,6 +144,10 @@ impl Route {
             Self::KeyRole if *method == Method::PUT => Operation::BindRole,
             Self::KeyRole if *method == Method::DELETE => Operation::UnbindRole,
             Self::Credentials | Self::Credential | Self::KeyRole => Operation::MethodNotAllowed,
+            Self::Token if *method == Method::POST => Operation::IssueToken,
+            Self::SigningKeys if *method == Method::POST => Operation::AddSigningKey,
+            Self::SigningKey if *method == Method::DELETE => Operation::RetireSigningKey,
+            Self::Token | Self::SigningKeys | Self::SigningKey => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -145,6 +165,8 @@ impl Route {
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
+            Self::Jwks => Operation::GetJwks,
+            Self::Discovery => Operation::GetDiscovery,
         }
     }
 
@@ -153,12 +175,13 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore | Self::Credentials => "POST, OPTIONS",
+            Self::Restore | Self::Credentials | Self::Token | Self::SigningKeys => "POST, OPTIONS",
             Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
             Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
             Self::KeyRole => "PUT, DELETE, OPTIONS",
             Self::Credential => "DELETE, OPTIONS",
+            Self::SigningKey => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
@@ -169,6 +192,8 @@ impl Route {
             | Self::Health
             | Self::Ready
             | Self::Metrics
+            | Self::Jwks
+            | Self::Discovery
             | Self::Unknown => "GET, HEAD, OPTIONS",
         }
     }
@@ -228,6 +253,11 @@ impl Operation {
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
+            Self::IssueToken => "POST /oauth/token",
+            Self::GetJwks => "GET /.well-known/jwks.json",
+            Self::GetDiscovery => "GET /.well-known/openid-configuration",
+            Self::AddSigningKey => "POST /cluster/signing-keys",
+            Self::RetireSigningKey => "DELETE /cluster/signing-keys/{kid}",
             Self::Options => "OPTIONS",
             Self::MethodNotAllowed => "method not allowed",
             Self::UnknownPath => "unknown path",
@@ -239,6 +269,9 @@ impl Operation {
         match self {
             Self::GetHealth
             | Self::GetReady
+            | Self::IssueToken
+            | Self::GetJwks
+            | Self::GetDiscovery
             | Self::Options
             | Self::MethodNotAllowed
             | Self::UnknownPath => false,
@@ -286,6 +319,9 @@ impl Operation {
                 | Self::DeleteRole
                 | Self::BindRole
                 | Self::UnbindRole
+                | Self::IssueToken
+                | Self::AddSigningKey
+                | Self::RetireSigningKey
         )
     }
 }

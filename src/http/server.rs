@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
-use super::App;
 use super::edge::Remote;
+use super::{App, oauth};
 use crate::env::{HttpListener, Io};
 
 use write_timeout::WriteTimeout;
@@ -41,6 +41,7 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings().http.header_read_timeout)
         .max_buf_size(limits.header_bytes_max);
+    let denials = tokio::spawn(oauth::flush_denials(app.clone()));
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,6 +85,9 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
     }
     drop(listener);
     drain(&app, connections).await;
+    if let Err(error) = denials.await {
+        tracing::error!(%error, "refused token requests are not recorded any more");
+    }
 }
 
 fn is_clients(error: &std::io::Error) -> bool {

@@ -6,6 +6,7 @@ mod bad_input;
 mod harness;
 mod lists;
 mod logs;
+mod oauth;
 mod policy;
 mod routes;
 mod sessions;

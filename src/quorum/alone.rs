@@ -90,6 +90,6 @@ impl Consensus for Alone {
     }
 
     fn status(&self) -> QuorumStatus {
-        QuorumStatus::default()
+        QuorumStatus { role: "leader".to_owned(), ..QuorumStatus::default() }
     }
 }

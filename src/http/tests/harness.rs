@@ -243,6 +243,14 @@ impl Asking<'_> {
         self
     }
 
+    /// A form in place of JSON.
+    pub(super) fn form(mut self, body: &str) -> Self {
+        let kind = "application/x-www-form-urlencoded".to_owned();
+        self.headers.push(("content-type".to_owned(), kind));
+        self.body = body.to_owned();
+        self
+    }
+
     pub(super) async fn open(self) -> axum::response::Response {
         let mut request = Request::builder().method(self.method).uri(self.path);
         for (name, value) in self.headers {
