@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+mod access;
+mod account;
 mod address;
 mod audit;
 mod chaos;
@@ -27,6 +29,7 @@ mod login;
 mod pki;
 mod restore;
 mod rm;
+mod role;
 mod secret;
 mod serve;
 mod set;
@@ -185,6 +188,12 @@ pub enum Command {
     Secret(secret::Secret),
     /// Make, show and rotate the master key that secrets are sealed with.
     Keys(keys::Keys),
+    /// Make, change and remove accounts and their client secrets.
+    Account(account::Account),
+    /// Make, change and remove roles, and bind configurations to them.
+    Role(role::Role),
+    /// Ask who may do what, and why.
+    Access(access::Access),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -226,6 +235,9 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Login(login) => login.run(&global, terminal).await,
         Command::Secret(secret) => secret.run(&global, terminal).await,
         Command::Keys(keys) => keys.run(&global, terminal).await,
+        Command::Account(account) => account.run(&global, terminal).await,
+        Command::Role(role) => role.run(&global, terminal).await,
+        Command::Access(access) => access.run(&global, terminal).await,
     }
 }
 

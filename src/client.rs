@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::env::roots;
 use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
+mod access;
 mod answer;
 mod credential;
 mod error;
@@ -29,6 +30,7 @@ pub(crate) mod stub;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Account, Credential, Explanation, Role};
 pub use answer::{
     AuditPage, AuditReports, DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version,
     Write, Written,

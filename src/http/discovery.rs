@@ -12,6 +12,7 @@ use super::edge::Incoming;
 use super::error::ApiError;
 use super::propose;
 use super::query::Query;
+use crate::access::{Caller, ClusterAction, Rules, decide};
 use crate::model::Text;
 use crate::registry::{Command, signing};
 
@@ -72,6 +73,7 @@ fn base(app: &App, incoming: &Incoming) -> Result<String, ApiError> {
 
 /// `POST /cluster/signing-keys`: a new key, which takes over once it was published long enough.
 pub(super) async fn add_key(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    may_manage(app, incoming).await?;
     Query::parse(incoming.query(), &[])?;
     let key = {
         let (state, now) = (app.state(), app.0.env.clock.now());
@@ -93,8 +95,17 @@ pub(super) async fn add_key(app: &App, incoming: &Incoming) -> Result<Response, 
     Ok(response)
 }
 
+/// Asked before a key is made, and once more where it is applied.
+async fn may_manage(app: &App, incoming: &Incoming) -> Result<(), ApiError> {
+    let may = |caller: &Caller, rules: &Rules| {
+        decide::cluster(caller, rules, ClusterAction::ManageCluster)
+    };
+    super::permit::permit(app, incoming, may).await.map(drop)
+}
+
 /// `DELETE /cluster/signing-keys/{kid}`: its tokens are not taken any more, from now on.
 pub(super) async fn retire_key(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    may_manage(app, incoming).await?;
     Query::parse(incoming.query(), &[])?;
     let kid = incoming.path().rsplit('/').next().unwrap_or_default();
     let command = Command::RetireSigningKey(Text::from(kid));
