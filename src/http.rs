@@ -20,6 +20,7 @@ pub mod item;
 mod operation;
 mod page;
 mod paths;
+mod propose;
 mod query;
 mod server;
 mod session;
@@ -29,6 +30,7 @@ mod write;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderName;
@@ -69,6 +71,8 @@ struct Shared {
     metrics: OperationMetrics,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
+    /// The session that was told last.
+    told: ArcSwap<session::Told>,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
     stop: tokio::sync::watch::Receiver<bool>,
 }
@@ -86,6 +90,7 @@ impl App {
             request_ids: RequestIds::new(&env.entropy),
             metrics: OperationMetrics::default(),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
+            told: ArcSwap::default(),
             node,
             verifier,
             settings,

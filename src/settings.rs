@@ -102,6 +102,9 @@ pub struct HttpSettings {
     /// Longest a write may ask to wait for other regions. Default: 30s.
     #[serde(with = "duration")]
     pub ack_timeout_max: Duration,
+    /// How long a request waits for a quorum before it is answered 503. Default: 5s.
+    #[serde(with = "duration")]
+    pub quorum_timeout: Duration,
     /// How long a client may take nothing of what is sent to it before its connection is closed,
     /// a watch's too. Default: 60s.
     #[serde(with = "duration")]
@@ -128,6 +131,7 @@ impl Default for HttpSettings {
             session_wait_max: Duration::from_secs(30),
             ack_timeout_default: Duration::from_secs(2),
             ack_timeout_max: Duration::from_secs(30),
+            quorum_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(60),
             heartbeat_every: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(10),
@@ -260,12 +264,18 @@ impl Settings {
         for (field, value) in [
             ("http.header_read_timeout", http.header_read_timeout),
             ("http.request_timeout", http.request_timeout),
+            ("http.quorum_timeout", http.quorum_timeout),
             ("http.write_timeout", http.write_timeout),
             ("http.heartbeat_every", http.heartbeat_every),
             ("gossip.anti_entropy_every", self.gossip.anti_entropy_every),
         ] {
             refuse(value.is_zero(), field, "may not be 0")?;
         }
+        refuse(
+            http.quorum_timeout > http.request_timeout,
+            "http.quorum_timeout",
+            "is above http.request_timeout, so that nobody would learn of it",
+        )?;
         self.access.check()
     }
 }

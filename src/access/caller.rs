@@ -70,4 +70,26 @@ impl Caller {
     pub(super) fn holds_at(&self, now: Stamp) -> bool {
         self.from <= now && now < self.until
     }
+
+    /// One for tests, whose token holds up to `until`.
+    #[cfg(test)]
+    pub(crate) fn fixture(identity: Identity, granted: &[&str], until: Stamp) -> Self {
+        let granted = granted.iter().map(|text| Grant::parse(text).unwrap()).collect();
+        Self {
+            principal: "ada".into(),
+            identity,
+            granted,
+            narrowed: None,
+            issued_at: Stamp(0),
+            from: Stamp(0),
+            until,
+        }
+    }
+
+    /// The same one, narrowed to these scopes.
+    #[cfg(test)]
+    pub(crate) fn narrowed_to(mut self, scopes: &[&str]) -> Self {
+        self.narrowed = Some(scopes.iter().map(|text| Grant::parse(text).unwrap()).collect());
+        self
+    }
 }

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeSet;
 
-use super::account::Role;
+use super::account::{Account, Role};
 use super::caller::{Caller, Identity};
 use super::rules::Rules;
 use super::scope::{ClusterAction, Glob, Grant, SecretAction, Wish};
-use crate::model::{DocumentId, Id, Key, SecretName, Text};
+use crate::model::{DocumentId, Key, SecretName, Stamp, Text};
 
 /// Why a caller may not. For the answer and the log: it names what was wanted, and no one else's
 /// grants.
@@ -20,7 +20,7 @@ pub struct Denied {
 }
 
 /// Some keys of one document.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Keys {
     Every,
     These(BTreeSet<Key>),
@@ -108,6 +108,14 @@ macro_rules! permit {
 }
 
 permit!(ReadPermit);
+
+impl ReadPermit {
+    /// Whether it is for the same keys, whichever grant allowed it.
+    pub fn is_for_the_same_as(&self, other: &Self) -> bool {
+        self.document == other.document && self.keys == other.keys
+    }
+}
+
 permit!(WritePermit);
 
 impl ClusterPermit {
@@ -185,6 +193,9 @@ struct Standing<'a> {
 
 impl<'a> Standing<'a> {
     fn of(caller: &'a Caller, rules: &'a Rules) -> Self {
+        if !is_known(caller, rules) {
+            return Self { granted: Vec::new(), narrowed: None };
+        }
         let roles = roles(caller, rules);
         let of_roles = roles.into_iter().flat_map(|role| &role.grants);
         let granted = caller.granted.iter().chain(of_roles).collect();
@@ -200,35 +211,62 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// The roles that the caller has by these rules; none where its account is gone or disabled, or
-/// its credential was revoked.
+/// The roles that the caller has by these rules; none where it is not known.
 pub fn roles<'a>(caller: &'a Caller, rules: &'a Rules) -> Vec<&'a Role> {
-    let of_account = |id: &Id, credential: Option<&Id>| {
-        let account = rules.accounts.get(id).filter(|account| account.enabled)?;
-        let is_good = credential.is_none_or(|it| account.credentials.contains_key(it));
-        is_good.then(|| account.roles.iter().filter_map(|id| rules.roles.get(id)))
-    };
-    match &caller.identity {
-        Identity::Account(id, credential) => {
-            of_account(id, credential.as_ref()).into_iter().flatten().map(|role| &**role).collect()
-        }
-        Identity::External(account, names) => {
-            let account = account.as_ref().and_then(|name| rules.account_ids.get(name));
-            let of_account = account.and_then(|id| of_account(id, None)).into_iter().flatten();
-            let of_issuer = names.iter().filter_map(|name| rules.role(name));
-            of_account.chain(of_issuer).map(|role| &**role).collect()
-        }
+    if !is_known(caller, rules) {
+        return Vec::new();
     }
+    let of_account = account(caller, rules).into_iter().flat_map(|account| &account.roles);
+    let of_account = of_account.filter_map(|id| rules.roles.get(id));
+    let of_issuer = match &caller.identity {
+        Identity::Account(..) => &[][..],
+        Identity::External(_, names) => names,
+    };
+    let of_issuer = of_issuer.iter().filter_map(|name| rules.role(name));
+    of_account.chain(of_issuer).map(|role| &**role).collect()
+}
+
+/// The account that the caller is, if it is there.
+fn account<'a>(caller: &Caller, rules: &'a Rules) -> Option<&'a Account> {
+    let account = match &caller.identity {
+        Identity::Account(id, _) => rules.accounts.get(id),
+        Identity::External(name, _) => rules.account(name.as_ref()?),
+    };
+    account.map(|account| &**account)
 }
 
 /// Whether the caller is known at all: its account is there and enabled, and its credential was
-/// not revoked. A token of one that is not is refused as if it were expired.
+/// not revoked. A token of one that is not is refused as if it were expired. Whom an external
+/// issuer vouches for needs no account; one that is there and disabled shuts them out.
 pub fn is_known(caller: &Caller, rules: &Rules) -> bool {
-    let Identity::Account(id, credential) = &caller.identity else { return true };
-    rules.accounts.get(id).is_some_and(|account| {
-        let is_good = credential.is_none_or(|it| account.credentials.contains_key(&it));
-        account.enabled && is_good
-    })
+    let account = account(caller, rules);
+    match &caller.identity {
+        Identity::Account(_, credential) => account.is_some_and(|account| {
+            let is_good = credential.is_none_or(|it| account.credentials.contains_key(&it));
+            account.enabled && is_good
+        }),
+        Identity::External(..) => account.is_none_or(|account| account.enabled),
+    }
+}
+
+/// Whether the caller is known, its token holds at `now`, and so does the credential that it was
+/// issued for.
+pub fn stands_at(caller: &Caller, rules: &Rules, now: Stamp) -> Result<(), Denied> {
+    if !caller.holds_at(now) {
+        return Err(Denied { why: "the caller's token is over".to_owned() });
+    }
+    if !is_known(caller, rules) {
+        let why = "the caller's account is gone or disabled, or its credential was revoked";
+        return Err(Denied { why: why.to_owned() });
+    }
+    let Identity::Account(_, Some(credential)) = &caller.identity else { return Ok(()) };
+    let credential = account(caller, rules).and_then(|it| it.credentials.get(credential));
+    match credential.and_then(|credential| credential.expires_at) {
+        Some(expires_at) if expires_at <= now => {
+            Err(Denied { why: "the caller's credential is expired".to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// May the caller read this key?
@@ -350,6 +388,14 @@ pub fn list_secrets(caller: &Caller, rules: &Rules) -> Result<SecretListPermit, 
     Ok(SecretListPermit { grant: joined(&texts), globs })
 }
 
+/// May the caller do this with any secret at all? The grant that says so: no permit, because it
+/// names no secret.
+pub fn some_secret(caller: &Caller, rules: &Rules, action: SecretAction) -> Result<Text, Denied> {
+    let grant = Standing::of(caller, rules).find(|grant| grant.secrets(action).is_some());
+    let grant = grant.ok_or_else(|| denied(&format!("not {} secrets", action.name())))?;
+    Ok(grant.text().clone())
+}
+
 fn find_key<'a>(
     standing: &Standing<'a>,
     wish: Wish,
@@ -421,7 +467,6 @@ fn joined(texts: &[&Text]) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Stamp;
 
     fn caller(scopes: &[&str]) -> Caller {
         Caller {

@@ -10,7 +10,7 @@ use super::account::{Account, Role};
 use crate::model::{AccountName, DocumentId, Id, Key, RoleName};
 
 /// All rules of a cluster.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     /// By id.
     pub accounts: OrdMap<Id, Arc<Account>>,

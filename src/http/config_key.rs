@@ -22,14 +22,14 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let _permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
     Query::parse(incoming.query(), &[])?;
     let headers = incoming.headers();
-    let reached = session::reach(app.node(), headers, &app.settings().http).await?;
+    let reached = session::reach(app, headers).await?;
     let view = reached.snapshot.document(&document);
     let row = view.and_then(|view| view.rows.get(&key));
     let live = row.filter(|row| !row.winner().is_removal());
     let Some(row) = live else {
         // That it is gone is something seen, too.
         let mut response = not_there(&key, row).into_response();
-        reached.tell(response.headers_mut());
+        reached.tell(app, response.headers_mut());
         return Ok(response);
     };
     let item = item::item(&document, &key, row);
@@ -42,7 +42,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     };
     let headers = response.headers_mut();
     headers.insert(header::ETAG, item.etag);
-    reached.tell(headers);
+    reached.tell(app, headers);
     Ok(response)
 }
 

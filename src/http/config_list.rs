@@ -26,8 +26,7 @@ pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response
     let listing = Listing::new("/config", "");
     let pages = Pages::new(app, incoming, query, listing)?;
     let after: Option<DocumentId> = pages.after(DocumentId::parse)?;
-    let http = &app.settings().http;
-    let reached = session::reach(app.node(), incoming.headers(), http).await?;
+    let reached = session::reach(app, incoming.headers()).await?;
     let from = after.map_or(Unbounded, Excluded);
     let shown = reached.snapshot.documents.range((from, Unbounded)).filter_map(|(id, view)| {
         let permit = decide::read_document(caller, &app.state().rules, id).ok()?;
@@ -50,8 +49,7 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
     let listing = Listing::new(&format!("/config/{document}"), &prefix);
     let pages = Pages::new(app, incoming, query, listing)?;
     let after: Option<Key> = pages.after(Key::new)?;
-    let http = &app.settings().http;
-    let reached = session::reach(app.node(), incoming.headers(), http).await?;
+    let reached = session::reach(app, incoming.headers()).await?;
     let view = reached.snapshot.document(&document);
     let from = match (after, Key::new(&prefix)) {
         (Some(after), _) => Excluded(after),
@@ -70,6 +68,7 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
 
 /// One page of a listing, as it is asked for.
 struct Pages<'a> {
+    app: &'a App,
     path: &'a str,
     query: Query<'a>,
     listing: Listing,
@@ -79,14 +78,15 @@ struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     fn new(
-        app: &App,
+        app: &'a App,
         incoming: &'a Incoming,
         query: Query<'a>,
         listing: Listing,
     ) -> Result<Self, ApiError> {
         let limits = &app.settings().limits;
         let size = page::size(&query, limits)?;
-        Ok(Self { path: incoming.path(), query, listing, size, bytes_max: limits.page_bytes_max })
+        let bytes_max = limits.page_bytes_max;
+        Ok(Self { app, path: incoming.path(), query, listing, size, bytes_max })
     }
 
     /// The place that the cursor names, if there is one.
@@ -125,7 +125,7 @@ impl<'a> Pages<'a> {
                 headers.insert(header::LINK, link);
             }
         }
-        reached.tell(headers);
+        reached.tell(self.app, headers);
         response
     }
 }

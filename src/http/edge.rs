@@ -3,6 +3,7 @@
 //! because a read of one key costs little more than this.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,9 +20,10 @@ use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list,
-    config_write, health, versions, watch,
+    config_write, health, session, versions, watch,
 };
 use crate::access::{Caller, TokenError};
+use crate::audit::Source;
 use crate::env::Entropy;
 
 /// Longest request id that is taken from a client, in bytes.
@@ -31,12 +33,27 @@ const REQUEST_ID_LEN_MAX: usize = 128;
 pub(super) struct Incoming {
     pub(super) parts: Parts,
     caller: Option<Arc<Caller>>,
+    request_id: HeaderValue,
 }
+
+/// Where a request's connection comes from, as the server saw it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub(super) SocketAddr);
 
 impl Incoming {
     /// Who asks. Operations that need a token always have a caller.
     pub(super) fn caller(&self) -> Result<&Arc<Caller>, ApiError> {
         self.caller.as_ref().ok_or(ApiError::Unauthorized)
+    }
+
+    /// Where the request came from, for the audit log.
+    pub(super) fn source(&self, app: &App) -> Source {
+        let remote = self.parts.extensions.get::<Remote>();
+        Source {
+            node: app.node().name().as_str().into(),
+            address: remote.map(|remote| remote.0.ip().to_string().as_str().into()),
+            request: self.request_id.to_str().unwrap_or_default().into(),
+        }
     }
 
     pub(super) fn headers(&self) -> &HeaderMap {
@@ -99,7 +116,8 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
         Err(error) => Err(error),
         Ok(()) => {
             let limit = time_limit(&app, &parts.headers);
-            let incoming = Incoming { parts, caller: log.caller.clone() };
+            let (caller, request_id) = (log.caller.clone(), request_id.clone());
+            let incoming = Incoming { parts, caller, request_id };
             let answer = dispatch(&app, route, operation, incoming, body);
             tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::TimedOut))
         }
@@ -130,9 +148,8 @@ fn tell_session(app: &App, response: &mut Response, is_known: bool) {
     if !is_known || !tells || not_reached || headers.contains_key(HOLM_SESSION) {
         return;
     }
-    if let Ok(session) = HeaderValue::from_str(app.node().snapshot().session()) {
-        headers.insert(HOLM_SESSION, session);
-    }
+    let session = session::of(app, &app.node().snapshot());
+    headers.insert(HOLM_SESSION, session);
 }
 
 /// Calls the operation's handler. All but the one that is asked most live in a box, so that the

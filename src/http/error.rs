@@ -4,6 +4,8 @@
 //! An answer has RFC 9457's members and `error`, the name that clients tell errors apart by.
 //! `Unauthorized` alone says nothing more: whoever has no good token is told no reasons.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -88,6 +90,27 @@ pub(crate) enum ApiError {
     ShuttingDown,
     #[error("the disk is full; reads go on")]
     StorageFull,
+    #[error("{what} is there already")]
+    AlreadyExists { what: String },
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{detail}")]
+    VersionMismatch { detail: String },
+    #[error("{0}")]
+    LimitReached(String),
+    #[error("no quorum answers: {0}; configurations are read and written all the same")]
+    QuorumUnavailable(String),
+    #[error(
+        "it may have been done or not ({0}): ask again, with the same Idempotency-Key if there \
+         was one"
+    )]
+    OutcomeUnknown(String),
+    #[error(
+        "this node's copy may be {} ms old; the request allows {} ms",
+        staleness.as_millis(),
+        max.as_millis()
+    )]
+    TooStale { staleness: Duration, max: Duration },
 }
 
 /// RFC 9457's members, and ours.
@@ -167,6 +190,13 @@ impl ApiError {
             Self::WriteUnknown => ("WriteUnknown", StatusCode::SERVICE_UNAVAILABLE),
             Self::ShuttingDown => ("ShuttingDown", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFull => ("StorageFull", StatusCode::INSUFFICIENT_STORAGE),
+            Self::AlreadyExists { .. } => ("AlreadyExists", StatusCode::CONFLICT),
+            Self::Conflict(_) => ("Conflict", StatusCode::CONFLICT),
+            Self::VersionMismatch { .. } => ("PreconditionFailed", StatusCode::PRECONDITION_FAILED),
+            Self::LimitReached(_) => ("LimitReached", StatusCode::UNPROCESSABLE_ENTITY),
+            Self::QuorumUnavailable(_) => ("QuorumUnavailable", StatusCode::SERVICE_UNAVAILABLE),
+            Self::OutcomeUnknown(_) => ("OutcomeUnknown", StatusCode::SERVICE_UNAVAILABLE),
+            Self::TooStale { .. } => ("TooStale", StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 

@@ -4,19 +4,24 @@
 
 mod write_timeout;
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
+use tower::ServiceExt as _;
 
 use super::App;
+use super::edge::Remote;
 use crate::env::{HttpListener, Io};
 
 use write_timeout::WriteTimeout;
@@ -55,8 +60,8 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
             }
             accepted = listener.accept() => accepted,
         };
-        let io = match accepted {
-            Ok((io, _)) => io,
+        let (io, remote) = match accepted {
+            Ok(accepted) => accepted,
             // The client went away before it was accepted.
             Err(error) if is_clients(&error) => continue,
             Err(error) => {
@@ -74,7 +79,7 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
         connections.spawn(async move {
             let _place = place;
             let _counted = app.node().metrics().connected();
-            connection(&builder, io, router, app.0.stop.clone()).await;
+            connection(&builder, io, remote, router, app.0.stop.clone()).await;
         });
     }
     drop(listener);
@@ -89,9 +94,14 @@ fn is_clients(error: &std::io::Error) -> bool {
 async fn connection(
     builder: &http1::Builder,
     io: WriteTimeout<Box<dyn Io>>,
+    remote: SocketAddr,
     router: Router,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Remote(remote));
+        request
+    });
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let stopped = async {

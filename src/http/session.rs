@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderValue};
 
 use super::error::ApiError;
-use super::{HOLM_INCONSISTENT, HOLM_SESSION, HOLM_WAIT};
+use super::{App, HOLM_INCONSISTENT, HOLM_SESSION, HOLM_WAIT};
 use crate::config::Snapshot;
 use crate::model::{Session, Vector};
 use crate::node::Node;
@@ -20,52 +20,100 @@ pub(super) struct Reached {
     /// What the session has seen and this state does not include, where the request asked to be
     /// served anyway.
     missing: Option<Vector>,
+    /// What the session has seen of the quorum path: not waited for here, and not forgotten.
+    quorum: Option<u64>,
+}
+
+/// The session that was told last, which mostly is the next one, too.
+pub(super) struct Told {
+    vector: Arc<Vector>,
+    quorum: Option<u64>,
+    text: HeaderValue,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        let vector = Arc::new(Vector::default());
+        let text = encoded(&Session::of((*vector).clone()));
+        Self { vector, quorum: None, text }
+    }
+}
+
+fn encoded(session: &Session) -> HeaderValue {
+    // Base64url: there is nothing to fail.
+    HeaderValue::from_str(&session.encode()).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// The session of a client that has seen `snapshot`, and what the quorum has decided so far.
+pub(super) fn of(app: &App, snapshot: &Snapshot) -> HeaderValue {
+    of_both(app, snapshot, None)
+}
+
+fn of_both(app: &App, snapshot: &Snapshot, seen: Option<u64>) -> HeaderValue {
+    let index = app.state().index;
+    let quorum = seen.max((index > 0).then_some(index));
+    let told = app.0.told.load();
+    if told.quorum == quorum && Arc::ptr_eq(&told.vector, &snapshot.vector) {
+        return told.text.clone();
+    }
+    let vector = snapshot.vector.clone();
+    let text = encoded(&Session { config: (*vector).clone(), quorum });
+    app.0.told.store(Arc::new(Told { vector, quorum, text: text.clone() }));
+    text
 }
 
 impl Reached {
     /// Says in the answer what it was made from.
-    pub(super) fn tell(&self, headers: &mut HeaderMap) {
-        tell(headers, &self.snapshot, self.missing.as_ref());
+    pub(super) fn tell(&self, app: &App, headers: &mut HeaderMap) {
+        self.tell_with(app, headers, &self.snapshot, self.missing.as_ref());
     }
 
     /// The same where the answer is made from a later state.
-    pub(super) fn tell_later(&self, headers: &mut HeaderMap, snapshot: &Snapshot) {
+    pub(super) fn tell_later(&self, app: &App, headers: &mut HeaderMap, snapshot: &Snapshot) {
         let missing = self.missing.as_ref().filter(|seen| !snapshot.vector.covers(seen));
-        tell(headers, snapshot, missing);
+        self.tell_with(app, headers, snapshot, missing);
     }
-}
 
-fn tell(headers: &mut HeaderMap, snapshot: &Snapshot, missing: Option<&Vector>) {
-    let session = match missing {
-        None => HeaderValue::from_str(snapshot.session()),
-        Some(seen) => {
-            headers.insert(HOLM_INCONSISTENT, HeaderValue::from_static("true"));
-            let mut both = (*snapshot.vector).clone();
-            both.merge(seen);
-            HeaderValue::from_str(&Session::of(both).encode())
-        }
-    };
-    if let Ok(session) = session {
+    fn tell_with(
+        &self,
+        app: &App,
+        headers: &mut HeaderMap,
+        snapshot: &Snapshot,
+        missing: Option<&Vector>,
+    ) {
+        let session = match missing {
+            None => of_both(app, snapshot, self.quorum),
+            Some(seen) => {
+                headers.insert(HOLM_INCONSISTENT, HeaderValue::from_static("true"));
+                let mut config = (*snapshot.vector).clone();
+                config.merge(seen);
+                let index = app.state().index;
+                let quorum = self.quorum.max((index > 0).then_some(index));
+                encoded(&Session { config, quorum })
+            }
+        };
         headers.insert(HOLM_SESSION, session);
     }
 }
 
 /// Waits for the session that the request brings, if it brings one.
-pub(super) async fn reach(
-    node: &Node,
-    headers: &HeaderMap,
-    settings: &HttpSettings,
-) -> Result<Reached, ApiError> {
+pub(super) async fn reach(app: &App, headers: &HeaderMap) -> Result<Reached, ApiError> {
+    let (node, settings) = (app.node(), &app.settings().http);
     let snapshot = node.snapshot();
     let Some(session) = one(headers, &HOLM_SESSION, "Holm-Session")? else {
-        check_wait(headers, settings)?;
-        return Ok(Reached { snapshot, missing: None });
+        wait(headers, settings)?;
+        return Ok(Reached { snapshot, missing: None, quorum: None });
     };
     // A client that keeps to one node mostly brings the session that it is given back.
-    if session == &**snapshot.session() {
-        return Ok(Reached { snapshot, missing: None });
+    let told = app.0.told.load();
+    if told.text == session && Arc::ptr_eq(&told.vector, &snapshot.vector) {
+        return Ok(Reached { snapshot, missing: None, quorum: told.quorum });
     }
-    wait_for(node, &Session::decode(session)?.config, headers, settings).await
+    drop(told);
+    let session = Session::decode(session)?;
+    let mut reached = wait_for(node, &session.config, headers, settings).await?;
+    reached.quorum = session.quorum;
+    Ok(reached)
 }
 
 /// Waits for what this vector includes, as long as the request says.
@@ -75,20 +123,23 @@ pub(super) async fn wait_for(
     headers: &HeaderMap,
     settings: &HttpSettings,
 ) -> Result<Reached, ApiError> {
-    let at_most = check_wait(headers, settings)?;
+    let at_most = wait(headers, settings)?;
     let serve_anyway = match one(headers, &HOLM_INCONSISTENT, "Holm-Inconsistent")? {
         None => false,
         Some("serve") => true,
         Some(_) => return Err(bad("Holm-Inconsistent", "has to be `serve`, or absent")),
     };
     match node.wait_for(seen, at_most).await {
-        Ok(snapshot) => Ok(Reached { snapshot, missing: None }),
-        Err(snapshot) if serve_anyway => Ok(Reached { snapshot, missing: Some(seen.clone()) }),
+        Ok(snapshot) => Ok(Reached { snapshot, missing: None, quorum: None }),
+        Err(snapshot) if serve_anyway => {
+            Ok(Reached { snapshot, missing: Some(seen.clone()), quorum: None })
+        }
         Err(_) => Err(ApiError::SessionNotReached),
     }
 }
 
-fn check_wait(headers: &HeaderMap, settings: &HttpSettings) -> Result<Duration, ApiError> {
+/// How long the request may wait for its session.
+pub(super) fn wait(headers: &HeaderMap, settings: &HttpSettings) -> Result<Duration, ApiError> {
     match one(headers, &HOLM_WAIT, "Holm-Wait")? {
         None => Ok(settings.session_wait_default),
         Some(text) => length(text, settings.session_wait_max).map_err(|e| bad("Holm-Wait", &e)),

@@ -61,7 +61,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
             headers.insert(header::LINK, link);
         }
     }
-    reached.tell(headers);
+    reached.tell(app, headers);
     Ok(response)
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let entry = find(app, &permit, &document, &key, &version).await?;
     let body = item::past(&entry, entry.dot == current);
     let mut response = write::json(StatusCode::OK, body.into());
-    reached.tell(response.headers_mut());
+    reached.tell(app, response.headers_mut());
     Ok(response)
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn restore(
 }
 
 async fn reach(app: &App, incoming: &Incoming) -> Result<Reached, ApiError> {
-    session::reach(app.node(), incoming.headers(), &app.settings().http).await
+    session::reach(app, incoming.headers()).await
 }
 
 /// The write that the key shows now, a removal too. A key that never was has no history.

@@ -3,6 +3,7 @@
 //! written, `watch::events`' and `watch::socket`'s.
 
 mod events;
+mod leave;
 mod socket;
 mod stream;
 
@@ -23,13 +24,15 @@ use super::session::{self, one};
 use crate::access::decide;
 use crate::model::Session;
 
+use leave::Leave;
 use stream::Watch;
 
 /// `GET` with `Accept: text/event-stream`, a WebSocket upgrade, or the method `WATCH`.
 pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
     let caller = incoming.caller()?.clone();
-    let permit = decide::read_document(&caller, &app.state().rules, &document)?;
+    let rules = app.state().rules.clone();
+    let permit = decide::read_document(&caller, &rules, &document)?;
     let query = Query::parse(incoming.query(), &["prefix", "since"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let headers = incoming.headers();
@@ -40,7 +43,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let http = &app.settings().http;
     let place = app.0.watches.clone().try_acquire_owned();
     let place = place.map_err(|_| ApiError::TooManyWatches)?;
-    session::reach(app.node(), headers, http).await?;
+    session::reach(app, headers).await?;
     // Before the state: what changes in between is then in both, not in neither.
     let feed = app.node().feed(&document);
     let snapshot = match &since {
@@ -53,7 +56,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let watch = Watch::new(stream::Start {
         document,
         prefix,
-        permit,
+        leave: Leave::new(permit, caller, app.quorum().clone(), rules),
         feed,
         snapshot,
         since: since.map(|since| since.config),

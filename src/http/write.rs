@@ -52,7 +52,7 @@ pub(super) async fn carry_out(
     let regions = node.region_count();
     let asked = Asked::read(headers, settings, regions)?;
     let idempotency = idempotency(app, incoming, write.body)?;
-    let reached = session::reach(node, headers, settings).await?;
+    let reached = session::reach(app, headers).await?;
     let mut operations = write.operations;
     if let [operation] = operations.as_mut_slice() {
         let rows = reached.snapshot.document(&write.document).map(|view| &view.rows);
@@ -89,7 +89,7 @@ pub(super) async fn carry_out(
     if let Some(etag) = etag {
         headers.insert(header::ETAG, etag);
     }
-    reached.tell_later(headers, &written.snapshot);
+    reached.tell_later(app, headers, &written.snapshot);
     if is_checked {
         headers.insert(HOLM_CHECK, HeaderValue::from_static("local"));
     }

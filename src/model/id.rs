@@ -23,9 +23,19 @@ impl Id {
         Self(Uuid::from_u128(bits))
     }
 
+    /// The same one wherever it is asked for (UUIDv5): what `name` is called within this id.
+    pub fn within(&self, name: &[u8]) -> Self {
+        Self(Uuid::new_v5(&self.0, name))
+    }
+
     /// Reads the usual form, with or without hyphens.
     pub fn parse(text: &str) -> Option<Self> {
         Uuid::try_parse(text).ok().map(Self)
+    }
+
+    /// One of these 16 bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
     }
 
     /// Its 16 bytes.

@@ -1,17 +1,19 @@
-//! The state, and how a proposal changes it.
+//! The state, and what a proposal does to it.
 
 use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::command::{Generation, Outcome, Proposal, Refusal, SealedKey, SigningKey};
+use super::command::{Generation, Outcome, Refusal, SealedKey, SigningKey};
 use crate::access::rules::Rules;
 use crate::audit::Event;
 use crate::model::{Id, SecretName, Text};
 use crate::secrets::Secret;
 
+pub use super::rows::RowError;
+
 /// Everything the quorum has decided, up to an index of its log. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// The index of the log up to which it is applied.
     pub index: u64,
@@ -27,15 +29,23 @@ pub struct State {
     pub signing: OrdMap<Text, Arc<SigningKey>>,
     /// The key of idempotency hashes; absent until the cluster is founded.
     pub hash_key: Option<SealedKey>,
-    /// What retries are recognised by, with the index they were decided at.
-    pub(super) remembered: OrdMap<[u8; 32], Remembered>,
+    /// What retries are recognised by, by the index it was decided at.
+    pub(super) remembered: OrdMap<u64, Arc<Remembered>>,
+    /// Those indices, by the request's key.
+    pub(super) remembered_at: OrdMap<[u8; 32], u64>,
 }
 
 /// A request that was decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
 pub(super) struct Remembered {
+    #[n(0)]
+    #[cbor(with = "minicbor::bytes")]
+    pub(super) key: [u8; 32],
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
     pub(super) request: [u8; 32],
-    pub(super) index: u64,
+    #[n(2)]
     pub(super) outcome: Result<Outcome, Refusal>,
 }
 
@@ -47,7 +57,7 @@ pub struct Row {
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     pub key: Vec<u8>,
-    /// CBOR; absent where the row is removed.
+    /// A version byte and CBOR; absent where the row is removed.
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
     pub value: Option<Vec<u8>>,
@@ -66,31 +76,31 @@ pub struct Applied {
     pub event: Option<Event>,
 }
 
-/// Why a row does not belong into a state.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a row of the quorum's state is damaged: {0}")]
-pub struct RowError(pub String);
-
-impl State {
-    /// Applies the entry at `index` of the log.
-    pub fn apply(&mut self, index: u64, proposal: &Proposal) -> Applied {
-        let _ = proposal;
-        self.index = index;
-        absent()
-    }
-
-    /// All rows, in the order of their keys: what a snapshot sends.
-    pub fn rows(&self) -> Box<dyn Iterator<Item = Row> + '_> {
-        absent()
-    }
-
-    /// Puts a stored or sent row in. Then [`State::index`] is the caller's to set.
-    pub fn insert(&mut self, row: &Row) -> Result<(), RowError> {
-        let _ = row;
-        absent()
-    }
+/// The id of a built-in role: the same in every cluster.
+pub fn built_in_role(name: &str) -> Id {
+    const NAMESPACE: Id = Id::from_u128(0x4f3a_96a5_51a3_4a52_8f9c_7b0d_6b21_90c4);
+    NAMESPACE.within(name.as_bytes())
 }
 
-fn absent() -> ! {
-    panic!("applying proposals is absent")
+impl State {
+    /// The generation that new keys are wrapped by.
+    pub fn current_generation(&self) -> Option<&Generation> {
+        self.generations.get_max().map(|(_, generation)| generation)
+    }
+
+    /// The key that signs tokens: the one that was made last.
+    pub fn signing_key(&self) -> Option<&Arc<SigningKey>> {
+        self.signing.values().max_by_key(|key| (key.created_at, key.kid.clone()))
+    }
+
+    /// Whether its first entry was decided.
+    pub fn is_founded(&self) -> bool {
+        self.hash_key.is_some()
+    }
+
+    /// The version of the secret of this name; 0 where there is none.
+    pub fn secret_version(&self, name: &SecretName) -> u32 {
+        let secret = self.secret_ids.get(name).and_then(|id| self.secrets.get(id));
+        secret.map_or(0, |secret| secret.version)
+    }
 }

@@ -66,7 +66,25 @@ fn samples() -> Vec<ApiError> {
         ApiError::StorageFailed => Some(ApiError::WriteUnknown),
         ApiError::WriteUnknown => Some(ApiError::ShuttingDown),
         ApiError::ShuttingDown => Some(ApiError::StorageFull),
-        ApiError::StorageFull => None,
+        ApiError::StorageFull => Some(ApiError::AlreadyExists { what: text("the role team") }),
+        ApiError::AlreadyExists { .. } => {
+            Some(ApiError::Conflict(text("the cluster would be without an administrator")))
+        }
+        ApiError::Conflict(_) => {
+            Some(ApiError::VersionMismatch { detail: text("it has version 3") })
+        }
+        ApiError::VersionMismatch { .. } => {
+            Some(ApiError::LimitReached(text("there are 10000 roles already")))
+        }
+        ApiError::LimitReached(_) => Some(ApiError::QuorumUnavailable(text("no leader is known"))),
+        ApiError::QuorumUnavailable(_) => {
+            Some(ApiError::OutcomeUnknown(text("the connection to the leader was lost")))
+        }
+        ApiError::OutcomeUnknown(_) => Some(ApiError::TooStale {
+            staleness: Duration::from_millis(70),
+            max: Duration::from_millis(50),
+        }),
+        ApiError::TooStale { .. } => None,
     } {
         samples.push(next);
     }

@@ -127,7 +127,7 @@ async fn one_key_that_may_not_be_written_changes_nothing() {
     let post = |body: &str| world.request("POST", "/config/web/dev").scope(scope).body(body).send();
     let denied = post(r#"{"entries":{"feature.a":1,"other":1}}"#).await;
     let denied = denied.expect_error(403, "Forbidden");
-    assert_eq!(denied["detail"], "this token may not write web/dev/other");
+    assert_eq!(denied["detail"], "the caller may not write web/dev/other");
     world.get("/config/web/dev/feature.a").await.expect(404);
     post(r#"{"entries":{"feature.a":1,"feature.b":1}}"#).await.expect(201);
 }

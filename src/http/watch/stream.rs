@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use crate::access::ReadPermit;
+use super::leave::Leave;
 use crate::config::{Row, Snapshot};
 use crate::http::item;
 use crate::model::{DocumentId, Key, Session, Vector};
@@ -45,7 +45,7 @@ pub(super) enum Output {
     Heartbeat(Option<Arc<str>>),
     /// The node is shutting down: reconnect elsewhere.
     Draining,
-    /// The token that opened the watch holds no longer.
+    /// The token that opened the watch, or what it allowed, holds no longer.
     Expired,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Output {
 pub(super) struct Start {
     pub(super) document: DocumentId,
     pub(super) prefix: String,
-    pub(super) permit: ReadPermit,
+    pub(super) leave: Leave,
     /// Subscribed to before `snapshot` was taken.
     pub(super) feed: Feed,
     pub(super) snapshot: Arc<Snapshot>,
@@ -85,7 +85,7 @@ pub(super) struct Watch {
 struct Filter {
     document: DocumentId,
     prefix: String,
-    permit: ReadPermit,
+    leave: Leave,
     /// Whether removals are sent: not in the first state of a client that has seen nothing.
     removals: bool,
 }
@@ -120,7 +120,7 @@ impl Watch {
             filter: Filter {
                 document: start.document,
                 prefix: start.prefix,
-                permit: start.permit,
+                leave: start.leave,
                 removals: start.since.is_some(),
             },
             feed: start.feed,
@@ -145,7 +145,7 @@ impl Watch {
         loop {
             if self.batch.is_some() {
                 // A slow reader may not stretch a state over its token's end.
-                if Instant::now() >= self.expires_at {
+                if Instant::now() >= self.expires_at || !self.filter.leave.holds() {
                     return Output::Expired;
                 }
                 let events = self.take();
@@ -162,6 +162,7 @@ impl Watch {
                 biased;
                 () = stopped => return Output::Draining,
                 () = tokio::time::sleep_until(self.expires_at) => return Output::Expired,
+                () = self.filter.leave.lost() => return Output::Expired,
                 _ = self.heartbeat.tick() => {
                     let told = std::mem::take(&mut self.untold);
                     return Output::Heartbeat(told.then(|| session(&self.seen)));
@@ -217,7 +218,7 @@ fn session(seen: &Vector) -> Arc<str> {
 
 impl Filter {
     fn includes(&self, key: &Key) -> bool {
-        key.as_str().starts_with(&self.prefix) && self.permit.includes(key)
+        key.as_str().starts_with(&self.prefix) && self.leave.permit().includes(key)
     }
 
     fn keys(&self, mut keys: BTreeSet<Key>) -> Keys {

@@ -1,0 +1,7 @@
+//! What is decided, claim by claim.
+
+mod access;
+mod idempotency;
+mod properties;
+mod rows;
+mod secrets;
