@@ -4,10 +4,12 @@
 
 mod access;
 mod duration;
+mod quorum;
 
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
+pub use quorum::QuorumSettings;
 pub use access::{AccessSettings, Algorithm, KeySettings};
 
 use std::path::PathBuf;
@@ -29,6 +31,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Between the regions.
     pub gossip: GossipSettings,
+    /// The quorum path.
+    pub quorum: QuorumSettings,
     /// Who may do what.
     pub access: AccessSettings,
     /// What is logged, and how.
@@ -276,6 +280,7 @@ impl Settings {
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
+        self.quorum.check()?;
         self.access.check()
     }
 }
