@@ -15,6 +15,7 @@ use crate::audit::Event;
 use crate::registry::{Outcome, Proposal, Refusal, State};
 
 pub(crate) mod alone;
+pub(crate) mod store;
 pub(crate) mod types;
 
 /// What a proposal came to.

@@ -1,6 +1,7 @@
-//! Opening, closing and reopening `config.redb`. A file that redb refuses or panics on is set aside
-//! under another name, never overwritten, and an empty one takes its place: its node fills it from
-//! its peers, under a new origin.
+//! Opening, closing and reopening a database file: `config.redb`, or another with a [`Layout`] of
+//! its own. A file that redb refuses or panics on is set aside under another name, never
+//! overwritten, and an empty one takes its place: its node fills it from its peers, under a new
+//! origin.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,17 @@ use crate::env::{Backend, Disk};
 /// The file's name in the node's directory.
 pub const FILE: &str = "config.redb";
 
-/// How many tables there are.
-const TABLES: usize = 8;
+/// What a database file is called, and what is in it.
+pub(crate) struct Layout {
+    /// The file's name in the node's directory.
+    pub(crate) file: &'static str,
+    /// How many tables there are.
+    pub(crate) tables: usize,
+    /// Makes them all, so that a reader never finds one absent.
+    pub(crate) make_tables: fn(&redb::WriteTransaction) -> Result<(), redb::Error>,
+}
+
+static CONFIG: Layout = Layout { file: FILE, tables: 8, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -24,15 +34,37 @@ const SET_ASIDE_MAX: u32 = 8;
 /// The database file, which a failed commit closes until it can be opened again.
 pub struct Database {
     disk: Arc<dyn Disk>,
+    layout: &'static Layout,
     open: RwLock<Option<Arc<redb::Database>>>,
 }
 
 impl Database {
-    /// Opens the file, or makes it. The flag says that a damaged one was set aside.
+    /// Opens `config.redb`, or makes it. The flag says that a damaged one was set aside.
     pub fn open(disk: Arc<dyn Disk>) -> Result<(Self, bool), StoreError> {
-        let this = Self { disk, open: RwLock::new(None) };
+        Self::open_as(disk, &CONFIG)
+    }
+
+    /// Opens the file of `layout`, or makes it. The flag says that a damaged one was set aside.
+    pub(crate) fn open_as(
+        disk: Arc<dyn Disk>,
+        layout: &'static Layout,
+    ) -> Result<(Self, bool), StoreError> {
+        let this = Self { disk, layout, open: RwLock::new(None) };
         let set_aside = this.open_or_set_aside()?;
         Ok((this, set_aside))
+    }
+
+    /// Opens the file of `layout`, or makes it; refuses a damaged one and leaves it where it is.
+    pub(crate) fn open_intact(
+        disk: Arc<dyn Disk>,
+        layout: &'static Layout,
+    ) -> Result<Self, StoreError> {
+        let this = Self { disk, layout, open: RwLock::new(None) };
+        this.try_open().map_err(|error| match error {
+            OpenError::Io(error) => StoreError::from(redb::Error::Io(error)),
+            OpenError::Damaged(why) => StoreError::damaged(why),
+        })?;
+        Ok(this)
     }
 
     fn open_or_set_aside(&self) -> Result<bool, StoreError> {
@@ -40,7 +72,7 @@ impl Database {
             Ok(()) => Ok(false),
             Err(OpenError::Io(error)) => Err(StoreError::from(redb::Error::Io(error))),
             Err(OpenError::Damaged(why)) => {
-                let name = self.set_aside()?;
+                let name = set_aside(&*self.disk, self.layout.file, "failed")?;
                 tracing::error!(%why, set_aside = name, "the store cannot be opened");
                 self.try_open().map_err(|e| StoreError::Failed(e.to_string()))?;
                 Ok(true)
@@ -70,11 +102,11 @@ impl Database {
     }
 
     fn try_open(&self) -> Result<(), OpenError> {
-        let backend = Backend(self.disk.database(FILE).map_err(OpenError::Io)?);
+        let backend = Backend(self.disk.database(self.layout.file).map_err(OpenError::Io)?);
         // Where fsync lied, redb can panic on a file instead of refusing it.
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let database = redb::Database::builder().create_with_backend(backend)?;
-            make_tables(&database)?;
+            self.make_tables(&database)?;
             Ok::<_, redb::Error>(database)
         }));
         let database = match opened {
@@ -95,17 +127,29 @@ impl Database {
         Ok(())
     }
 
-    fn set_aside(&self) -> Result<String, StoreError> {
-        let io = |error| StoreError::from(redb::Error::Io(error));
-        for i in 1..=SET_ASIDE_MAX {
-            let name = format!("{FILE}.failed-{i}");
-            if self.disk.identity(&name).map_err(io)?.is_none() {
-                self.disk.rename(FILE, &name).map_err(io)?;
-                return Ok(name);
-            }
+    fn make_tables(&self, database: &redb::Database) -> Result<(), redb::Error> {
+        // Opening a store writes nothing: there may be no room.
+        if database.begin_read()?.list_tables()?.count() == self.layout.tables {
+            return Ok(());
         }
-        Err(StoreError::Failed(format!("{SET_ASIDE_MAX} failed stores were set aside already")))
+        let tx = database.begin_write()?;
+        (self.layout.make_tables)(&tx)?;
+        tx.commit()?;
+        Ok(())
     }
+}
+
+/// Gives the closed database `file` another name, which says `why`, and returns that.
+pub(crate) fn set_aside(disk: &dyn Disk, file: &str, why: &str) -> Result<String, StoreError> {
+    let io = |error| StoreError::from(redb::Error::Io(error));
+    for i in 1..=SET_ASIDE_MAX {
+        let name = format!("{file}.{why}-{i}");
+        if disk.identity(&name).map_err(io)?.is_none() {
+            disk.rename(file, &name).map_err(io)?;
+            return Ok(name);
+        }
+    }
+    Err(StoreError::Failed(format!("{SET_ASIDE_MAX} {why} stores were set aside already")))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -116,13 +160,7 @@ enum OpenError {
     Damaged(String),
 }
 
-/// Makes what is missing, so that a reader never finds a table absent.
-fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
-    // Opening a store writes nothing: there may be no room.
-    if database.begin_read()?.list_tables()?.count() == TABLES {
-        return Ok(());
-    }
-    let tx = database.begin_write()?;
+fn make_tables(tx: &redb::WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(meta::META)?;
     tx.open_table(log::LOG)?;
     tx.open_table(origins::ORIGINS)?;
@@ -131,6 +169,5 @@ fn make_tables(database: &redb::Database) -> Result<(), redb::Error> {
     tx.open_table(documents::BASES)?;
     tx.open_table(documents::CHANGES)?;
     tx.open_table(idempotency::IDEMPOTENCY)?;
-    tx.commit()?;
     Ok(())
 }

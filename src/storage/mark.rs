@@ -1,4 +1,4 @@
-//! The high-water mark, `origin.mark`: a small file beside the store that says how far its origin
+//! The high-water mark, `origin.mark` (and `quorum.mark`, beside the quorum's store): a small file beside the store that says how far its origin
 //! got. A store that was copied, restored or rolled back does not agree with it, and takes a new
 //! origin before it acknowledges anything: an (origin, n) never names two changes.
 //!
@@ -10,15 +10,17 @@ use crate::model::{Origin, cbor};
 /// The file's name in the node's directory.
 pub const FILE: &str = "origin.mark";
 
-/// What the file says.
+/// What the file says. `I` is what the store is known by.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 #[cbor(map)]
-pub struct Mark {
+pub struct Mark<I = Origin> {
     /// Whose changes the store makes.
     #[n(0)]
-    pub origin: Origin,
-    /// The last of them that was committed.
+    pub origin: I,
+    /// The last of them that was committed. Always as long, so that the file is: then no crash
+    /// leaves a part of it.
     #[n(1)]
+    #[cbor(encode_with = "encode_fixed")]
     pub n: u64,
     /// Which file the store is (device and inode): a copy is another.
     #[n(2)]
@@ -33,7 +35,19 @@ pub struct Mark {
     pub clean: bool,
 }
 
-impl Mark {
+fn encode_fixed<C, W: minicbor::encode::Write>(
+    n: &u64,
+    e: &mut minicbor::Encoder<W>,
+    _: &mut C,
+) -> Result<(), minicbor::encode::Error<W::Error>> {
+    /// The initial byte of an unsigned integer with eight bytes to follow.
+    const U64: u8 = 0x1b;
+    let mut bytes = [U64; 9];
+    bytes[1..].copy_from_slice(&n.to_be_bytes());
+    e.writer_mut().write_all(&bytes).map_err(minicbor::encode::Error::write)
+}
+
+impl<I: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>> Mark<I> {
     /// The file's content.
     pub fn encode(&self) -> Vec<u8> {
         cbor::encode(self)
@@ -67,7 +81,10 @@ pub enum NotTheSame {
 
 /// Whether the store, whose origin made `found.n` changes, is the one that `mark` was written for
 /// and has all that it ever had. `found` is what a mark written now would say.
-pub fn is_the_same(mark: Option<&Mark>, found: &Mark) -> Result<(), NotTheSame> {
+pub fn is_the_same<I: PartialEq>(
+    mark: Option<&Mark<I>>,
+    found: &Mark<I>,
+) -> Result<(), NotTheSame> {
     let mark = mark.ok_or(NotTheSame::NoMark)?;
     if mark.origin != found.origin {
         return Err(NotTheSame::AnotherOrigin);
@@ -106,7 +123,10 @@ mod tests {
         assert_eq!(with(|m| (m.n, m.clean) = (4, true)), Err(NotTheSame::RolledBack));
         assert_eq!(with(|m| m.origin = Origin([2; 8])), Err(NotTheSame::AnotherOrigin));
         assert_eq!(is_the_same(None, &found), Err(NotTheSame::NoMark));
-        assert_eq!(Mark::decode(&found.encode()), Some(found));
-        assert_eq!(Mark::decode(b"noise"), None);
+        assert_eq!(Mark::decode(&found.encode()).as_ref(), Some(&found));
+        assert_eq!(Mark::<Origin>::decode(b"noise"), None);
+        let long = Mark { n: u64::MAX, ..found.clone() };
+        assert_eq!(long.encode().len(), found.encode().len());
+        assert_eq!(Mark::decode(&long.encode()), Some(long));
     }
 }

@@ -5,7 +5,7 @@ use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use super::error::StoreError;
 use crate::model::{Origin, Vector, cbor};
 
-pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The format this program writes. A store of a later one is refused at opening.
 pub(super) const FORMAT: u32 = 1;
@@ -22,24 +22,29 @@ pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
 
 /// A name with the type of its value.
-pub(super) struct Key<T>(&'static str, std::marker::PhantomData<T>);
+pub(crate) struct Key<T>(&'static str, std::marker::PhantomData<T>);
 
 impl<T> Key<T> {
-    const fn new(name: &'static str) -> Self {
+    pub(crate) const fn new(name: &'static str) -> Self {
         Self(name, std::marker::PhantomData)
     }
 }
 
 impl<T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>> Key<T> {
-    pub(super) fn get(&self, tx: &ReadTransaction) -> Result<Option<T>, StoreError> {
+    pub(crate) fn get(&self, tx: &ReadTransaction) -> Result<Option<T>, StoreError> {
         let table = tx.open_table(META)?;
         let Some(value) = table.get(self.0)? else { return Ok(None) };
         let value = cbor::decode(value.value());
         value.map(Some).map_err(|e| StoreError::damaged(format!("meta {}: {e}", self.0)))
     }
 
-    pub(super) fn put(&self, tx: &WriteTransaction, value: &T) -> Result<(), StoreError> {
+    pub(crate) fn put(&self, tx: &WriteTransaction, value: &T) -> Result<(), StoreError> {
         tx.open_table(META)?.insert(self.0, cbor::encode(value).as_slice())?;
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
+        tx.open_table(META)?.remove(self.0)?;
         Ok(())
     }
 }

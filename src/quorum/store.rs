@@ -1,0 +1,79 @@
+//! This node's part of the consensus on disk, `quorum.redb`: log, vote, state and audit chain. What
+//! is told to openraft, or to whoever asked for a record, as done is on disk. A store that is not
+//! provably the one that voted before never votes under its id again: it goes on empty, under a new
+//! id, with the old file set aside.
+//!
+//! [`open`] gives three things: the [`LogStore`] and the [`StateMachine`] for openraft, and the
+//! [`StoreHandle`] for the rest of the program. All of them queue what they write for one writer,
+//! which commits whatever waits in one transaction.
+
+use std::sync::Arc;
+
+use rand::Rng as _;
+use tokio::sync::mpsc;
+
+use crate::env::{Blocking, Disk, Stream};
+use crate::model::NodeName;
+use crate::storage::StoreError;
+
+mod driver;
+mod handle;
+mod identity;
+mod log;
+mod machine;
+pub(crate) mod recover;
+mod shared;
+mod tables;
+mod writer;
+
+pub(crate) use handle::StoreHandle;
+pub(crate) use identity::Identity;
+pub(crate) use log::{LogReader, LogStore};
+pub(crate) use machine::{SnapshotBuilder, StateMachine};
+
+use super::types::RaftId;
+use writer::Writer;
+
+/// Most jobs that wait for the writer; whoever has one more waits.
+const JOBS_MAX: usize = 4_096;
+
+/// Whose store it is.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreSettings {
+    /// Which cluster the store belongs to.
+    pub(crate) cluster: String,
+    /// Which node the store belongs to.
+    pub(crate) node: NodeName,
+}
+
+/// Opens the store on `disk`, or makes it, and starts its writer on the current runtime.
+///
+/// Refused where the store is another cluster's or node's, or of a later format. After a failure
+/// (see [`StoreHandle::failure`]) all three are of no more use, and the store is to be opened anew.
+pub(crate) async fn open(
+    disk: Arc<dyn Disk>,
+    mut entropy: Stream,
+    blocking: Blocking,
+    settings: StoreSettings,
+) -> Result<(LogStore, StateMachine, StoreHandle), StoreError> {
+    let opening = move || {
+        let identified = identity::identify(&disk, &mut entropy, &settings)?;
+        Writer::open(disk, identified)
+    };
+    let (writer, working, identity) = blocking.run(opening).await?;
+    let (shared, database) = (writer.shared(), writer.database());
+    let (jobs, queue) = mpsc::channel(JOBS_MAX);
+    #[expect(clippy::let_underscore_future, reason = "it ends with the last of its clients")]
+    let _ = tokio::spawn(driver::run(writer, queue, blocking));
+    let reader = LogReader::new(shared.clone(), database.clone(), blocking);
+    let handle = StoreHandle::new(identity, shared.clone(), database, blocking, jobs.clone());
+    Ok((LogStore::new(reader, jobs.clone()), StateMachine::new(working, shared, jobs), handle))
+}
+
+/// A new id: never 0, and small enough for a JSON number.
+fn draw_id(entropy: &mut Stream) -> RaftId {
+    entropy.random_range(1..1 << 53)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The store, for everybody but openraft.
+//!
+//! What is applied: [`StoreHandle::published`], [`StoreHandle::applied`]. The audit chain:
+//! [`StoreHandle::record`], [`StoreHandle::audit`], [`StoreHandle::audit_head`]. Who it is:
+//! [`StoreHandle::raft_id`], [`StoreHandle::identity`]. How fresh: [`StoreHandle::contact`]. Its
+//! life: [`StoreHandle::failure`], [`StoreHandle::close`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use redb::ReadableDatabase as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::identity::Identity;
+use super::shared::Shared;
+use super::tables;
+use super::writer::{Answer, Job, Work};
+use crate::audit::{Event, Head};
+use crate::env::Blocking;
+use crate::model::Stamp;
+use crate::quorum::types::RaftId;
+use crate::registry::State;
+use crate::storage::StoreError;
+use crate::storage::database::Database;
+
+/// Most records in one answer, and how many bytes make one large enough.
+const AUDIT_RECORDS_MAX: usize = 1_000;
+const AUDIT_BYTES_MAX: usize = 1 << 20;
+
+/// How much newer a contact has to be to be worth writing down.
+const CONTACT_STEP: Duration = Duration::from_secs(10);
+
+/// A handle to the store. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub(crate) struct StoreHandle {
+    who: Arc<(RaftId, Identity)>,
+    shared: Arc<Shared>,
+    database: Arc<Database>,
+    blocking: Blocking,
+    jobs: mpsc::Sender<Job>,
+}
+
+impl StoreHandle {
+    pub(super) fn new(
+        who: (RaftId, Identity),
+        shared: Arc<Shared>,
+        database: Arc<Database>,
+        blocking: Blocking,
+        jobs: mpsc::Sender<Job>,
+    ) -> Self {
+        Self { who: Arc::new(who), shared, database, blocking, jobs }
+    }
+
+    /// The store's id in the consensus.
+    pub(crate) fn raft_id(&self) -> RaftId {
+        self.who.0
+    }
+
+    /// Where that id comes from.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.who.1
+    }
+
+    /// Where what is applied is shown.
+    pub(crate) fn published(&self) -> Arc<ArcSwap<State>> {
+        self.shared.published.clone()
+    }
+
+    /// The index of what is shown; turns after it is shown.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.shared.applied.subscribe()
+    }
+
+    /// Puts events on the audit chain; they are on disk when it returns.
+    pub(crate) async fn record(&self, events: Vec<Event>) -> Result<(), StoreError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.run(Work::Record(events)).await
+    }
+
+    /// Where the audit chain stands on disk; turns as it grows.
+    pub(crate) fn audit_head(&self) -> watch::Receiver<Head> {
+        self.shared.head.subscribe()
+    }
+
+    /// The audit chain's records from `from` on, those on disk: at most `max` of them, and fewer
+    /// where they are large.
+    pub(crate) async fn audit(&self, from: u64, max: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let database = self.database.clone();
+        let to = self.shared.head.borrow().seq;
+        let max = max.min(AUDIT_RECORDS_MAX);
+        let read = move || {
+            let tx = database.get()?.begin_read()?;
+            tables::read_audit(&tx, from, to, max, AUDIT_BYTES_MAX)
+        };
+        self.blocking.run(read).await
+    }
+
+    /// When the leader was heard last, by this node's clock, as far as is known: after a restart
+    /// it is some seconds older than it was.
+    pub(crate) fn contact(&self) -> Option<Stamp> {
+        self.shared.contact()
+    }
+
+    /// The leader was heard. Written down now and then, when there is room in the queue.
+    pub(crate) fn note_contact(&self, at: Stamp) {
+        let step = u64::try_from(CONTACT_STEP.as_micros()).unwrap_or(u64::MAX);
+        if self.shared.note_contact(at, step) {
+            // The next one will do.
+            let _ = self.jobs.try_send(Job { work: Work::Contact(at), answer: Answer::Nobody });
+        }
+    }
+
+    /// Why the store takes nothing more; then it is to be opened anew.
+    pub(crate) fn failure(&self) -> watch::Receiver<Option<StoreError>> {
+        self.shared.failure.subscribe()
+    }
+
+    /// How many commits waited for the disk.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.shared.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Puts everything on disk, says that the node was stopped in order, and closes the file.
+    /// Everything that is queued later is refused.
+    pub(crate) async fn close(&self) -> Result<(), StoreError> {
+        self.run(Work::Close).await
+    }
+
+    async fn run(&self, work: Work) -> Result<(), StoreError> {
+        let (done, is_done) = oneshot::channel();
+        let job = Job { work, answer: Answer::Caller(done) };
+        self.jobs.send(job).await.map_err(|_| self.shared.failure_or_closed())?;
+        is_done.await.map_err(|_| self.shared.failure_or_closed()).flatten()
+    }
+}

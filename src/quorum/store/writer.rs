@@ -1,0 +1,378 @@
+//! The one writer of the store. It takes jobs in groups, in the order in which they were queued,
+//! and commits a group in one transaction; then it answers. A group in which something must be on
+//! disk waits for the disk; what is applied alone does not, since the log has it: it is on disk
+//! with the next such group, or when it is told to flush.
+//!
+//! A commit that fails ends it: what is on disk is then known only after opening anew.
+//!
+//! Synchronous on purpose: whoever drives it chooses the thread.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use openraft::storage::IOFlushed;
+use redb::{Durability, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
+use tokio::sync::oneshot;
+
+use super::identity::{Identified, Identity, io_error};
+use super::machine::Working;
+use super::shared::{LogView, Shared};
+use super::tables::{self, Mark};
+use crate::audit::{Event, Head};
+use crate::env::Disk;
+use crate::model::Stamp;
+use crate::quorum::types::{Coded, LogId, RaftId, StoredMembership, TypeConfig, Vote};
+use crate::registry::{Row, State};
+use crate::storage::StoreError;
+use crate::storage::database::Database;
+
+/// From which size of the file on commits also keep what makes repairing it quick, in bytes.
+const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+
+/// Something to write.
+pub(super) enum Work {
+    /// Entries for the log, encoded, in order; and the append's number.
+    Append(Vec<(u64, Vec<u8>)>, u64),
+    Vote(Vote),
+    Committed(Option<LogId>),
+    /// Takes back the entries from this index on.
+    Truncate(u64),
+    Purge(LogId),
+    Apply(Applied),
+    Record(Vec<Event>),
+    /// Replaces the state by another one.
+    Install(Box<Working>),
+    /// When the leader was heard last.
+    Contact(Stamp),
+    /// Puts on disk what is not there yet.
+    Flush,
+    /// Ends the store; what comes behind it is refused.
+    Close,
+}
+
+/// What a run of entries did.
+pub(super) struct Applied {
+    /// The last of them.
+    pub(super) upto: LogId,
+    pub(super) membership: Option<StoredMembership>,
+    pub(super) rows: Vec<Row>,
+    pub(super) events: Vec<Event>,
+}
+
+/// Who wants to know.
+pub(super) enum Answer {
+    Nobody,
+    Raft(IOFlushed<TypeConfig>),
+    Caller(oneshot::Sender<Result<(), StoreError>>),
+}
+
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) answer: Answer,
+}
+
+impl Work {
+    /// Whether it has to be on disk when it is answered.
+    fn is_durable(&self) -> bool {
+        match self {
+            Self::Append(..)
+            | Self::Vote(_)
+            | Self::Truncate(_)
+            | Self::Record(_)
+            | Self::Install(_)
+            | Self::Flush
+            | Self::Close => true,
+            Self::Committed(_) | Self::Purge(_) | Self::Apply(_) | Self::Contact(_) => false,
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn send(self, result: Result<(), StoreError>) {
+        match self {
+            Self::Nobody => {}
+            Self::Raft(flushed) => flushed.io_completed(result.map_err(to_io)),
+            // Whoever does not wait any more needs no answer.
+            Self::Caller(caller) => drop(caller.send(result)),
+        }
+    }
+}
+
+/// As openraft takes it.
+pub(super) fn to_io(error: StoreError) -> std::io::Error {
+    match error {
+        StoreError::Full => std::io::ErrorKind::StorageFull.into(),
+        StoreError::Failed(why) => std::io::Error::other(why),
+    }
+}
+
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    database: Arc<Database>,
+    shared: Arc<Shared>,
+    mark: Mark,
+    /// Where the audit chain stands, what is not on disk included.
+    head: Head,
+    /// Whether something is committed and not on disk.
+    is_dirty: bool,
+    database_bytes: u64,
+}
+
+/// What a group changes outside of the database, once it is committed.
+struct Staged {
+    head: Head,
+    vote: Option<Vote>,
+    append: Option<u64>,
+}
+
+impl Writer {
+    /// Reads what the store holds.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        identified: Identified,
+    ) -> Result<(Self, Working, (RaftId, Identity)), StoreError> {
+        let Identified { database, identity, mark } = identified;
+        let (shared, working, head) = {
+            let tx = database.get()?.begin_read()?;
+            let purged = tables::KEY_PURGED.get(&tx)?.map(|Coded(id)| id);
+            let log = LogView::new(tables::read_bounds(&tx)?, purged);
+            let vote = tables::KEY_VOTE.get(&tx)?.map(|Coded(vote)| vote);
+            let committed = tables::KEY_COMMITTED.get(&tx)?.map(|Coded(id)| id);
+            let shared = Shared::new(log, vote, committed);
+            if let Some(contact) = tables::KEY_CONTACT.get(&tx)? {
+                shared.set_contact(contact);
+            }
+            let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
+            shared.head.send_replace(head);
+            (shared, Working::read(&tx)?, head)
+        };
+        shared.publish(working.state.clone());
+        let mut writer = Self {
+            disk,
+            database: Arc::new(database),
+            shared: Arc::new(shared),
+            mark,
+            head,
+            is_dirty: false,
+            database_bytes: 0,
+        };
+        writer.note_size()?;
+        let who = (writer.mark.origin, identity);
+        Ok((writer, working, who))
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    pub(super) fn database(&self) -> Arc<Database> {
+        self.database.clone()
+    }
+
+    pub(super) fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
+    /// Carries out a group of jobs, all of it or nothing, and answers them.
+    pub(super) fn commit(&mut self, jobs: Vec<Job>) {
+        let (works, answers): (Vec<Work>, Vec<Answer>) =
+            jobs.into_iter().map(|job| (job.work, job.answer)).unzip();
+        let result = match self.shared.failure() {
+            Some(failure) => Err(failure),
+            None => self.write(works).inspect_err(|error| self.fail(error)),
+        };
+        for answer in answers {
+            answer.send(result.clone());
+        }
+    }
+
+    /// Closes the store where the first of the jobs asks for it; then all others are refused.
+    pub(super) fn close_for(&mut self, jobs: Vec<Job>) {
+        let mut jobs = jobs.into_iter();
+        if let Some(job) = jobs.next() {
+            let closed = self.close();
+            job.answer.send(closed);
+            jobs.for_each(|job| job.answer.send(Err(self.shared.failure_or_closed())));
+        }
+    }
+
+    fn write(&mut self, works: Vec<Work>) -> Result<(), StoreError> {
+        let is_durable = works.iter().any(Work::is_durable);
+        let database = self.database.get()?;
+        let mut tx = database.begin_write()?;
+        if is_durable {
+            // Repairing walks the whole file; past some size a dearer commit is the better deal.
+            tx.set_quick_repair(self.database_bytes >= QUICK_REPAIR_BYTES);
+        } else {
+            let set = tx.set_durability(Durability::None);
+            set.map_err(|e| StoreError::Failed(e.to_string()))?;
+        }
+        let mut staged = Staged { head: self.head, vote: None, append: None };
+        for work in works {
+            stage(&tx, work, &mut staged)?;
+        }
+        if staged.head != self.head {
+            tables::KEY_HEAD.put(&tx, &staged.head)?;
+        }
+        if is_durable {
+            tables::KEY_COMMITS.put(&tx, &(self.mark.n + 1))?;
+        }
+        tx.commit()?;
+        self.is_dirty = !is_durable;
+        self.head = staged.head;
+        if is_durable {
+            self.note_sync(&staged);
+        }
+        Ok(())
+    }
+
+    /// What was committed, now and before, is on disk.
+    fn note_sync(&mut self, staged: &Staged) {
+        self.mark.n += 1;
+        if let Err(error) = self.disk.write(tables::MARK, &self.mark.encode(), false) {
+            // The commit stands. The next start may take an old copy for this store.
+            tracing::error!(%error, "the high-water mark of the quorum's store is not written");
+        }
+        if let Some(vote) = staged.vote {
+            self.shared.set_vote(vote);
+        }
+        if let Some(append) = staged.append {
+            self.shared.log().flushed(append);
+        }
+        self.shared
+            .head
+            .send_if_modified(|head| std::mem::replace(head, staged.head) != staged.head);
+        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.note_size() {
+            tracing::warn!(%error, "the size of the quorum's store is not known");
+        }
+    }
+
+    fn note_size(&mut self) -> Result<(), StoreError> {
+        let len = self.disk.len(tables::FILE).map_err(io_error)?;
+        self.database_bytes = len.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Takes nothing more: whether the commit is on disk can be read after opening anew.
+    fn fail(&self, error: &StoreError) {
+        tracing::error!(%error, "the quorum's store failed, and is closed");
+        self.database.close();
+        self.shared.failure.send_replace(Some(error.clone()));
+    }
+
+    /// Puts everything on disk, says that the node was stopped in order, and closes the file.
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        if let Some(failure) = self.shared.failure() {
+            return Err(failure);
+        }
+        let closed = self.close_open();
+        self.database.close();
+        let why = closed.clone().err().unwrap_or_else(|| self.shared.failure_or_closed());
+        self.shared.failure.send_replace(Some(why));
+        closed
+    }
+
+    fn close_open(&mut self) -> Result<(), StoreError> {
+        if self.is_dirty {
+            self.write(vec![Work::Flush])?;
+        }
+        let mark = Mark { clean: true, ..self.mark.clone() };
+        self.disk.write(tables::MARK, &mark.encode(), true).map_err(io_error)
+    }
+}
+
+fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), StoreError> {
+    match work {
+        Work::Append(entries, append) => {
+            let mut log = tx.open_table(tables::LOG)?;
+            for (index, bytes) in entries {
+                log.insert(index, bytes.as_slice())?;
+            }
+            staged.append = Some(append);
+        }
+        Work::Vote(vote) => {
+            tables::KEY_VOTE.put(tx, &Coded(vote))?;
+            staged.vote = Some(vote);
+        }
+        Work::Committed(Some(committed)) => tables::KEY_COMMITTED.put(tx, &Coded(committed))?,
+        Work::Committed(None) => tables::KEY_COMMITTED.remove(tx)?,
+        Work::Truncate(from) => tx.open_table(tables::LOG)?.retain_in(from.., |_, _| false)?,
+        Work::Purge(upto) => {
+            tx.open_table(tables::LOG)?.retain_in(..=upto.index, |_, _| false)?;
+            tables::KEY_PURGED.put(tx, &Coded(upto))?;
+        }
+        Work::Apply(applied) => {
+            put_rows(tx, applied.rows)?;
+            put_events(tx, applied.events, &mut staged.head)?;
+            tables::KEY_APPLIED.put(tx, &Coded(applied.upto))?;
+            if let Some(membership) = applied.membership {
+                tables::KEY_MEMBERSHIP.put(tx, &Coded(membership))?;
+            }
+        }
+        Work::Record(events) => put_events(tx, events, &mut staged.head)?,
+        Work::Install(working) => install(tx, *working)?,
+        Work::Contact(at) => tables::KEY_CONTACT.put(tx, &at)?,
+        Work::Flush | Work::Close => {}
+    }
+    Ok(())
+}
+
+/// Puts rows in, and takes those out that have no value.
+pub(super) fn put_rows(tx: &WriteTransaction, rows: Vec<Row>) -> Result<(), StoreError> {
+    let mut table = tx.open_table(tables::STATE)?;
+    for row in rows {
+        match row.value {
+            Some(value) => table.insert(row.key.as_slice(), value.as_slice())?,
+            None => table.remove(row.key.as_slice())?,
+        };
+    }
+    Ok(())
+}
+
+/// Puts events on the chain.
+pub(super) fn put_events(
+    tx: &WriteTransaction,
+    events: Vec<Event>,
+    head: &mut Head,
+) -> Result<(), StoreError> {
+    let mut audit = tx.open_table(tables::AUDIT)?;
+    for event in events {
+        let bytes = head.append(event);
+        audit.insert(head.seq, bytes.as_slice())?;
+    }
+    Ok(())
+}
+
+/// Makes the table what the state is, and touches only the rows that differ: who lags behind has
+/// most of them.
+fn install(tx: &WriteTransaction, working: Working) -> Result<(), StoreError> {
+    put_rows(tx, differences(tx, &working.state)?)?;
+    match working.applied {
+        Some(applied) => tables::KEY_APPLIED.put(tx, &Coded(applied))?,
+        None => tables::KEY_APPLIED.remove(tx)?,
+    }
+    tables::KEY_MEMBERSHIP.put(tx, &Coded(working.membership))
+}
+
+/// What makes the stored rows those of `state`.
+fn differences(tx: &WriteTransaction, state: &State) -> Result<Vec<Row>, StoreError> {
+    let table = tx.open_table(tables::STATE)?;
+    let mut differences = Vec::new();
+    let mut wanted = BTreeSet::new();
+    for row in state.rows() {
+        let stored = table.get(row.key.as_slice())?;
+        if stored.as_ref().map(redb::AccessGuard::value) != row.value.as_deref() {
+            differences.push(row.clone());
+        }
+        wanted.insert(row.key);
+    }
+    for row in table.iter()? {
+        let (key, _) = row?;
+        if !wanted.contains(key.value()) {
+            differences.push(Row { key: key.value().to_vec(), value: None });
+        }
+    }
+    Ok(differences)
+}
