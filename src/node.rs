@@ -17,7 +17,7 @@ use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
-use crate::quorum::{Quorum, alone};
+use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
@@ -105,6 +105,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
+    /// Consensus does not start.
+    #[error("the quorum: {0}")]
+    Quorum(String),
 }
 
 /// Tells everyone of what was committed.
@@ -206,6 +209,15 @@ impl Node {
             published: writer.published(),
             gossip: gossip.clone(),
         };
+        let quorum_settings =
+            quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
+        let quorum_store = quorum_store::open(
+            env.disk.clone(),
+            env.entropy.stream("quorum-store"),
+            env.blocking,
+            quorum_settings,
+        )
+        .await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
         metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
@@ -230,6 +242,18 @@ impl Node {
                 Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
             let _ = gossip.set(started);
         }
+        let quorum = quorum::start(quorum::Start {
+            env: &env,
+            settings: &settings.quorum,
+            topology: topology.clone(),
+            node: name,
+            region: &region,
+            gossip: gossip.get().cloned(),
+            store: quorum_store,
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(StartError::Quorum)?;
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
             region,
@@ -241,7 +265,7 @@ impl Node {
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
             gossip,
-            quorum: alone::Alone::start().1,
+            quorum,
             skew_max,
             stop,
             failed,
@@ -254,6 +278,7 @@ impl Node {
     /// Stops taking commands, ends all feeds, and closes the store in order.
     pub async fn shutdown(&self) {
         self.0.hub.close();
+        self.0.quorum.shutdown().await;
         if let Some(gossip) = self.0.gossip.get() {
             gossip.shutdown().await;
         }
@@ -470,6 +495,7 @@ impl Node {
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             regions: status::regions(&self.0.topology, &own, gossip),
+            quorum: self.0.quorum.status(),
         }
     }
 
@@ -477,6 +503,9 @@ impl Node {
     pub fn refresh_metrics(&self) {
         let metrics = &self.0.metrics;
         metrics.set_ready(self.readiness().is_ok());
+        let quorum = self.0.quorum.status();
+        let age = Duration::from_millis(quorum.contact_age_ms);
+        metrics.set_quorum(&quorum.role, quorum.term, quorum.applied, quorum.last_log, age);
         let Some(gossip) = self.0.gossip.get() else { return };
         for peer in gossip.peers() {
             metrics.set_peer_connected(&peer.node, peer.connected_out || peer.connected_in > 0);

@@ -9,8 +9,8 @@ mod quorum;
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use quorum::QuorumSettings;
 pub use access::{AccessSettings, Algorithm, KeySettings};
+pub use quorum::QuorumSettings;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -10,7 +10,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Consensus, Decided, ProposeError, Quorum, QuorumStatus, ReadError};
+use super::{
+    ChangeError, Consensus, Decided, MemberChange, ProposeError, Quorum, QuorumStatus, ReadError,
+};
 use crate::audit::Event;
 use crate::registry::{Proposal, State};
 
@@ -88,5 +90,18 @@ impl Consensus for Alone {
 
     fn status(&self) -> QuorumStatus {
         QuorumStatus::default()
+    }
+
+    fn change(
+        &self,
+        _: MemberChange,
+        _deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), ChangeError>> {
+        let refusal = ChangeError::Refused("it decides alone".into());
+        futures_util::future::ready(Err(refusal)).boxed()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        futures_util::future::ready(()).boxed()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::alias::WatchReceiverOf;
 use openraft::async_runtime::WatchReceiver as _;
-use openraft::{RaftMetrics, ServerState};
+use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use super::store::StoreHandle;

@@ -53,8 +53,10 @@ impl Times {
         });
         let rtt = rtts.max().unwrap_or_default();
         let heartbeat = settings.heartbeat.unwrap_or((rtt * 5 / 2).max(HEARTBEAT_MIN));
-        let election_min =
-            settings.election_timeout.unwrap_or((heartbeat * 3).max(ELECTION_MIN)).max(heartbeat * 2);
+        let election_min = settings
+            .election_timeout
+            .unwrap_or((heartbeat * 3).max(ELECTION_MIN))
+            .max(heartbeat * 2);
         Self { heartbeat, election_min, election_max: election_min * 3 / 2 }
     }
 

@@ -1,10 +1,9 @@
 //! The messages of consensus. Fields and variants are only ever added.
 
 use minicbor::{Decode, Encode};
-use openraft::errors::TransferLeaderError;
 use openraft::raft::{
-    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
 use crate::quorum::types::{Coded, Entry, LogId, RaftId, SnapshotMeta, TypeConfig, Vote};
@@ -158,9 +157,12 @@ impl From<TransferAnswer> for TransferLeaderResponse<TypeConfig> {
             TransferAnswer::VoteChanged(Coded(expected), Coded(actual)) => {
                 Err(TransferLeaderError::VoteChanged { expected, actual })
             }
-            TransferAnswer::NotFlushed(expected, actual) => Err(
-                TransferLeaderError::LogNotFlushed { expected: plain(expected), actual: plain(actual) },
-            ),
+            TransferAnswer::NotFlushed(expected, actual) => {
+                Err(TransferLeaderError::LogNotFlushed {
+                    expected: plain(expected),
+                    actual: plain(actual),
+                })
+            }
         }
     }
 }
