@@ -20,5 +20,7 @@ mod laws;
 mod petclinic;
 #[path = "integration/process.rs"]
 mod process;
+#[path = "integration/quorum.rs"]
+mod quorum;
 #[path = "integration/readme.rs"]
 mod readme;
