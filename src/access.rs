@@ -20,11 +20,14 @@
 
 pub mod account;
 pub mod caller;
+pub mod credential;
 pub mod decide;
+pub mod explain;
 pub mod mint;
 pub mod roles;
 pub mod rules;
 pub mod scope;
+mod standing;
 pub mod token;
 
 pub use account::{Account, Credential, Role};

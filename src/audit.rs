@@ -4,6 +4,8 @@
 
 pub mod chain;
 pub mod event;
+pub mod reader;
 
 pub use chain::{ChainError, ChainHash, Head, Record};
-pub use event::{Decision, Event, Source};
+pub use event::{Behalf, Decision, Event, Source};
+pub use reader::{ChainReader, Unreadable};

@@ -6,22 +6,29 @@
 //! ask `access` for a permit and the node for the rest, and say what came of it. A permit comes
 //! before anything that a caller may not know.
 
+mod accounts;
 mod ack;
 mod body;
 mod cluster;
 mod config_key;
 mod config_list;
 mod config_write;
+mod credentials;
 mod edge;
 mod error;
 mod etag;
+mod explain;
 mod health;
 pub mod item;
+mod key_roles;
+mod named;
 mod operation;
 mod page;
 mod paths;
+mod permit;
 mod propose;
 mod query;
+mod roles;
 mod server;
 mod session;
 mod versions;
@@ -52,11 +59,15 @@ pub use server::serve;
 const HOLM_ACK: HeaderName = HeaderName::from_static("holm-ack");
 const HOLM_CHECK: HeaderName = HeaderName::from_static("holm-check");
 const HOLM_INCONSISTENT: HeaderName = HeaderName::from_static("holm-inconsistent");
+const HOLM_POLICY_AGE_MS: HeaderName = HeaderName::from_static("holm-policy-age-ms");
 const HOLM_SESSION: HeaderName = HeaderName::from_static("holm-session");
 const HOLM_WAIT: HeaderName = HeaderName::from_static("holm-wait");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Most client secrets that are hashed at once: each takes 19 MiB and a thread for a while.
+const HASHING_MAX: usize = 4;
 
 /// What all handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -64,13 +75,15 @@ pub struct App(Arc<Shared>);
 
 struct Shared {
     node: Node,
-    verifier: Verifier,
+    verifier: Arc<Verifier>,
     settings: Arc<Settings>,
     env: Env,
     request_ids: RequestIds,
     metrics: OperationMetrics,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
+    /// One for each client secret that may be hashed at once.
+    hashing: Arc<Semaphore>,
     /// The session that was told last.
     told: ArcSwap<session::Told>,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
@@ -81,7 +94,7 @@ impl App {
     /// The HTTP side of `node`, with tokens checked by `verifier`; it drains once `stop` is true.
     pub fn new(
         node: Node,
-        verifier: Verifier,
+        verifier: Arc<Verifier>,
         settings: Arc<Settings>,
         env: Env,
         stop: tokio::sync::watch::Receiver<bool>,
@@ -90,6 +103,7 @@ impl App {
             request_ids: RequestIds::new(&env.entropy),
             metrics: OperationMetrics::default(),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
+            hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),
             node,
             verifier,

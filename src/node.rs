@@ -13,11 +13,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::access::{ReadPermit, WritePermit};
+use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
+use crate::secrets::{KeyError, Keyring};
 use crate::settings::Settings;
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
@@ -27,6 +29,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod feed;
+mod keys;
 pub mod receipts;
 mod replica;
 mod skew;
@@ -68,6 +71,7 @@ struct Inner {
     caught_up: AtomicBool,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
+    keyring: Arc<Keyring>,
     skew_max: Duration,
     stop: watch::Sender<bool>,
     /// Turns true when the store's driver ends without having been asked to.
@@ -108,6 +112,9 @@ pub enum StartError {
     /// Consensus does not start.
     #[error("the quorum: {0}")]
     Quorum(String),
+    /// The master keys cannot be used, or are not those that the cluster uses.
+    #[error("{0}")]
+    Keys(#[from] KeyError),
 }
 
 /// Tells everyone of what was committed.
@@ -184,6 +191,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
+        let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let writer_settings = WriterSettings {
             cluster: topology.cluster.clone(),
             node: name.clone(),
@@ -254,6 +262,14 @@ impl Node {
         })
         .await
         .map_err(StartError::Quorum)?;
+        if let Err(error) = keys::check(&keyring, &quorum) {
+            quorum.shutdown().await;
+            if let Some(gossip) = gossip.get() {
+                gossip.shutdown().await;
+            }
+            return Err(error.into());
+        }
+        tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
             region,
@@ -266,6 +282,7 @@ impl Node {
             caught_up: AtomicBool::new(false),
             gossip,
             quorum,
+            keyring,
             skew_max,
             stop,
             failed,
@@ -326,12 +343,13 @@ impl Node {
         self.0.store.wait_for(vector, at_most).await
     }
 
-    /// Carries out a write that `permit` allows. When it returns, the write is on this node's disk
-    /// and visible here.
+    /// Carries out a write that `permit` allows and that came from `source`. When it returns, the
+    /// write is on this node's disk, its audit record with it, and visible here.
     pub async fn write(
         &self,
         permit: &WritePermit,
-        request: WriteRequest,
+        source: Source,
+        mut request: WriteRequest,
     ) -> Result<Written, WriteError> {
         // A permit for something else is a fault of the caller's code, not of the user's request.
         let keys_allowed = if request.remove_all {
@@ -343,6 +361,7 @@ impl Node {
             tracing::error!(document = %request.document, "a write came with another write's permit");
             return Err(WriteError::StorageFailed("the permit is for another write".into()));
         }
+        request.behalf = Some(Behalf { grant: permit.grant().clone(), source });
         self.0.store.write(request).await
     }
 
@@ -372,6 +391,11 @@ impl Node {
     /// The quorum path.
     pub fn quorum(&self) -> &Quorum {
         &self.0.quorum
+    }
+
+    /// The generations of the master key that this node holds.
+    pub fn keyring(&self) -> &Arc<Keyring> {
+        &self.0.keyring
     }
 
     /// What the node counts.

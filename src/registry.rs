@@ -10,6 +10,7 @@ mod apply;
 pub mod command;
 pub mod limits;
 mod rows;
+pub mod signing;
 pub mod state;
 
 #[cfg(test)]

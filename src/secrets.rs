@@ -5,6 +5,14 @@
 //!
 //! Nothing here stores, sends or decides.
 
+pub mod hash;
+pub mod keyring;
+pub mod plaintext;
+pub mod seal;
 pub mod sealed;
 
+pub use hash::HashKey;
+pub use keyring::{Kek, KeyError, KeyProvider, Keyring};
+pub use plaintext::Plaintext;
+pub use seal::{OpenError, Place, Purpose, SealError};
 pub use sealed::{Algorithm, SealedVersion, Secret};

@@ -68,7 +68,7 @@ impl Server {
         identity: &Identity,
         doors: Router,
     ) -> Result<Self, ServerError> {
-        let verifier = verifier(&settings)?;
+        let verifier = Arc::new(verifier(&settings, &topology.cluster)?);
         let listener = listen(&env, &topology, name).await?;
         let http_addr = listener
             .local_addr()
@@ -107,7 +107,7 @@ impl Server {
     }
 }
 
-fn verifier(settings: &Settings) -> Result<Verifier, KeyError> {
+fn verifier(settings: &Settings, cluster: &str) -> Result<Verifier, KeyError> {
     let sources: Vec<KeySource<'_>> = settings
         .access
         .keys
@@ -117,7 +117,7 @@ fn verifier(settings: &Settings) -> Result<Verifier, KeyError> {
             KeySource { settings: key, text: text.unwrap_or_default() }
         })
         .collect();
-    Verifier::new(&settings.access, &sources)
+    Verifier::new(&settings.access, cluster, &sources)
 }
 
 async fn listen(

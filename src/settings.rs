@@ -5,12 +5,14 @@
 mod access;
 mod duration;
 mod quorum;
+mod secrets;
 
 pub(crate) use duration::parse as parse_duration;
 
 pub(crate) use access::KEYS_MAX;
-pub use access::{AccessSettings, Algorithm, KeySettings};
+pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use quorum::QuorumSettings;
+pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub quorum: QuorumSettings,
     /// Who may do what.
     pub access: AccessSettings,
+    /// What secrets are sealed with.
+    pub secrets: SecretSettings,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -281,7 +285,8 @@ impl Settings {
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
         self.quorum.check()?;
-        self.access.check()
+        self.access.check()?;
+        self.secrets.check()
     }
 }
 

@@ -5,6 +5,7 @@
 //! One file a table: key layout, value layout and lifetime stand in its doc. Only the [`Writer`]
 //! writes.
 
+pub mod audit;
 pub mod database;
 pub mod documents;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod origins;
 pub mod rows;
 pub mod writer;
 
+pub use audit::ConfigChain;
 pub use database::Database;
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryReader};

@@ -45,7 +45,7 @@ impl Holm {
         let settings = dir.join("settings.toml");
         let key = keys.join("token.pem");
         let text = format!(
-            "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\n"
+            "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n"
         );
         std::fs::write(&settings, text)?;
         let mut command = Command::new(PROGRAM);

@@ -4,6 +4,7 @@
 use minicbor::{Decode, Encode};
 
 use super::scope::Grant;
+use super::standing::Memo;
 use crate::model::{AccountName, Id, RoleName, Stamp, Text};
 
 /// Who calls.
@@ -31,6 +32,9 @@ pub struct Caller {
     /// Until when it holds, leeway included.
     #[n(6)]
     pub(super) until: Stamp,
+    /// How it stands by the rules that were looked at last; no part of what it is.
+    #[cbor(skip)]
+    pub(super) memo: Memo,
 }
 
 /// What the rules know a caller by.
@@ -83,6 +87,7 @@ impl Caller {
             issued_at: Stamp(0),
             from: Stamp(0),
             until,
+            memo: Memo::default(),
         }
     }
 

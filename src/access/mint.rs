@@ -1,5 +1,5 @@
-//! Making tokens: an Ed25519 key and JWTs signed with it, for a development cluster, for `holm
-//! token` and for tests. No server room calls this: a node verifies tokens and makes none.
+//! Making tokens: an Ed25519 key and JWTs signed with it, for the cluster's own tokens, for a
+//! development cluster, for `holm token` and for tests. It keeps no key: it is handed one each time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -91,6 +91,11 @@ impl MintKey {
         let key = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA",
             "kid": self.kid, "x": x});
         serde_json::json!({ "keys": [key] }).to_string()
+    }
+
+    /// The public key's 32 bytes.
+    pub fn public(&self) -> &[u8; 32] {
+        &self.public
     }
 
     /// What names this key in a token's header.

@@ -1,8 +1,11 @@
 //! What a role in a token stands for: the built-in roles, and those of the settings.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
 
+use super::account::Role;
 use super::scope::Grant;
+use crate::model::{Id, RoleName, Stamp};
 
 /// The roles that are there without a setting. An admin may do everything; a developer sees every
 /// configuration and changes those of the `dev` environment; an operator sees everything.
@@ -25,26 +28,41 @@ pub const BUILT_IN: [(&str, &[&str]); 3] = [
     ("operator", &["config:read", "secrets:read", "secrets:reveal", "cluster:read"]),
 ];
 
-/// Every role's grants, by name.
+/// The built-in roles as they stand before the cluster is founded, and has them as its own.
+static UNFOUNDED: LazyLock<BTreeMap<RoleName, Arc<Role>>> = LazyLock::new(|| {
+    let role = |(at, (name, scopes)): (u128, (&str, &[&str]))| {
+        let name = RoleName::new(name).ok()?;
+        let grants = scopes.iter().filter_map(|scope| Grant::parse(scope)).collect();
+        let (id, zero) = (Id::from_u128(at + 1), Stamp(0));
+        let role =
+            Role { id, name: name.clone(), grants, version: 0, created_at: zero, updated_at: zero };
+        Some((name, Arc::new(role)))
+    };
+    (0..).zip(BUILT_IN).filter_map(role).collect()
+});
+
+/// A built-in role, for rules that have none of their own yet.
+pub(super) fn built_in(name: &RoleName) -> Option<&'static Arc<Role>> {
+    UNFOUNDED.get(name)
+}
+
+/// The grants of the settings' roles, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Roles(BTreeMap<String, Vec<Grant>>);
 
 impl Roles {
-    /// The built-in roles, and these; `Err` names a scope that would grant nothing.
+    /// These; `Err` names a scope that would grant nothing.
     pub fn new(settings: &BTreeMap<String, Vec<String>>) -> Result<Self, String> {
         let mut roles = BTreeMap::new();
-        for (name, scopes) in BUILT_IN {
-            roles.insert(name.to_owned(), read_all(name, scopes.iter().copied())?);
-        }
         for (name, scopes) in settings {
             roles.insert(name.clone(), read_all(name, scopes.iter().map(String::as_str))?);
         }
         Ok(Self(roles))
     }
 
-    /// What the role stands for; an unknown role stands for nothing.
-    pub fn grants(&self, name: &str) -> &[Grant] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+    /// What the role stands for, if the settings name it.
+    pub fn grants(&self, name: &str) -> Option<&[Grant]> {
+        self.0.get(name).map(Vec::as_slice)
     }
 }
 
@@ -59,12 +77,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_role_of_the_settings_replaces_the_built_in_of_its_name() {
-        let none = Roles::new(&BTreeMap::new()).unwrap();
-        assert_eq!(none.grants("developer").len(), 3);
-        assert!(none.grants("nobody").is_empty());
+    fn the_settings_roles_are_there_and_no_others() {
         let own = BTreeMap::from([("developer".to_owned(), vec!["config:read".to_owned()])]);
-        assert_eq!(Roles::new(&own).unwrap().grants("developer").len(), 1);
+        let roles = Roles::new(&own).unwrap();
+        assert_eq!(roles.grants("developer").unwrap().len(), 1);
+        assert_eq!(roles.grants("admin"), None);
+    }
+
+    #[test]
+    fn every_built_in_role_is_there_with_all_its_grants() {
+        for (name, scopes) in BUILT_IN {
+            let role = built_in(&RoleName::new(name).unwrap()).unwrap();
+            let texts: Vec<&str> = role.grants.iter().map(|grant| &**grant.text()).collect();
+            assert_eq!(texts, scopes, "{name}");
+        }
     }
 
     #[test]

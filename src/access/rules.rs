@@ -7,6 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::account::{Account, Role};
+use super::roles;
 use crate::model::{AccountName, DocumentId, Id, Key, RoleName};
 
 /// All rules of a cluster.
@@ -30,8 +31,13 @@ impl Rules {
         self.accounts.get(self.account_ids.get(name)?)
     }
 
-    /// The role of this name.
+    /// The role of this name. Where nothing was decided yet, the built-in roles are there all the
+    /// same: a region that starts alone knows what an issuer's `operator` is.
     pub fn role(&self, name: &RoleName) -> Option<&Arc<Role>> {
-        self.roles.get(self.role_ids.get(name)?)
+        match self.role_ids.get(name) {
+            Some(id) => self.roles.get(id),
+            None if self.roles.is_empty() => roles::built_in(name),
+            None => None,
+        }
     }
 }

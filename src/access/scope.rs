@@ -162,6 +162,12 @@ impl Grant {
         Some(Self { allows, text: text.into() })
     }
 
+    /// Whether a scope is meant for this service, well-formed or not.
+    pub fn is_ours(text: &str) -> bool {
+        let kind = text.split_once(':').map(|(kind, _)| kind);
+        matches!(kind, Some("config" | "secrets" | "access" | "audit" | "cluster"))
+    }
+
     /// As it was written.
     pub fn text(&self) -> &Text {
         &self.text
@@ -243,6 +249,11 @@ impl Glob {
     /// Whether it matches every name.
     pub fn is_any(&self) -> bool {
         self.0.bytes().all(|c| c == b'*')
+    }
+
+    /// The one name that it matches, if it is one.
+    pub fn exact(&self) -> Option<&Text> {
+        (!self.0.contains('*')).then_some(&self.0)
     }
 
     /// Whether it matches this name. At most pattern × name steps, both of which are short.

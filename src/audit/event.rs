@@ -36,6 +36,15 @@ fn as_text<S: serde::Serializer>(stamp: &Stamp, s: S) -> Result<S::Ok, S::Error>
     s.collect_str(stamp)
 }
 
+/// On whose behalf something is done: what its record needs beside what was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behalf {
+    /// The grant that allowed it, as it was written.
+    pub grant: Text,
+    /// From where.
+    pub source: Source,
+}
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cbor(map)]

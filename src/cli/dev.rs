@@ -15,7 +15,7 @@ use super::{Failure, Terminal};
 use crate::access::mint::{Claims, MintKey};
 use crate::env::{Entropy, Env, SystemClock, WallClock as _};
 use crate::server::Server;
-use crate::settings::{Algorithm, KeySettings, LogFormat, Settings};
+use crate::settings::{Algorithm, KeySettings, LogFormat, Scopes, Settings};
 use crate::telemetry::logs;
 use crate::topology::Topology;
 use crate::transport::Authority;
@@ -143,6 +143,7 @@ fn settings(key: &MintKey, log: &str) -> Settings {
         pem: Some(key.public_pem()),
         algorithms: vec![Algorithm::EdDSA],
         audience: AUDIENCE.to_owned(),
+        scopes: Scopes::Grant,
         ..KeySettings::default()
     }];
     settings.log.format = LogFormat::Text;

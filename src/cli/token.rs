@@ -28,7 +28,8 @@ In a node's settings:
   [[access.keys]]
   pem_file = \"keys/token.pem\"
   algorithms = [\"EdDSA\"]
-  audience = \"holm\"")]
+  audience = \"holm\"
+  scopes = \"grant\"")]
 pub struct Token {
     #[command(subcommand)]
     action: Action,

@@ -165,6 +165,7 @@ mod tests {
             author: "a".into(),
             message: None,
             idempotency: None,
+            behalf: None,
         }
     }
 

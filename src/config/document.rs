@@ -1,22 +1,32 @@
-//! One document: the Automerge CRDT that holds every entry of one service in one environment.
+//! One document: every entry of one service in one environment, as an Automerge CRDT.
 //!
-//! A deterministic genesis change makes [`BUCKETS`] maps; a key lives in one of them, so that a
-//! remote change costs what its bucket holds and not what the document holds. A key's scalar is an
-//! encoded [`Entry`]; a removal is an entry like any other, never an Automerge delete. It is never
-//! on the read path, and it is never changed but by [`Document::write`] and [`Document::apply`].
+//! A deterministic genesis change makes [`BUCKETS`] maps; a key lives in one of them. A key's scalar
+//! is an encoded [`Entry`]; a removal is an entry like any other, never an Automerge delete.
+//!
+//! Changes are Automerge's, byte for byte, and any Automerge shows the same entries for them. What
+//! is in memory here is not an Automerge document, though, but what is visible of one, and what the
+//! next change has to name: since all that ever happens is that a key is set, siblings are those
+//! writes of a key that no other change has replaced, and that needs no history of values. Tests
+//! hold both sides, the bytes and the siblings, to Automerge's own.
+//!
+//! It is never on the read path, and it is never changed but by [`Document::write`] and
+//! [`Document::apply`].
 
 mod bound;
+mod change;
+mod encode;
+mod saved;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use automerge::legacy::{Key as OpKey, ObjectId, OpType};
 use automerge::transaction::{CommitOptions, Transactable as _};
-use automerge::{
-    ActorId, Automerge, Change, ChangeHash, ObjId, ObjType, ROOT, ReadDoc as _, ScalarValue,
-};
+use automerge::{ActorId, Automerge, ChangeHash, ObjType, ROOT};
 
+pub use self::change::CheckedChange;
+pub use self::saved::SavedDocument;
 use super::entry::Entry;
-use crate::model::{Dot, Key, Origin, cbor};
+use crate::model::{Dot, Key, Origin};
 
 /// How many maps the keys of a document are spread over. Part of the format: the genesis change of
 /// every document makes exactly these.
@@ -25,8 +35,8 @@ pub const BUCKETS: usize = 64;
 /// The epoch of every document so far. A later one starts over from the entries that are live.
 pub const EPOCH: u32 = 0;
 
-/// Most changes that Automerge is given at once.
-const BATCH_MAX: usize = 16;
+/// Automerge numbers operations with 32 bits.
+const OPERATIONS_MAX: u64 = u32::MAX as u64;
 
 /// Who makes changes: the origin, and a number drawn at each start of its node. Automerge refuses
 /// for ever a document that has seen one actor's sequence number twice with different content;
@@ -40,12 +50,25 @@ pub struct Actor {
 }
 
 impl Actor {
-    fn id(self) -> ActorId {
+    fn bytes(self) -> ActorBytes {
         let mut bytes = [0; 12];
         bytes[..8].copy_from_slice(&self.origin.0);
         bytes[8..].copy_from_slice(&self.incarnation);
-        ActorId::from(bytes)
+        bytes
     }
+}
+
+/// An Automerge actor's id.
+type ActorBytes = [u8; 12];
+
+/// Who makes the genesis change.
+const GENESIS_ACTOR: ActorBytes = [0; 12];
+
+/// Names an operation. Its order is Automerge's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct OpId {
+    number: u64,
+    actor: ActorBytes,
 }
 
 /// Why a change was not taken. The document is as it was, unless it says otherwise.
@@ -65,130 +88,47 @@ pub enum DocumentError {
     Unapplied,
 }
 
-/// A change that was looked through: it only sets entries, each under its own key and dot.
-#[derive(Clone, Debug)]
-pub struct CheckedChange {
-    change: Change,
-    dot: Dot,
-    /// What it writes, in the order of its operations.
-    pub entries: Vec<(Key, Entry)>,
-}
-
-impl CheckedChange {
-    /// Looks through the bytes of a change that claims to be `dot`.
-    pub fn decode(bytes: &[u8], dot: Dot) -> Result<Self, DocumentError> {
-        let guarded = std::panic::AssertUnwindSafe(|| Self::decode_unguarded(bytes, dot));
-        // Automerge's decoder panics on some bytes instead of refusing them.
-        std::panic::catch_unwind(guarded)
-            .unwrap_or_else(|_| Err(DocumentError::Undecodable("its decoder panicked".into())))
-    }
-
-    fn decode_unguarded(bytes: &[u8], dot: Dot) -> Result<Self, DocumentError> {
-        bound::operations(bytes).map_err(|reason| DocumentError::Undecodable(reason.into()))?;
-        let change =
-            Change::try_from(bytes).map_err(|e| DocumentError::Undecodable(e.to_string()))?;
-        if !change.actor_id().to_bytes().starts_with(&dot.origin.0) {
-            return Err(DocumentError::Illegal("its actor is not its origin's"));
-        }
-        let mut entries = Vec::new();
-        for op in change.decode().operations {
-            let OpKey::Map(name) = op.key else {
-                return Err(DocumentError::Illegal("it writes into a list"));
-            };
-            let OpType::Put(ScalarValue::Bytes(scalar)) = op.action else {
-                return Err(DocumentError::Illegal("it does something else than to set an entry"));
-            };
-            let key = Key::new(&name).map_err(|_| DocumentError::Illegal("bad key"))?;
-            let bucket = bucket_of(&key);
-            let in_bucket = matches!(&op.obj, ObjectId::Id(id)
-                if id.0 == bucket as u64 + 1 && id.1 == genesis_actor());
-            if !in_bucket {
-                return Err(DocumentError::Illegal("a key stands in another bucket than its own"));
-            }
-            let entry: Entry =
-                cbor::decode(&scalar).map_err(|_| DocumentError::Illegal("bad entry"))?;
-            if entry.dot != dot || entry.version == 0 {
-                return Err(DocumentError::Illegal("an entry names another change"));
-            }
-            entries.push((key, entry));
-        }
-        if entries.is_empty() {
-            return Err(DocumentError::Illegal("it is empty"));
-        }
-        Ok(Self { change, dot, entries })
-    }
-}
-
 /// A document in memory, for writes and merges.
 pub struct Document {
-    doc: Automerge,
-    buckets: Vec<ObjId>,
-    /// The changes that no other change builds on yet, with their dots.
-    heads: Vec<(ChangeHash, Dot)>,
+    /// Every change that it holds, with its highest operation's number.
+    changes: BTreeMap<ChangeHash, u64>,
+    /// The changes that no other change builds on yet, with their dots. Empty: the genesis change.
+    heads: BTreeMap<ChangeHash, Dot>,
+    /// Each actor's last change.
+    actors: BTreeMap<ActorBytes, LastChange>,
+    /// The highest operation's number.
+    max_op: u64,
+    /// What nothing has replaced yet, removals among it.
+    rows: BTreeMap<Key, Vec<Sibling>>,
     /// How many changes its last saved base held.
     changes_in_base: usize,
     /// How many were written or applied since.
     changes_since_base: usize,
 }
 
-/// What a store keeps of a document: everything up to some changes, in Automerge's own format.
-#[derive(Debug, minicbor::Encode, minicbor::Decode)]
-#[cbor(map)]
-pub struct SavedDocument {
-    /// Which epoch it is of.
-    #[n(0)]
-    pub epoch: u32,
-    /// `Automerge::save`, compressed or not.
-    #[n(1)]
-    #[cbor(with = "minicbor::bytes")]
-    pub bytes: Vec<u8>,
-    /// The dots of its heads.
-    #[n(2)]
-    heads: Vec<SavedHead>,
-    /// How many changes it holds.
-    #[n(3)]
-    changes: u64,
+#[derive(Clone, Copy)]
+struct LastChange {
+    seq: u64,
+    hash: ChangeHash,
+    max_op: u64,
 }
 
-#[derive(Debug, minicbor::Encode, minicbor::Decode)]
-#[cbor(map)]
-struct SavedHead {
-    #[n(0)]
-    #[cbor(with = "minicbor::bytes")]
-    hash: [u8; 32],
-    #[n(1)]
-    dot: Dot,
+struct Sibling {
+    op: OpId,
+    entry: Entry,
 }
 
 impl Document {
     /// A document without any entry.
     pub fn new() -> Self {
-        Self::of(GENESIS.clone(), Vec::new(), 0)
-    }
-
-    /// The document as it was saved.
-    pub fn load(saved: &SavedDocument) -> Result<Self, DocumentError> {
-        let doc =
-            Automerge::load(&saved.bytes).map_err(|e| DocumentError::Refused(e.to_string()))?;
-        let heads = saved.heads.iter().map(|head| (ChangeHash(head.hash), head.dot)).collect();
-        Ok(Self::of(doc, heads, usize::try_from(saved.changes).unwrap_or(usize::MAX)))
-    }
-
-    fn of(doc: Automerge, heads: Vec<(ChangeHash, Dot)>, changes_in_base: usize) -> Self {
-        let bucket = |i| ObjId::Id(i as u64 + 1, genesis_actor(), 0);
-        let buckets = (0..BUCKETS).map(bucket).collect();
-        Self { doc, buckets, heads, changes_in_base, changes_since_base: 0 }
-    }
-
-    /// What to keep of it.
-    pub fn save(&self) -> SavedDocument {
-        let head = |(hash, dot): &(ChangeHash, Dot)| SavedHead { hash: hash.0, dot: *dot };
-        SavedDocument {
-            epoch: EPOCH,
-            // Deflating would take longer than all the rest.
-            bytes: self.doc.save_nocompress(),
-            heads: self.heads.iter().map(head).collect(),
-            changes: (self.changes_in_base + self.changes_since_base) as u64,
+        Self {
+            changes: BTreeMap::from([(*GENESIS, BUCKETS as u64)]),
+            heads: BTreeMap::new(),
+            actors: BTreeMap::new(),
+            max_op: BUCKETS as u64,
+            rows: BTreeMap::new(),
+            changes_in_base: 0,
+            changes_since_base: 0,
         }
     }
 
@@ -209,93 +149,145 @@ impl Document {
 
     /// The changes a next one would build on.
     pub fn head_dots(&self) -> impl Iterator<Item = Dot> + '_ {
-        self.heads.iter().map(|(_, dot)| *dot)
+        self.heads.values().copied()
     }
 
-    /// Writes the entries, each key once, as one change of `actor` and gives back its bytes.
+    /// Writes the entries as one change of `actor` and gives back its bytes.
     pub fn write(
         &mut self,
         actor: Actor,
         dot: Dot,
         entries: &[(Key, Entry)],
     ) -> Result<Vec<u8>, DocumentError> {
-        let refused = |e: automerge::AutomergeError| DocumentError::Refused(e.to_string());
-        self.doc.set_actor(actor.id());
-        let mut transaction = self.doc.transaction();
-        for (key, entry) in entries {
-            let scalar = ScalarValue::Bytes(cbor::encode(entry));
-            transaction
-                .put(&self.buckets[bucket_of(key)], key.as_str(), scalar)
-                .map_err(refused)?;
+        let actor = actor.bytes();
+        if entries.is_empty() {
+            return Err(DocumentError::Illegal("it is empty"));
         }
-        // No wall time in the change: an entry has its own stamp.
-        let (hash, _) = transaction.commit_with(CommitOptions::default().with_time(0));
-        let hash = hash.ok_or(DocumentError::Illegal("it is empty"))?;
-        let change = self.doc.get_change_by_hash(&hash).ok_or(DocumentError::Unapplied)?;
-        self.advance_heads(&change, dot);
-        Ok(change.raw_bytes().to_vec())
+        let start_op = self.max_op + 1;
+        let max_op = self.max_op + entries.len() as u64;
+        if max_op > OPERATIONS_MAX {
+            return Err(DocumentError::Refused("there are too many operations".into()));
+        }
+        let deps = self.next_deps(&actor);
+        let seq = self.next_seq(&actor);
+        let mut operations = Vec::with_capacity(entries.len());
+        for ((key, entry), number) in entries.iter().zip(start_op..) {
+            let sibling = Sibling { op: OpId { number, actor }, entry: entry.clone() };
+            let old = self.rows.insert(key.clone(), vec![sibling]);
+            let mut replaced: Vec<OpId> = old.iter().flatten().map(|sibling| sibling.op).collect();
+            replaced.sort_unstable();
+            operations.push(encode::Operation { key, entry, replaced });
+        }
+        let draft = encode::Draft { actor, seq, start_op, deps: &deps, operations: &operations };
+        let (hash, bytes) = encode::change(&draft);
+        self.advance(actor, LastChange { seq, hash, max_op }, &deps, dot);
+        Ok(bytes)
     }
 
-    /// Applies changes whose dependencies are all here or among them, in any order; those that
-    /// are here already are passed over.
-    pub fn apply(&mut self, changes: &[CheckedChange]) -> Result<(), DocumentError> {
-        let fresh: Vec<&CheckedChange> = changes
-            .iter()
-            .filter(|checked| self.doc.get_change_meta_by_hash(&checked.change.hash()).is_none())
-            .collect();
-        // A batch costs memory and time that grow with the square of its length. What builds on a
-        // later chunk waits within Automerge.
-        for chunk in fresh.chunks(BATCH_MAX) {
-            let batch: Vec<Change> = chunk.iter().map(|checked| checked.change.clone()).collect();
-            let doc = &mut self.doc;
-            let applied =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| doc.apply_changes(batch)));
-            match applied {
-                Ok(result) => result.map_err(|e| DocumentError::Refused(e.to_string()))?,
-                Err(_) => return Err(DocumentError::Refused("it panicked".into())),
-            }
+    /// What Automerge has a change of `actor` build on: all heads, and always the one before.
+    fn next_deps(&self, actor: &ActorBytes) -> Vec<ChangeHash> {
+        let mut deps: Vec<ChangeHash> = self.heads.keys().copied().collect();
+        if deps.is_empty() {
+            deps.push(*GENESIS);
         }
-        for checked in fresh {
-            if self.doc.get_change_meta_by_hash(&checked.change.hash()).is_none() {
-                return Err(DocumentError::Unapplied);
-            }
-            self.advance_heads(&checked.change, checked.dot);
+        if let Some(last) = self.actors.get(actor)
+            && let Err(at) = deps.binary_search(&last.hash)
+        {
+            deps.insert(at, last.hash);
         }
-        Ok(())
+        deps
     }
 
-    fn advance_heads(&mut self, change: &Change, dot: Dot) {
-        self.heads.retain(|(hash, _)| !change.deps().contains(hash));
-        // In a batch, a change may come after one that builds on it.
-        if self.doc.get_heads().contains(&change.hash()) {
-            self.heads.push((change.hash(), dot));
+    fn next_seq(&self, actor: &ActorBytes) -> u64 {
+        1 + self.actors.get(actor).map_or(0, |last| last.seq)
+    }
+
+    fn advance(&mut self, actor: ActorBytes, last: LastChange, deps: &[ChangeHash], dot: Dot) {
+        for hash in deps {
+            self.heads.remove(hash);
         }
+        self.heads.insert(last.hash, dot);
+        self.changes.insert(last.hash, last.max_op);
+        self.actors.insert(actor, last);
+        self.max_op = self.max_op.max(last.max_op);
         self.changes_since_base += 1;
     }
 
+    /// Applies changes whose dependencies are all here or among them, in any order; those that
+    /// are here already are passed over. After an error, some may be applied: the document is to be
+    /// loaded again.
+    pub fn apply<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = &'a CheckedChange>,
+    ) -> Result<(), DocumentError> {
+        // What builds on a later one waits for it.
+        let mut waiting: BTreeMap<ChangeHash, Vec<&CheckedChange>> = BTreeMap::new();
+        for change in changes {
+            let mut ready = vec![change];
+            while let Some(change) = ready.pop() {
+                if self.changes.contains_key(&change.hash) {
+                    continue;
+                }
+                let missing = change.deps.iter().find(|hash| !self.changes.contains_key(hash));
+                if let Some(missing) = missing {
+                    waiting.entry(*missing).or_default().push(change);
+                    continue;
+                }
+                self.take(change)?;
+                ready.extend(waiting.remove(&change.hash).unwrap_or_default());
+            }
+        }
+        if waiting.is_empty() { Ok(()) } else { Err(DocumentError::Unapplied) }
+    }
+
+    /// Applies a change whose dependencies are here, if it follows from them.
+    fn take(&mut self, change: &CheckedChange) -> Result<(), DocumentError> {
+        let refused = |why: &str| Err(DocumentError::Refused(why.into()));
+        let CheckedChange { hash, actor, seq, start_op, .. } = *change;
+        let known = self.actors.get(&actor);
+        if seq != self.next_seq(&actor)
+            || known.is_some_and(|last| !change.deps.contains(&last.hash))
+        {
+            return refused("it does not come after its actor's change before");
+        }
+        let before = change.deps.iter().filter_map(|hash| self.changes.get(hash)).max();
+        if before.is_none_or(|before| start_op != before + 1) {
+            return refused("its operations do not come after those that it builds on");
+        }
+        let max_op = start_op - 1 + change.entries.len() as u64;
+        if max_op > OPERATIONS_MAX {
+            return refused("there are too many operations");
+        }
+        for (replaced, number) in change.replaced.iter().zip(start_op..) {
+            let is_known = |op: &OpId| match self.actors.get(&op.actor) {
+                _ if op.actor == actor => op.number < number,
+                Some(last) => op.number < number && op.number <= last.max_op,
+                None => false,
+            };
+            if !replaced.iter().all(is_known) {
+                return refused("it replaces what is not there");
+            }
+        }
+        for (((key, entry), replaced), number) in
+            change.entries.iter().zip(&change.replaced).zip(start_op..)
+        {
+            let siblings = self.rows.entry(key.clone()).or_default();
+            // What is not there any more was replaced by a concurrent change, too.
+            siblings.retain(|sibling| !replaced.contains(&sibling.op));
+            siblings.push(Sibling { op: OpId { number, actor }, entry: entry.clone() });
+        }
+        self.advance(actor, LastChange { seq, hash, max_op }, &change.deps, change.dot);
+        Ok(())
+    }
+
     /// The concurrent entries of a key, in no order that matters.
-    pub fn siblings(&self, key: &Key) -> Result<Vec<Entry>, DocumentError> {
-        let values = self
-            .doc
-            .get_all(&self.buckets[bucket_of(key)], key.as_str())
-            .map_err(|e| DocumentError::Refused(e.to_string()))?;
-        let entry = |value: &automerge::Value<'_>| {
-            let scalar = value.as_bytes().ok_or(DocumentError::Illegal("bad entry"))?;
-            cbor::decode(scalar).map_err(|_| DocumentError::Illegal("bad entry"))
-        };
-        values.iter().map(|(value, _)| entry(value)).collect()
+    pub fn siblings(&self, key: &Key) -> Vec<Entry> {
+        self.rows.get(key).into_iter().flatten().map(|sibling| sibling.entry.clone()).collect()
     }
 
     /// All keys that were ever written, removed ones among them.
-    pub fn keys(&self) -> Vec<Key> {
-        let mut keys: Vec<Key> = self
-            .buckets
-            .iter()
-            .flat_map(|bucket| self.doc.keys(bucket))
-            .filter_map(|name| Key::new(&name).ok())
-            .collect();
-        keys.sort();
-        keys
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.rows.keys()
     }
 }
 
@@ -313,13 +305,9 @@ fn bucket_of(key: &Key) -> usize {
     (hash % BUCKETS as u64) as usize
 }
 
-fn genesis_actor() -> ActorId {
-    ActorId::from([0_u8; 12])
-}
-
 /// The genesis change's document: the same bytes everywhere, so that it needs no agreement.
-static GENESIS: LazyLock<Automerge> = LazyLock::new(|| {
-    let mut doc = Automerge::new().with_actor(genesis_actor());
+fn genesis() -> Automerge {
+    let mut doc = Automerge::new().with_actor(ActorId::from(GENESIS_ACTOR));
     let mut transaction = doc.transaction();
     for i in 0..BUCKETS {
         transaction
@@ -328,6 +316,12 @@ static GENESIS: LazyLock<Automerge> = LazyLock::new(|| {
     }
     transaction.commit_with(CommitOptions::default().with_time(0));
     doc
+}
+
+/// The genesis change, as others name it.
+static GENESIS: LazyLock<ChangeHash> = LazyLock::new(|| {
+    let heads = genesis().get_heads();
+    *heads.first().expect("there is one change")
 });
 
 #[cfg(test)]

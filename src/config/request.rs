@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::entry::Idempotency;
 use super::view::{Row, Snapshot};
+use crate::audit::Behalf;
 use crate::model::{DocumentId, Dot, JsonText, Key, Text};
 
 /// Some writes to one document that happen together or not at all.
@@ -21,6 +22,9 @@ pub struct WriteRequest {
     pub message: Option<Text>,
     /// What recognises a retry.
     pub idempotency: Option<Idempotency>,
+    /// What its audit record says beside what was done; without it there is no record. A node
+    /// always sets it.
+    pub behalf: Option<Behalf>,
 }
 
 /// One key's part of a request.

@@ -190,14 +190,14 @@ fn put(key: Key, raw: &RawValue, check: Check, limits: &Limits) -> Result<Operat
 }
 
 /// An object's members, each known and there once.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     /// Where the object stands in the body, for errors.
     within: String,
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
 }
 
 impl<'a> Fields<'a> {
-    fn read(text: &'a str, within: &str, known: &[&str]) -> Result<Self, ApiError> {
+    pub(super) fn read(text: &'a str, within: &str, known: &[&str]) -> Result<Self, ApiError> {
         let within = if within.is_empty() { String::new() } else { format!("{within}.") };
         let members = members(text)?;
         for (i, (name, _)) in members.iter().enumerate() {
@@ -211,11 +211,11 @@ impl<'a> Fields<'a> {
         Ok(Self { within, members })
     }
 
-    fn bad(&self, name: &str, reason: &str) -> ApiError {
+    pub(super) fn bad(&self, name: &str, reason: &str) -> ApiError {
         bad_field(&format!("{}{name}", self.within), reason)
     }
 
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.members.iter().find(|(other, _)| other == name).map(|(_, value)| *value)
     }
 
@@ -227,7 +227,7 @@ impl<'a> Fields<'a> {
         self.get(name).ok_or_else(|| self.bad(name, "is missing"))
     }
 
-    fn text(&self, name: &str) -> Result<Cow<'a, str>, ApiError> {
+    pub(super) fn text(&self, name: &str) -> Result<Cow<'a, str>, ApiError> {
         let raw = self.required(name)?;
         read_text(raw).ok_or_else(|| self.bad(name, "has to be a text"))
     }
@@ -299,7 +299,7 @@ impl<'de> serde::Deserialize<'de> for Name<'de> {
     }
 }
 
-fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
+pub(super) fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(bytes)
         .map_err(|e| ApiError::BadJson(format!("not UTF-8 at byte {}", e.valid_up_to())))
 }

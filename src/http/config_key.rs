@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
+use super::permit;
 use super::query::Query;
 use super::write::{self, Write, carry_out};
 use super::{etag, item, paths, session};
@@ -19,7 +20,10 @@ use crate::model::Key;
 /// `GET`: the value, or 304 where the client has it.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let _permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
+    let _permit = permit::permit(app, incoming, |caller, rules| {
+        decide::read_key(caller, rules, &document, &key)
+    })
+    .await?;
     Query::parse(incoming.query(), &[])?;
     let headers = incoming.headers();
     let reached = session::reach(app, headers).await?;
@@ -71,7 +75,10 @@ async fn with_body(
 ) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
     // Before the body: who may not write needs not send it.
-    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::write_keys(caller, rules, &document, [&key])
+    })
+    .await?;
     let (check, message) = write::parameters(app, incoming)?;
     let bytes = write::read_body(app, incoming, body, also).await?;
     let action = action(&bytes)?;
@@ -86,7 +93,10 @@ async fn with_body(
 /// `DELETE`: removes the key.
 pub(super) async fn remove(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::write_keys(caller, rules, &document, [&key])
+    })
+    .await?;
     let (check, message) = write::parameters(app, incoming)?;
     let operations = vec![Operation { key, action: Action::Remove, check }];
     let write = Write { permit, document, operations, remove_all: false, message, body: b"" };

@@ -12,6 +12,7 @@ use super::config_write::list;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
+use super::permit;
 use super::query::Query;
 use super::session::Reached;
 use super::{item, paths, session, write};
@@ -43,7 +44,10 @@ pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response
 /// `GET /config/{service}/{environment}`: its keys, in their order.
 pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
-    let permit = decide::read_document(incoming.caller()?, &app.state().rules, &document)?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::read_document(caller, rules, &document)
+    })
+    .await?;
     let query = Query::parse(incoming.query(), &["size", "cursor", "prefix"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let listing = Listing::new(&format!("/config/{document}"), &prefix);

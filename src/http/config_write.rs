@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
+use super::permit;
 use super::query::Query;
 use super::write::{self, Shown, Write, carry_out};
 use super::{item, paths};
@@ -22,7 +23,10 @@ pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<R
     let bytes = write::read_body(app, incoming, body, None).await?;
     let post = super::body::post(&bytes, &app.settings().limits)?;
     let keys = post.operations.iter().map(|operation| &operation.key);
-    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, keys)?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::write_keys(caller, rules, &document, keys.clone())
+    })
+    .await?;
     let write = Write {
         permit,
         document,
@@ -38,7 +42,10 @@ pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<R
 /// `DELETE`: removes the keys that this node sees, in one change.
 pub(super) async fn remove_all(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
-    let permit = decide::write_document(incoming.caller()?, &app.state().rules, &document)?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::write_document(caller, rules, &document)
+    })
+    .await?;
     let query = Query::parse(incoming.query(), &["message"])?;
     let message =
         query.get("message").map(|text| super::body::message(text, &app.settings().limits));

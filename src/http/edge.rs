@@ -19,10 +19,10 @@ use tokio::time::Instant;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, cluster, config_key, config_list,
-    config_write, health, session, versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, cluster, config_key, config_list,
+    config_write, credentials, explain, health, key_roles, permit, roles, session, versions, watch,
 };
-use crate::access::{Caller, TokenError};
+use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
 
@@ -112,7 +112,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let request_id = app.0.request_ids.of(&parts.headers);
     let operation = route.operation(&parts.method, &parts.headers);
     let mut log = Log::default();
-    let result = match authenticate(&app, operation, &parts.headers, &mut log) {
+    let known = authenticate_caught_up(&app, operation, &parts.headers, &mut log).await;
+    let known = known.and_then(|()| permit::check_policy_age(&app, operation));
+    let result = match known {
         Err(error) => Err(error),
         Ok(()) => {
             let limit = time_limit(&app, &parts.headers);
@@ -125,6 +127,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let mut response = result.unwrap_or_else(ApiError::into_response);
     response.headers_mut().insert(REQUEST_ID, request_id);
     tell_session(&app, &mut response, log.caller.is_some());
+    if log.caller.is_some() {
+        permit::tell_policy_age(&app, operation, response.headers_mut());
+    }
     let took = started.elapsed();
     let status = response.status();
     let metrics = app.0.metrics.of(operation, app.node().metrics());
@@ -189,6 +194,22 @@ async fn dispatch_rest(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::ListAccounts => accounts::list(app, &incoming).await,
+        Operation::CreateAccount => accounts::create(app, &incoming, body).await,
+        Operation::GetAccount => accounts::get(app, &incoming).await,
+        Operation::UpdateAccount => accounts::update(app, &incoming, body).await,
+        Operation::DeleteAccount => accounts::delete(app, &incoming).await,
+        Operation::AddCredential => credentials::add(app, &incoming, body).await,
+        Operation::RevokeCredential => credentials::revoke(app, &incoming).await,
+        Operation::ListRoles => roles::list(app, &incoming).await,
+        Operation::CreateRole => roles::create(app, &incoming, body).await,
+        Operation::GetRole => roles::get(app, &incoming).await,
+        Operation::UpdateRole => roles::update(app, &incoming, body).await,
+        Operation::DeleteRole => roles::delete(app, &incoming).await,
+        Operation::ListKeyRoles => key_roles::list(app, &incoming).await,
+        Operation::BindRole => key_roles::bind(app, &incoming).await,
+        Operation::UnbindRole => key_roles::unbind(app, &incoming).await,
+        Operation::ExplainAccess => explain::explain(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming),
@@ -199,6 +220,22 @@ async fn dispatch_rest(
         Operation::MethodNotAllowed => Err(ApiError::MethodNotAllowed { allow: route.allow() }),
         Operation::UnknownPath => Err(ApiError::UnknownPath),
     }
+}
+
+/// As [`authenticate`]; an account that is not known here, and a token of its that is good, can
+/// be newer than this node's rules: where the session has seen newer ones, these are waited for.
+async fn authenticate_caught_up(
+    app: &App,
+    operation: Operation,
+    headers: &HeaderMap,
+    log: &mut Log,
+) -> Result<(), ApiError> {
+    let known = authenticate(app, operation, headers, log);
+    if log.refused != Some(TokenError::Revoked) || !permit::catch_up(app, headers).await? {
+        return known;
+    }
+    log.refused = None;
+    authenticate(app, operation, headers, log)
 }
 
 fn authenticate(
@@ -212,7 +249,16 @@ fn authenticate(
     }
     let metrics = app.node().metrics();
     let token = bearer(headers).ok_or(TokenError::Missing);
-    match token.and_then(|token| app.0.verifier.verify(token, app.0.env.clock.now())) {
+    let state = app.state();
+    let verified = token.and_then(|token| {
+        let now = app.0.env.clock.now();
+        let (caller, remembered) = app.0.verifier.verify(token, now, &**state)?;
+        match decide::stands_at(&caller, &state.rules, now) {
+            Ok(()) => Ok((caller, remembered)),
+            Err(_) => Err(TokenError::Revoked),
+        }
+    });
+    match verified {
         Ok((caller, remembered)) => {
             metrics.token_taken(remembered);
             log.caller = Some(caller);

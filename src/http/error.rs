@@ -111,6 +111,12 @@ pub(crate) enum ApiError {
         max.as_millis()
     )]
     TooStale { staleness: Duration, max: Duration },
+    #[error(
+        "this node's rules may be {} ms old; access.max_policy_age allows {} ms for writes",
+        age.as_millis(),
+        max.as_millis()
+    )]
+    PolicyTooOld { age: Duration, max: Duration },
 }
 
 /// RFC 9457's members, and ours.
@@ -197,6 +203,7 @@ impl ApiError {
             Self::QuorumUnavailable(_) => ("QuorumUnavailable", StatusCode::SERVICE_UNAVAILABLE),
             Self::OutcomeUnknown(_) => ("OutcomeUnknown", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooStale { .. } => ("TooStale", StatusCode::SERVICE_UNAVAILABLE),
+            Self::PolicyTooOld { .. } => ("PolicyTooOld", StatusCode::SERVICE_UNAVAILABLE),
         }
     }
 

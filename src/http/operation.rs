@@ -18,6 +18,15 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Accounts,
+    Account,
+    Credentials,
+    Credential,
+    Roles,
+    Role,
+    KeyRoles,
+    KeyRole,
+    Explain,
     Health,
     Ready,
     Metrics,
@@ -25,7 +34,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 11] = [
+pub(super) const ROUTES: [(&str, Route); 20] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -34,6 +43,15 @@ pub(super) const ROUTES: [(&str, Route); 11] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/accounts", Route::Accounts),
+    ("/accounts/{account}", Route::Account),
+    ("/accounts/{account}/credentials", Route::Credentials),
+    ("/accounts/{account}/credentials/{credential}", Route::Credential),
+    ("/roles", Route::Roles),
+    ("/roles/{role}", Route::Role),
+    ("/config/{service}/{environment}/{key}/roles", Route::KeyRoles),
+    ("/config/{service}/{environment}/{key}/roles/{role}", Route::KeyRole),
+    ("/access/explain", Route::Explain),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -56,6 +74,22 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    ListAccounts,
+    CreateAccount,
+    GetAccount,
+    UpdateAccount,
+    DeleteAccount,
+    AddCredential,
+    RevokeCredential,
+    ListRoles,
+    CreateRole,
+    GetRole,
+    UpdateRole,
+    DeleteRole,
+    ListKeyRoles,
+    BindRole,
+    UnbindRole,
+    ExplainAccess,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -83,6 +117,17 @@ impl Route {
             Self::Key if *method == Method::DELETE => Operation::RemoveKey,
             Self::Restore if *method == Method::POST => Operation::Restore,
             Self::Restore => Operation::MethodNotAllowed,
+            Self::Accounts if *method == Method::POST => Operation::CreateAccount,
+            Self::Account if *method == Method::PATCH => Operation::UpdateAccount,
+            Self::Account if *method == Method::DELETE => Operation::DeleteAccount,
+            Self::Credentials if *method == Method::POST => Operation::AddCredential,
+            Self::Credential if *method == Method::DELETE => Operation::RevokeCredential,
+            Self::Roles if *method == Method::POST => Operation::CreateRole,
+            Self::Role if *method == Method::PUT => Operation::UpdateRole,
+            Self::Role if *method == Method::DELETE => Operation::DeleteRole,
+            Self::KeyRole if *method == Method::PUT => Operation::BindRole,
+            Self::KeyRole if *method == Method::DELETE => Operation::UnbindRole,
+            Self::Credentials | Self::Credential | Self::KeyRole => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -91,6 +136,12 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Accounts => Operation::ListAccounts,
+            Self::Account => Operation::GetAccount,
+            Self::Roles => Operation::ListRoles,
+            Self::Role => Operation::GetRole,
+            Self::KeyRoles => Operation::ListKeyRoles,
+            Self::Explain => Operation::ExplainAccess,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -102,12 +153,19 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore => "POST, OPTIONS",
+            Self::Restore | Self::Credentials => "POST, OPTIONS",
+            Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
+            Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::KeyRole => "PUT, DELETE, OPTIONS",
+            Self::Credential => "DELETE, OPTIONS",
             Self::Documents
             | Self::Versions
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::KeyRoles
+            | Self::Explain
             | Self::Health
             | Self::Ready
             | Self::Metrics
@@ -151,6 +209,22 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::ListAccounts => "GET /accounts",
+            Self::CreateAccount => "POST /accounts",
+            Self::GetAccount => "GET /accounts/{account}",
+            Self::UpdateAccount => "PATCH /accounts/{account}",
+            Self::DeleteAccount => "DELETE /accounts/{account}",
+            Self::AddCredential => "POST /accounts/{account}/credentials",
+            Self::RevokeCredential => "DELETE /accounts/{account}/credentials/{credential}",
+            Self::ListRoles => "GET /roles",
+            Self::CreateRole => "POST /roles",
+            Self::GetRole => "GET /roles/{role}",
+            Self::UpdateRole => "PUT /roles/{role}",
+            Self::DeleteRole => "DELETE /roles/{role}",
+            Self::ListKeyRoles => "GET /config/{service}/{environment}/{key}/roles",
+            Self::BindRole => "PUT /config/{service}/{environment}/{key}/roles/{role}",
+            Self::UnbindRole => "DELETE /config/{service}/{environment}/{key}/roles/{role}",
+            Self::ExplainAccess => "GET /access/explain",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
@@ -173,6 +247,25 @@ impl Operation {
         }
     }
 
+    /// Whether it is about configurations: decided by this node's copy of the rules.
+    pub(super) fn is_config(self) -> bool {
+        matches!(
+            self,
+            Self::ListDocuments
+                | Self::ListKeys
+                | Self::Watch
+                | Self::Post
+                | Self::RemoveAll
+                | Self::GetKey
+                | Self::PutKey
+                | Self::PatchKey
+                | Self::RemoveKey
+                | Self::ListVersions
+                | Self::GetVersion
+                | Self::Restore
+        )
+    }
+
     /// Whether it changes nothing: its success need not be logged.
     pub(super) fn is_read(self) -> bool {
         !matches!(
@@ -183,13 +276,28 @@ impl Operation {
                 | Self::PatchKey
                 | Self::RemoveKey
                 | Self::Restore
+                | Self::CreateAccount
+                | Self::UpdateAccount
+                | Self::DeleteAccount
+                | Self::AddCredential
+                | Self::RevokeCredential
+                | Self::CreateRole
+                | Self::UpdateRole
+                | Self::DeleteRole
+                | Self::BindRole
+                | Self::UnbindRole
         )
     }
 }
 
 /// Each operation's metrics, registered when it is first asked for.
-#[derive(Default)]
 pub(super) struct OperationMetrics([OnceLock<RouteMetrics>; OPERATIONS]);
+
+impl Default for OperationMetrics {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| OnceLock::new()))
+    }
+}
 
 impl OperationMetrics {
     pub(super) fn of(&self, operation: Operation, metrics: &Metrics) -> &RouteMetrics {

@@ -21,6 +21,21 @@ pub(super) fn version(path: &str) -> Result<String, ApiError> {
     segment(path, 5).map(std::borrow::Cow::into_owned)
 }
 
+/// The name of `/{kind}/{name}…`, where that is a resource of its own.
+pub(super) fn name(path: &str) -> Result<String, ApiError> {
+    segment(path, 1).map(std::borrow::Cow::into_owned)
+}
+
+/// The last segment of `/accounts/{account}/credentials/{credential}`.
+pub(super) fn credential(path: &str) -> Result<String, ApiError> {
+    segment(path, 3).map(std::borrow::Cow::into_owned)
+}
+
+/// The last segment of `/config/{service}/{environment}/{key}/roles/{role}`.
+pub(super) fn role(path: &str) -> Result<String, ApiError> {
+    segment(path, 5).map(std::borrow::Cow::into_owned)
+}
+
 fn segment(path: &str, at: usize) -> Result<std::borrow::Cow<'_, str>, ApiError> {
     let segment = path.split('/').nth(at + 1).unwrap_or_default();
     decode(segment, false).ok_or_else(|| bad("path", "is not percent-encoded UTF-8"))

@@ -78,6 +78,11 @@ pub(super) async fn decide(
 }
 
 impl Proposed {
+    /// Where it was decided.
+    pub(super) fn index(&self) -> u64 {
+        self.index
+    }
+
     /// Says in the answer where it was decided.
     pub(super) fn tell(
         &self,

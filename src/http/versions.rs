@@ -11,6 +11,7 @@ use super::config_write::list as list_of;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
+use super::permit;
 use super::query::Query;
 use super::session::Reached;
 use super::write::{self, Write, carry_out};
@@ -26,7 +27,10 @@ const SAME_VERSION_PAGE: usize = 16;
 /// `GET …/versions`: every write of the key, newest first.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::read_key(caller, rules, &document, &key)
+    })
+    .await?;
     let query = Query::parse(incoming.query(), &["size", "cursor"])?;
     let size = page::size(&query, &app.settings().limits)?;
     let listing = Listing::new(&format!("/config/{document}/{key}/versions"), "");
@@ -68,7 +72,10 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 /// `GET …/versions/{version}`: one write, by its number or by `number@origin`.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
-    let permit = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::read_key(caller, rules, &document, &key)
+    })
+    .await?;
     Query::parse(incoming.query(), &[])?;
     let version = paths::version(incoming.path())?;
     let reached = reach(app, incoming).await?;
@@ -88,8 +95,14 @@ pub(super) async fn restore(
 ) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
     // It shows an old value, so that it takes leave to read, too.
-    let read = decide::read_key(incoming.caller()?, &app.state().rules, &document, &key)?;
-    let permit = decide::write_keys(incoming.caller()?, &app.state().rules, &document, [&key])?;
+    let read = permit::permit(app, incoming, |caller, rules| {
+        decide::read_key(caller, rules, &document, &key)
+    })
+    .await?;
+    let permit = permit::permit(app, incoming, |caller, rules| {
+        decide::write_keys(caller, rules, &document, [&key])
+    })
+    .await?;
     let (check, _) = write::parameters(app, incoming)?;
     let bytes = write::read_body(app, incoming, body, None).await?;
     let (version, message) = super::body::restore(&bytes, &app.settings().limits)?;

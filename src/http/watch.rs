@@ -19,9 +19,10 @@ use super::edge::Incoming;
 use super::error::ApiError;
 use super::operation::wants_websocket;
 use super::paths;
+use super::permit;
 use super::query::Query;
 use super::session::{self, one};
-use crate::access::decide;
+use crate::access::{Caller, Rules, decide};
 use crate::model::Session;
 
 use leave::Leave;
@@ -31,8 +32,10 @@ use stream::Watch;
 pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
     let caller = incoming.caller()?.clone();
-    let rules = app.state().rules.clone();
-    let permit = decide::read_document(&caller, &rules, &document)?;
+    let may = |caller: &Caller, rules: &Rules| {
+        Ok((decide::read_document(caller, rules, &document)?, rules.clone()))
+    };
+    let (permit, rules) = permit::permit(app, &incoming, may).await?;
     let query = Query::parse(incoming.query(), &["prefix", "since"])?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let headers = incoming.headers();

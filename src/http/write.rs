@@ -74,8 +74,10 @@ pub(super) async fn carry_out(
         author: incoming.caller()?.principal().clone(),
         message: write.message,
         idempotency,
+        behalf: None,
     };
-    let written = node.write(&write.permit, request).await?;
+    let source = incoming.source(app);
+    let written = node.write(&write.permit, source, request).await?;
     let answer = asked.wait(node, written.dot).await;
     let Shown { mut status, mut body, etag } = show(&document, &written);
     if let Some(answer) = answer {

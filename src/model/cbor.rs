@@ -6,6 +6,11 @@ pub fn encode<T: minicbor::Encode<()>>(value: &T) -> Vec<u8> {
     minicbor::to_vec(value).expect("encoding into memory has no way to fail")
 }
 
+/// Puts the encoding of `value` behind what `bytes` hold.
+pub fn encode_into<T: minicbor::Encode<()>>(value: &T, bytes: &mut Vec<u8>) {
+    minicbor::encode(value, bytes).expect("encoding into memory has no way to fail");
+}
+
 /// Reads `T` from exactly these bytes; anything behind it is an error.
 pub fn decode<'b, T: minicbor::Decode<'b, ()>>(
     bytes: &'b [u8],

@@ -29,7 +29,7 @@ mod writer;
 pub(crate) use handle::StoreHandle;
 pub(crate) use identity::Identity;
 pub(crate) use log::{LogReader, LogStore};
-pub(crate) use machine::{SnapshotBuilder, StateMachine};
+pub(crate) use machine::StateMachine;
 
 use super::types::RaftId;
 use writer::Writer;

@@ -19,3 +19,8 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D
     let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
     parse(&text).map_err(D::Error::custom)
 }
+
+/// The same for a length of time that need not be there.
+pub(super) fn optional<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+    deserialize(d).map(Some)
+}

@@ -90,3 +90,22 @@ proptest::proptest! {
         let _ = duration::parse(&text);
     }
 }
+
+#[test]
+fn a_master_key_comes_from_a_file_or_the_environment_and_never_from_the_settings() {
+    let read = |keys: &str| Settings::from_toml(&format!("[secrets]\nmaster_keys = [{keys}]\n"));
+    let good = read("{ generation = 1, file = \"a.key\" }, { generation = 2, env = \"KEY\" }");
+    assert_eq!(good.unwrap().secrets.master_keys[1].env.as_deref(), Some("KEY"));
+    for (bad, why) in [
+        ("{ file = \"a\" }", "needs a generation"),
+        ("{ generation = 1 }", "needs one of file and env"),
+        ("{ generation = 1, file = \"a\", env = \"A\" }", "needs one of file and env"),
+        ("{ generation = 1, text = \"AAAA\" }", "unknown field `text`"),
+        ("{ generation = 1, env = \"A\" }, { generation = 1, env = \"B\" }", "stands above"),
+    ] {
+        let error = read(bad).unwrap_err().to_string();
+        assert!(error.contains(why), "{bad}: {error}");
+    }
+    let given = SecretSettings::given([(1, [7; 32])]);
+    assert!(!format!("{given:?}").contains("BwcH"));
+}

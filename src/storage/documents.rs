@@ -1,6 +1,7 @@
 //! Tables `bases` and `changes`: what a document is loaded from. Derived.
 //!
-//! - `bases`: `service/environment` → [`SavedDocument`], a document as of some changes.
+//! - `bases`: `service/environment` → [`SavedDocument`], a document as of some changes: what is
+//!   visible, and what a next change has to name.
 //! - `changes`: (`service/environment`, origin u64, n u64) → (): the log's changes of that document
 //!   since its base. Lifetime: until the next base, written when they outnumber what it holds.
 

@@ -29,11 +29,14 @@ pub(super) fn put(
     entries: &BTreeMap<String, Vec<Entry>>,
 ) -> Result<(), StoreError> {
     let mut table = tx.open_table(HISTORY)?;
+    let mut bytes = Vec::new();
     for (name, entries) in entries {
         for entry in entries {
             let origin = u64::from_be_bytes(entry.dot.origin.0);
             let key = (name.as_str(), entry.version, origin, entry.dot.n);
-            table.insert(key, cbor::encode(entry).as_slice())?;
+            bytes.clear();
+            cbor::encode_into(entry, &mut bytes);
+            table.insert(key, bytes.as_slice())?;
         }
     }
     Ok(())

@@ -23,7 +23,8 @@ struct LogRow<'a> {
     #[n(0)]
     #[cbor(with = "minicbor::bytes")]
     record: &'a [u8],
-    /// The change's audit record. There is no audit yet: always absent.
+    /// The audit records of the requests that it carries, where they were this store's own: a CBOR
+    /// list of byte strings, in the order of the chain.
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
     audit: Option<&'a [u8]>,
@@ -33,10 +34,15 @@ fn key(dot: Dot) -> (u64, u64) {
     (u64::from_be_bytes(dot.origin.0), dot.n)
 }
 
-pub(super) fn put(tx: &WriteTransaction, records: &[Record]) -> Result<(), StoreError> {
+pub(super) fn put(
+    tx: &WriteTransaction,
+    records: &[Record],
+    audit: &BTreeMap<Dot, Vec<u8>>,
+) -> Result<(), StoreError> {
     let mut table = tx.open_table(LOG)?;
     for record in records {
-        let row = cbor::encode(&LogRow { record: &record.bytes, audit: None });
+        let audit = audit.get(&record.dot).map(Vec::as_slice);
+        let row = cbor::encode(&LogRow { record: &record.bytes, audit });
         table.insert(key(record.dot), row.as_slice())?;
     }
     Ok(())
@@ -52,6 +58,18 @@ pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Stor
         return Err(damaged(&"the row holds another change"));
     }
     Ok(Some(record))
+}
+
+/// A row of these parts.
+#[cfg(test)]
+pub(super) fn row(record: &[u8], audit: Option<&[u8]>) -> Vec<u8> {
+    cbor::encode(&LogRow { record, audit })
+}
+
+/// The two parts of a row: the record's bytes, and the audit records that came with it.
+pub(super) fn parts(row: &[u8]) -> Result<(&[u8], Option<&[u8]>), StoreError> {
+    let row: LogRow<'_> = cbor::decode(row).map_err(|e| StoreError::damaged(e))?;
+    Ok((row.record, row.audit))
 }
 
 /// As [`get`], where the row has to be there.

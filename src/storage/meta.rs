@@ -2,7 +2,9 @@
 
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
+use super::audit::Span;
 use super::error::StoreError;
+use crate::audit::Head;
 use crate::model::{Origin, Vector, cbor};
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
@@ -20,6 +22,11 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+
+/// Where the audit chain stands.
+pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");
+/// Which origins' rows of the log carry the chain, in the order of the chain.
+pub(super) const KEY_AUDIT_SPANS: Key<Vec<Span>> = Key::new("audit-spans");
 
 /// A name with the type of its value.
 pub(crate) struct Key<T>(&'static str, std::marker::PhantomData<T>);

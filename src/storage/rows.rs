@@ -13,7 +13,16 @@ use crate::model::{DocumentId, Key, cbor};
 
 pub(super) const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 
-#[derive(minicbor::Encode, minicbor::Decode)]
+/// A row's value, as it is written.
+#[derive(minicbor::Encode)]
+#[cbor(map)]
+struct RowToStore<'a> {
+    #[n(0)]
+    siblings: &'a [Entry],
+}
+
+/// The same, as it is read.
+#[derive(minicbor::Decode)]
 #[cbor(map)]
 struct StoredRow {
     #[n(0)]
@@ -35,9 +44,11 @@ pub(super) fn put<'a>(
     rows: impl Iterator<Item = (&'a DocumentId, &'a Key, &'a Row)>,
 ) -> Result<(), StoreError> {
     let mut table = tx.open_table(ROWS)?;
+    let mut bytes = Vec::new();
     for (document, key, row) in rows {
-        let stored = StoredRow { siblings: row.siblings().to_vec() };
-        table.insert(row_key(document, key).as_str(), cbor::encode(&stored).as_slice())?;
+        bytes.clear();
+        cbor::encode_into(&RowToStore { siblings: row.siblings() }, &mut bytes);
+        table.insert(row_key(document, key).as_str(), bytes.as_slice())?;
     }
     Ok(())
 }

@@ -12,15 +12,15 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use imbl::OrdMap;
 use lru::LruCache;
-use rand::Rng as _;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
+use super::audit::ConfigChain;
 use super::database::Database;
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
-use super::mark::{self, Mark};
 use super::{documents, log, meta, origins};
+use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
 use crate::config::document::{Actor, CheckedChange, Document, DocumentError};
 use crate::config::record::{Record, RecordHash};
@@ -29,10 +29,13 @@ use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Writt
 use crate::env::{Disk, Stream};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
 
+mod audited;
 mod checkpoint;
 mod group;
+mod origin;
 mod recovery;
 
+use audited::Chain;
 use group::{Abort, Group};
 
 /// Most records of peers that are remembered as refused.
@@ -81,6 +84,8 @@ pub enum Command {
         /// The change.
         dot: Dot,
     },
+    /// Puts events on the audit chain.
+    Record(Vec<Event>),
 }
 
 /// What came of it, in the order of the commands.
@@ -92,6 +97,8 @@ pub enum Outcome {
     Applied(Result<Applied, StoreError>),
     /// Of [`Command::Witnessed`].
     Witnessed,
+    /// Of [`Command::Record`].
+    Recorded(Result<(), StoreError>),
 }
 
 /// What became of a peer's records.
@@ -167,6 +174,7 @@ struct State {
     documents: OrdMap<DocumentId, Arc<DocumentView>>,
     rows: usize,
     conflicts: usize,
+    chain: Chain,
 }
 
 impl State {
@@ -207,6 +215,8 @@ pub struct Writer {
     unwritten: Unwritten,
     tail: Tail,
     published: Arc<ArcSwap<Snapshot>>,
+    /// How many spans of the audit chain the store itself names.
+    stored_spans: usize,
     /// The origin that the store itself names.
     stored_origin: Option<Origin>,
     /// What tells this store's file and this run of the machine from others.
@@ -249,6 +259,7 @@ impl Writer {
             unwritten: Unwritten::default(),
             tail: Tail::default(),
             published: Arc::default(),
+            stored_spans: 0,
             stored_origin: None,
             fresh: None,
             confirmed_by: BTreeMap::new(),
@@ -279,6 +290,11 @@ impl Writer {
     /// A reader of the log.
     pub fn log(&self) -> log::LogReader {
         log::LogReader::new(self.database.clone())
+    }
+
+    /// A reader of the audit chain.
+    pub fn chain(&self) -> ConfigChain {
+        ConfigChain::new(self.database.clone())
     }
 
     /// Whose changes this store makes.
@@ -342,29 +358,6 @@ impl Writer {
         failed(commands, &StoreError::Failed("too many bad records in one group".into()), false)
     }
 
-    /// Takes note of what peers have seen of this node, before anything is decided on it.
-    fn hear_witnesses(&mut self, commands: &[Command]) {
-        for command in commands {
-            let Command::Witnessed { by, dot } = command else { continue };
-            if dot.origin != self.actor.origin {
-                continue;
-            }
-            if dot.n > self.state.vector.get(dot.origin) {
-                self.renew_origin(&"a peer has seen more of it than it has");
-            } else {
-                self.confirmed_by.insert(by.clone(), dot.origin);
-            }
-        }
-    }
-
-    /// Whether this node may make changes as its origin: drawn by this process, or every peer has
-    /// said that it knows no more of it than is here.
-    fn is_confirmed(&self) -> bool {
-        let own = self.actor.origin;
-        let confirmed = self.confirmed_by.values().filter(|origin| **origin == own).count();
-        self.fresh == Some(own) || confirmed >= self.settings.peers
-    }
-
     /// Whether the store is open.
     pub fn is_open(&self) -> bool {
         self.database.is_open()
@@ -402,11 +395,15 @@ impl Writer {
         self.database.close();
         let found = self.database.reopen().and_then(|()| {
             let tx = self.database.get()?.begin_read()?;
-            Ok(origins::read(&tx)?.1)
+            let head: Head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
+            Ok((origins::read(&tx)?.1, head))
         });
+        let is = |state: &State, found: &(BTreeMap<Origin, RecordHash>, Head)| {
+            found.0 == state.hashes && found.1 == state.chain.head
+        };
         match found {
-            Ok(hashes) if hashes == before.hashes => Settled::NotCommitted,
-            Ok(hashes) if hashes == self.state.hashes => {
+            Ok(found) if is(before, &found) => Settled::NotCommitted,
+            Ok(found) if is(&self.state, &found) => {
                 self.resting = None;
                 Settled::Committed
             }
@@ -424,12 +421,13 @@ impl Writer {
     fn persist(&mut self, group: &Group) -> Result<(), StoreError> {
         let own = self.actor.origin;
         let is_new = self.stored_origin.is_some_and(|stored| stored != own);
-        if group.records.is_empty() && !is_new {
+        if group.records.is_empty() && !is_new && !group.audited.has_rows() {
             return Ok(());
         }
         let database = self.database.get()?;
         let tx = self.begin(&database)?;
-        log::put(&tx, &group.records)?;
+        log::put(&tx, &group.records, group.audited.sealed())?;
+        group.audited.put(&tx, &self.state.chain, self.stored_spans)?;
         let heads: BTreeMap<Origin, &Record> =
             group.records.iter().map(|record| (record.dot.origin, record)).collect();
         for head in heads.values() {
@@ -458,19 +456,8 @@ impl Writer {
         Ok(tx)
     }
 
-    /// Says beside the store how far its origin got.
-    fn write_mark(&self, clean: bool) -> Result<(), StoreError> {
-        let mark = self.mark(clean).encode();
-        self.disk.write(mark::FILE, &mark, clean).map_err(io_error)
-    }
-
-    fn mark(&self, clean: bool) -> Mark {
-        let (store, boot) = self.mark_of.clone();
-        let n = self.state.vector.get(self.actor.origin);
-        Mark { origin: self.actor.origin, n, store, boot, clean }
-    }
-
     fn publish(&mut self, group: Group) -> Committed {
+        self.stored_spans = self.state.chain.spans.len();
         self.one_by_one = false;
         if group.records.is_empty() {
             let snapshot = self.published.load_full();
@@ -532,7 +519,7 @@ impl Writer {
         let damaged =
             |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
         let mut document = match base {
-            Some(base) => Document::load(&base).map_err(damaged)?,
+            Some(base) => Document::load(base).map_err(damaged)?,
             None => Document::new(),
         };
         let changes: Result<Vec<CheckedChange>, StoreError> = dots
@@ -544,15 +531,6 @@ impl Writer {
             .collect();
         document.apply(&changes?).map_err(damaged)?;
         Ok(document)
-    }
-
-    /// Makes changes as a new origin from now on.
-    fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
-        let old = self.actor.origin;
-        self.actor =
-            Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
-        self.fresh = Some(self.actor.origin);
-        tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
     }
 }
 
@@ -570,6 +548,7 @@ fn failed(commands: &[Command], error: &StoreError, is_unknown: bool) -> Committ
         })),
         Command::Apply(_) => Outcome::Applied(Err(error.clone())),
         Command::Witnessed { .. } => Outcome::Witnessed,
+        Command::Record(_) => Outcome::Recorded(Err(error.clone())),
     };
     Committed { outcomes: commands.iter().map(outcome).collect(), ..Committed::default() }
 }

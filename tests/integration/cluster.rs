@@ -112,7 +112,7 @@ impl Cluster {
         let key = MintKey::from_seed(&[7; 32]).unwrap();
         let pem = serde_json::to_string(&key.public_pem()).unwrap();
         let settings = format!(
-            "[[access.keys]]\npem = {pem}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\n"
+            "[[access.keys]]\npem = {pem}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n"
         );
         Self {
             links: topology.links(),

@@ -58,7 +58,7 @@ impl Site {
         }
         std::fs::write(path.join("topology.toml"), topology).unwrap();
         let settings = "[[access.keys]]\npem_file = \"keys/token.pem\"\n\
-                        algorithms = [\"EdDSA\"]\naudience = \"holm\"\n";
+                        algorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n";
         std::fs::write(path.join("holm.toml"), settings).unwrap();
         let scopes = ["--scope", "config:*", "--scope", "cluster:read"];
         let token = holm(path, &[&["token", "issue", "--subject", "tester"][..], &scopes].concat());

@@ -82,7 +82,13 @@ impl Part for Cluster {
     }
 
     fn has(&self, region: &str, kid: &str) -> bool {
-        self.server(region).node().quorum().state().signing.keys().any(|known| known.to_string() == kid)
+        self.server(region)
+            .node()
+            .quorum()
+            .state()
+            .signing
+            .keys()
+            .any(|known| known.to_string() == kid)
     }
 
     async fn propose(&self, region: &str, proposal: Proposal) -> Result<Decided, ProposeError> {
@@ -99,13 +105,11 @@ impl Part for Cluster {
 
     async fn leader_of(&self, regions: &[&str]) -> String {
         let agreed = || {
-            let leaders: Vec<_> =
-                regions.iter().map(|region| self.status(region).leader).collect();
+            let leaders: Vec<_> = regions.iter().map(|region| self.status(region).leader).collect();
             let leader = leaders[0].as_ref()?.trim_end_matches("-1").to_owned();
             let is_one = leaders.windows(2).all(|two| two[0] == two[1]);
-            let leads = || {
-                regions.contains(&leader.as_str()) && self.status(&leader).role == "leader"
-            };
+            let leads =
+                || regions.contains(&leader.as_str()) && self.status(&leader).role == "leader";
             (is_one && leads()).then_some(leader)
         };
         eventually("all know the same leader", async || agreed().is_some()).await;

@@ -109,7 +109,7 @@ fn the_commands_to_run_a_node_do_what_they_say() {
     std::fs::create_dir(dir.path().join("regions")).unwrap();
     std::fs::write(dir.path().join("regions/three-continents.toml"), topology).unwrap();
     let settings = "[[access.keys]]\npem_file = \"keys/token.pem\"\nalgorithms = [\"EdDSA\"]\n\
-                    audience = \"holm\"\n";
+                    audience = \"holm\"\nscopes = \"grant\"\n";
     std::fs::write(dir.path().join("holm.toml"), settings).unwrap();
     let serve = serve.replace("/var/lib/holm", "data");
     let arguments: Vec<&str> = serve.split_whitespace().collect();

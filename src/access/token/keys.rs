@@ -6,7 +6,7 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 use serde_json::Value;
 
-use crate::settings::{Algorithm, KEYS_MAX, KeySettings};
+use crate::settings::{Algorithm, KEYS_MAX, KeySettings, Scopes};
 
 /// Shortest RSA modulus that is taken, in bytes (2,048 bits).
 const RSA_MODULUS_LEN_MIN: usize = 256;
@@ -43,6 +43,8 @@ pub(super) struct TrustedKey {
     pub(super) issuer: Option<String>,
     pub(super) audience: String,
     pub(super) roles_claim: String,
+    pub(super) account_claim: Option<String>,
+    pub(super) scopes: Scopes,
 }
 
 impl TrustedKey {
@@ -78,35 +80,38 @@ fn library(algorithm: Algorithm) -> jsonwebtoken::Algorithm {
     }
 }
 
-/// Reads all keys, and tries each.
-pub(super) fn load(sources: &[KeySource<'_>]) -> Result<Vec<TrustedKey>, KeyError> {
-    let mut keys = Vec::new();
-    for (at, source) in sources.iter().enumerate() {
-        let settings = source.settings;
-        let failed = |reason| KeyError::Key { at, reason };
-        let found = if settings.jwks.is_some() || settings.jwks_file.is_some() {
-            read_jwks(source.text, &settings.algorithms).map_err(failed)?
-        } else {
-            let one = settings.algorithms.first().copied();
-            let algorithm = one.ok_or_else(|| failed("has no algorithm".to_owned()))?;
-            let key = read_pem(source.text, algorithm).map_err(failed)?;
-            vec![(settings.kid.clone(), algorithm, key)]
-        };
-        for (kid, algorithm, key) in found {
-            keys.push(TrustedKey {
-                key,
-                algorithm,
-                kid,
-                issuer: settings.issuer.clone(),
-                audience: settings.audience.clone(),
-                roles_claim: settings.roles_claim.clone().unwrap_or_else(|| "roles".to_owned()),
-            });
-        }
-        if keys.len() > KEYS_MAX {
-            return Err(failed(format!("there are more than {KEYS_MAX} keys")));
-        }
+/// Reads the keys of one source, and tries each.
+pub(super) fn load(settings: &KeySettings, text: &str) -> Result<Vec<TrustedKey>, String> {
+    let is_set =
+        settings.jwks.is_some() || settings.jwks_file.is_some() || settings.jwks_url.is_some();
+    let found = if is_set {
+        read_jwks(text, &settings.algorithms)?
+    } else {
+        let one = settings.algorithms.first().copied();
+        let algorithm = one.ok_or_else(|| "has no algorithm".to_owned())?;
+        vec![(settings.kid.clone(), algorithm, read_pem(text, algorithm)?)]
+    };
+    if found.len() > KEYS_MAX {
+        return Err(format!("has more than {KEYS_MAX} keys"));
     }
-    Ok(keys)
+    let trusted = |(kid, algorithm, key)| TrustedKey {
+        key,
+        algorithm,
+        kid,
+        issuer: settings.issuer.clone(),
+        audience: settings.audience.clone(),
+        roles_claim: settings.roles_claim.clone().unwrap_or_else(|| "roles".to_owned()),
+        account_claim: settings.account_claim.clone(),
+        scopes: settings.scopes,
+    };
+    Ok(found.into_iter().map(trusted).collect())
+}
+
+/// Whether the signature of `message` is that of an Ed25519 key.
+pub(super) fn ed25519_signed(public: &[u8; 32], message: &str, signature: &[u8]) -> bool {
+    let key = DecodingKey::from_ed_der(public);
+    let verifier = (DEFAULT_PROVIDER.verifier_factory)(&jsonwebtoken::Algorithm::EdDSA, &key);
+    verifier.is_ok_and(|it| it.verify(message.as_bytes(), &signature.to_vec()).is_ok())
 }
 
 fn read_pem(text: &str, algorithm: Algorithm) -> Result<DecodingKey, String> {

@@ -1,3 +1,5 @@
+mod own;
+
 use super::*;
 use crate::access::mint::MintKey;
 use crate::access::{Rules, decide};
@@ -16,6 +18,7 @@ const RS256_PUBLIC: &str = include_str!("../../../tests/data/keys/rs256-public.p
 const RSA_1024_PUBLIC: &str = include_str!("../../../tests/data/keys/rsa-1024-public.pem");
 
 const NOW_S: u64 = 1_700_000_000;
+const NONE: BTreeMap<Text, [u8; 32]> = BTreeMap::new();
 const NOW: Stamp = Stamp(NOW_S * MICROS_PER_SECOND);
 
 fn mint() -> MintKey {
@@ -28,6 +31,7 @@ fn pem_key(algorithm: Algorithm) -> KeySettings {
         algorithms: vec![algorithm],
         audience: "holm".to_owned(),
         issuer: Some("tests".to_owned()),
+        scopes: Scopes::Grant,
         ..KeySettings::default()
     }
 }
@@ -39,7 +43,7 @@ fn jwks_key() -> KeySettings {
 fn verifier_of(keys: &[(KeySettings, &str)]) -> Result<Verifier, KeyError> {
     let sources: Vec<_> =
         keys.iter().map(|(settings, text)| KeySource { settings, text }).collect();
-    Verifier::new(&AccessSettings::default(), &sources)
+    Verifier::new(&AccessSettings::default(), "test", &sources)
 }
 
 fn verifier() -> Verifier {
@@ -64,12 +68,12 @@ fn without(name: &str) -> Value {
 }
 
 fn check(claims: &Value) -> Result<Arc<Caller>, TokenError> {
-    verifier().verify(&mint().sign(claims).unwrap(), NOW).map(|(caller, _)| caller)
+    verifier().verify(&mint().sign(claims).unwrap(), NOW, &NONE).map(|(caller, _)| caller)
 }
 
 fn check_header(header: &Value) -> Result<Arc<Caller>, TokenError> {
     let token = mint().sign_with_header(header, &claims()).unwrap();
-    verifier().verify(&token, NOW).map(|(caller, _)| caller)
+    verifier().verify(&token, NOW, &NONE).map(|(caller, _)| caller)
 }
 
 fn sign_as(algorithm: jsonwebtoken::Algorithm, key: &EncodingKey, header: &Value) -> String {
@@ -105,7 +109,7 @@ fn roles_stand_for_their_scopes_wherever_the_claim_is() {
         let settings =
             KeySettings { roles_claim: Some(path.to_owned()), ..pem_key(Algorithm::EdDSA) };
         let verifier = verifier_of(&[(settings, &mint().public_pem())]).unwrap();
-        let (caller, _) = verifier.verify(&mint().sign(&claims).unwrap(), NOW).unwrap();
+        let (caller, _) = verifier.verify(&mint().sign(&claims).unwrap(), NOW, &NONE).unwrap();
         let write = |document: &str| {
             decide::write_keys(
                 &caller,
@@ -171,7 +175,7 @@ fn the_token_does_not_choose_its_algorithm() {
     for alg in ["none", "None", "NONE", "nOnE", ""] {
         let parts = [json!({ "alg": alg }).to_string(), claims().to_string()];
         let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-        let unsigned = verifier().verify(&format!("{message}."), NOW);
+        let unsigned = verifier().verify(&format!("{message}."), NOW, &NONE);
         assert_eq!(unsigned.unwrap_err(), TokenError::NoKey, "{alg}");
     }
     assert_eq!(check_header(&json!({"alg": "none"})).unwrap_err(), TokenError::NoKey);
@@ -184,7 +188,7 @@ fn the_token_does_not_choose_its_algorithm() {
         let secret = EncodingKey::from_secret(public.as_bytes());
         let token = sign_as(jsonwebtoken::Algorithm::HS256, &secret, &json!({"alg": "HS256"}));
         let verifier = verifier_of(&[(pem_key(algorithm), &public)]).unwrap();
-        assert_eq!(verifier.verify(&token, NOW).unwrap_err(), TokenError::NoKey);
+        assert_eq!(verifier.verify(&token, NOW, &NONE).unwrap_err(), TokenError::NoKey);
     }
     // A right signature under another algorithm's name.
     assert_eq!(check_header(&json!({"alg": "ES256"})).unwrap_err(), TokenError::NoKey);
@@ -206,10 +210,10 @@ fn es256_and_rs256_tokens_are_verified_from_pem_and_from_a_key_set() {
         let in_set = KeySettings { algorithms: vec![own], ..jwks_key() };
         for (settings, text) in [(pem_key(own), public), (in_set, &set)] {
             let verifier = verifier_of(&[(settings, text)]).unwrap();
-            assert!(verifier.verify(&token, NOW).is_ok(), "{alg}");
+            assert!(verifier.verify(&token, NOW, &NONE).is_ok(), "{alg}");
             let (message, _) = token.rsplit_once('.').unwrap();
             let forged = format!("{message}.{}", URL_SAFE_NO_PAD.encode([0; 64]));
-            assert_eq!(verifier.verify(&forged, NOW).unwrap_err(), TokenError::Signature);
+            assert_eq!(verifier.verify(&forged, NOW, &NONE).unwrap_err(), TokenError::Signature);
         }
     }
 }
@@ -221,15 +225,15 @@ fn the_kid_chooses_among_the_keys_of_a_set() {
         |key: &MintKey| serde_json::from_str::<Value>(&key.jwks()).unwrap()["keys"][0].clone();
     let set = json!({"keys": [list(&one), list(&two)]}).to_string();
     let verifier = verifier_of(&[(jwks_key(), &set)]).unwrap();
-    assert!(verifier.verify(&one.sign(&claims()).unwrap(), NOW).is_ok());
-    assert!(verifier.verify(&two.sign(&claims()).unwrap(), NOW).is_ok());
+    assert!(verifier.verify(&one.sign(&claims()).unwrap(), NOW, &NONE).is_ok());
+    assert!(verifier.verify(&two.sign(&claims()).unwrap(), NOW, &NONE).is_ok());
     let crossed = json!({"alg": "EdDSA", "kid": one.kid()});
     let crossed = two.sign_with_header(&crossed, &claims()).unwrap();
-    assert_eq!(verifier.verify(&crossed, NOW).unwrap_err(), TokenError::Signature);
+    assert_eq!(verifier.verify(&crossed, NOW, &NONE).unwrap_err(), TokenError::Signature);
     let stranger = MintKey::from_seed(&[9; 32]).unwrap().sign(&claims()).unwrap();
-    assert_eq!(verifier.verify(&stranger, NOW).unwrap_err(), TokenError::NoKey);
+    assert_eq!(verifier.verify(&stranger, NOW, &NONE).unwrap_err(), TokenError::NoKey);
     let nameless = two.sign_with_header(&json!({"alg": "EdDSA"}), &claims()).unwrap();
-    assert!(verifier.verify(&nameless, NOW).is_ok());
+    assert!(verifier.verify(&nameless, NOW, &NONE).is_ok());
 }
 
 #[test]
@@ -255,19 +259,19 @@ fn keys_that_cannot_be_used_are_refused_at_the_start() {
 fn a_remembered_token_ends_when_it_expires() {
     let verifier = verifier();
     let token = mint().sign(&claims()).unwrap();
-    assert!(!verifier.verify(&token, NOW).unwrap().1);
-    assert!(verifier.verify(&token, NOW).unwrap().1);
+    assert!(!verifier.verify(&token, NOW, &NONE).unwrap().1);
+    assert!(verifier.verify(&token, NOW, &NONE).unwrap().1);
     let last = Stamp(NOW.0 + 90 * MICROS_PER_SECOND - 1);
-    assert!(verifier.verify(&token, last).unwrap().1);
-    assert_eq!(verifier.verify(&token, Stamp(last.0 + 1)).unwrap_err(), TokenError::Expired);
+    assert!(verifier.verify(&token, last, &NONE).unwrap().1);
+    assert_eq!(verifier.verify(&token, Stamp(last.0 + 1), &NONE).unwrap_err(), TokenError::Expired);
 }
 
 #[test]
 fn tokens_past_their_limits_are_refused() {
     let long = mint().sign(&with("x", json!("a".repeat(TOKEN_LEN_MAX)))).unwrap();
-    assert_eq!(verifier().verify(&long, NOW).unwrap_err(), TokenError::TooLong);
+    assert_eq!(verifier().verify(&long, NOW, &NONE).unwrap_err(), TokenError::TooLong);
     for bad in ["", ".", "..", "a.b", "a.b.c.d", "e30.e30.", "e30.e30.e30", "é.é.é"] {
-        assert!(verifier().verify(bad, NOW).is_err(), "{bad:?}");
+        assert!(verifier().verify(bad, NOW, &NONE).is_err(), "{bad:?}");
     }
     let many = vec!["config:read:web/a"; SCOPES_MAX].join(" ");
     let caller = check(&with("scope", json!(format!("{many} config:read:web/b")))).unwrap();
@@ -286,21 +290,21 @@ fn a_claim_that_stands_twice_is_refused() {
     let twice = format!(r#"{{"sub":"eve",{}"#, &claims().to_string()[1..]);
     let raw = serde_json::value::RawValue::from_string(twice).unwrap();
     let token = mint().sign(&raw).unwrap();
-    assert!(matches!(verifier().verify(&token, NOW), Err(TokenError::Malformed(_))));
+    assert!(matches!(verifier().verify(&token, NOW, &NONE), Err(TokenError::Malformed(_))));
 }
 
 #[test]
 fn without_keys_no_token_is_taken() {
     let nobody = verifier_of(&[]).unwrap();
     let token = mint().sign(&claims()).unwrap();
-    assert_eq!(nobody.verify(&token, NOW).unwrap_err(), TokenError::NoKey);
+    assert_eq!(nobody.verify(&token, NOW, &NONE).unwrap_err(), TokenError::NoKey);
 }
 
 proptest! {
     #[test]
     fn no_text_panics_the_verifier(text in ".{0,200}", parts in ".{0,40}\\.[A-Za-z0-9_-]{0,40}") {
-        let _ = verifier().verify(&text, NOW);
-        let _ = verifier().verify(&format!("eyJhbGciOiJFZERTQSJ9.{parts}"), NOW);
+        let _ = verifier().verify(&text, NOW, &NONE);
+        let _ = verifier().verify(&format!("eyJhbGciOiJFZERTQSJ9.{parts}"), NOW, &NONE);
     }
 
     #[test]
@@ -320,7 +324,7 @@ proptest! {
         let mut changed = token.clone();
         changed.replace_range(at..=at, &to);
         prop_assume!(changed != token);
-        prop_assert!(verifier.verify(&changed, NOW).is_err());
+        prop_assert!(verifier.verify(&changed, NOW, &NONE).is_err());
     }
 
     #[test]

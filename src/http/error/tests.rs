@@ -84,7 +84,11 @@ fn samples() -> Vec<ApiError> {
             staleness: Duration::from_millis(70),
             max: Duration::from_millis(50),
         }),
-        ApiError::TooStale { .. } => None,
+        ApiError::TooStale { .. } => Some(ApiError::PolicyTooOld {
+            age: Duration::from_secs(70),
+            max: Duration::from_secs(50),
+        }),
+        ApiError::PolicyTooOld { .. } => None,
     } {
         samples.push(next);
     }

@@ -17,7 +17,7 @@ use crate::env::{Entropy, Env, Links, ManualClock, MemoryDisk};
 use crate::http::App;
 use crate::model::{NodeName, Stamp};
 use crate::node::Node;
-use crate::settings::{Algorithm, KeySettings, Settings};
+use crate::settings::{Algorithm, KeySettings, Scopes, Settings};
 use crate::topology::Topology;
 use crate::transport::Authority;
 
@@ -137,11 +137,12 @@ async fn start(
         pem: Some(mint.public_pem()),
         algorithms: vec![Algorithm::EdDSA],
         audience: "holm".to_owned(),
+        scopes: Scopes::Grant,
         ..KeySettings::default()
     };
     let text = mint.public_pem();
     let sources = [KeySource { settings: &key, text: &text }];
-    let verifier = Verifier::new(&settings.access, &sources).unwrap();
+    let verifier = Arc::new(Verifier::new(&settings.access, "test", &sources).unwrap());
     let identity = authority.issue(&name(region), &env.entropy, &clock).unwrap();
     let node = Node::start(env.clone(), &settings, topology.clone(), &name(region), &identity)
         .await

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::writer::{Answer, Job, Work, Writer};
 use crate::env::Blocking;
@@ -16,18 +16,20 @@ const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
 /// Runs `writer` until nobody is left who could queue a job, then closes it.
 pub(super) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, blocking: Blocking) {
+    let mut flush_at = None;
     loop {
         let mut jobs = Vec::new();
         let received = queue.recv_many(&mut jobs, GROUP_MAX);
-        let received = if writer.is_dirty() {
-            timeout(FLUSH_AFTER, received).await
-        } else {
-            Ok(received.await)
+        let received = match flush_at {
+            Some(at) => timeout_at(at, received).await.ok(),
+            None => Some(received.await),
         };
-        match received {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(_) => jobs.push(Job { work: Work::Flush, answer: Answer::Nobody }),
+        if received == Some(0) {
+            break;
+        }
+        if flush_at.is_some_and(|at| at <= Instant::now()) {
+            let at = jobs.iter().position(|job| matches!(job.work, Work::Close));
+            jobs.insert(at.unwrap_or(jobs.len()), Job::new(Work::Flush, Answer::Nobody));
         }
         let closing = jobs.iter().position(|job| matches!(job.work, Work::Close));
         let late = closing.map(|at| jobs.split_off(at)).unwrap_or_default();
@@ -40,6 +42,8 @@ pub(super) async fn run(mut writer: Writer, mut queue: mpsc::Receiver<Job>, bloc
                 writer
             })
             .await;
+        let is_dirty = writer.is_dirty();
+        flush_at = is_dirty.then(|| flush_at.unwrap_or_else(|| Instant::now() + FLUSH_AFTER));
     }
     // Whether it could be closed in order is said by the mark, and in the log.
     if let Err(error) = blocking.run(move || writer.close()).await {

@@ -110,7 +110,7 @@ impl StoreHandle {
         let step = u64::try_from(CONTACT_STEP.as_micros()).unwrap_or(u64::MAX);
         if self.shared.note_contact(at, step) {
             // The next one will do.
-            let _ = self.jobs.try_send(Job { work: Work::Contact(at), answer: Answer::Nobody });
+            let _ = self.jobs.try_send(Job::new(Work::Contact(at), Answer::Nobody));
         }
     }
 
@@ -132,7 +132,7 @@ impl StoreHandle {
 
     async fn run(&self, work: Work) -> Result<(), StoreError> {
         let (done, is_done) = oneshot::channel();
-        let job = Job { work, answer: Answer::Caller(done) };
+        let job = Job::new(work, Answer::Caller(done));
         self.jobs.send(job).await.map_err(|_| self.shared.failure_or_closed())?;
         is_done.await.map_err(|_| self.shared.failure_or_closed()).flatten()
     }

@@ -152,7 +152,10 @@ impl LogStore {
     }
 
     async fn queue(&self, work: Work, answer: Answer) -> Result<(), io::Error> {
-        let job = Job { work, answer };
+        self.send(Job::new(work, answer)).await
+    }
+
+    async fn send(&self, job: Job) -> Result<(), io::Error> {
         if let Err(mpsc::error::SendError(job)) = self.jobs.send(job).await {
             let error = self.shared().failure_or_closed();
             job.answer.send(Err(error.clone()));
@@ -207,9 +210,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     {
         let mut seen = Vec::new();
         let mut encoded = Vec::new();
+        let mut bytes_all = 0;
         for entry in entries {
             let bytes = tables::write_entry(&entry);
             let len = bytes.len();
+            bytes_all += len;
             encoded.push((entry.log_id.index, bytes));
             seen.push((entry, len));
         }
@@ -218,9 +223,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             Answer::Raft(callback).send(Err(failure));
             return Err(error);
         }
+        let room = self.shared().room(bytes_all).await;
         // Readable from here on; nobody else changes the log.
         let append = self.shared().log().append(seen);
-        self.queue(Work::Append(encoded, append), Answer::Raft(callback)).await
+        let job = Job::new(Work::Append(encoded, append), Answer::Raft(callback));
+        self.send(job.with_room(room)).await
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {

@@ -15,11 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::shared::Shared;
 use super::tables;
 use super::writer::{Answer, Applied, Job, Work, to_io};
+use crate::audit::Event;
 use crate::quorum::Decided;
 use crate::quorum::types::{
     Coded, Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
 };
-use crate::registry::{Outcome, State};
+use crate::registry::{Outcome, Row, State};
 use crate::storage::StoreError;
 
 /// Most entries that are shown, and written, at a time.
@@ -76,10 +77,14 @@ impl Working {
 #[derive(Default)]
 pub(super) struct Batch {
     entries: usize,
-    pub(super) rows: Vec<crate::registry::Row>,
-    pub(super) events: Vec<crate::audit::Event>,
+    pub(super) rows: Vec<Row>,
+    pub(super) events: Vec<Event>,
     has_membership: bool,
     answers: Vec<(ApplyResponder<TypeConfig>, Decided)>,
+}
+
+fn row_bytes(row: &Row) -> usize {
+    row.key.len() + row.value.as_ref().map_or(0, Vec::len)
 }
 
 /// The state machine, for openraft alone. A snapshot is the state itself: whoever receives one
@@ -102,8 +107,10 @@ impl StateMachine {
             return Err(to_io(failure));
         }
         let membership = batch.has_membership.then(|| self.working.membership.clone());
+        let bytes = batch.rows.iter().map(row_bytes).sum();
         let applied = Applied { upto, membership, rows: batch.rows, events: batch.events };
-        self.queue(Work::Apply(applied), Answer::Nobody).await?;
+        let room = self.shared.room(bytes).await;
+        self.send(Job::new(Work::Apply(applied), Answer::Nobody).with_room(room)).await?;
         self.shared.publish(self.working.state.clone());
         for (responder, decided) in batch.answers {
             responder.send(decided);
@@ -111,8 +118,8 @@ impl StateMachine {
         Ok(())
     }
 
-    async fn queue(&self, work: Work, answer: Answer) -> Result<(), io::Error> {
-        let sent = self.jobs.send(Job { work, answer }).await;
+    async fn send(&self, job: Job) -> Result<(), io::Error> {
+        let sent = self.jobs.send(job).await;
         sent.map_err(|_| to_io(self.shared.failure_or_closed()))
     }
 }
@@ -156,7 +163,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let membership = meta.last_membership.clone();
         let working = Working { state, applied: meta.last_log_id, membership };
         let (done, is_done) = oneshot::channel();
-        self.queue(Work::Install(Box::new(working.clone())), Answer::Caller(done)).await?;
+        let work = Work::Install(Box::new(working.clone()));
+        self.send(Job::new(work, Answer::Caller(done))).await?;
         let lost = |_| self.shared.failure_or_closed();
         is_done.await.map_err(lost).flatten().map_err(to_io)?;
         self.working = working;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audit::Head;
 use crate::model::Stamp;
@@ -18,7 +18,13 @@ use crate::storage::StoreError;
 /// Most bytes of entries that are kept in memory though they are on disk.
 const RECENT_BYTES_MAX: usize = 8 << 20;
 
+/// Most bytes that wait to be written; whoever has more waits. What is larger than that waits
+/// until it is alone.
+const WAITING_BYTES_MAX: u32 = 64 << 20;
+
 pub(super) struct Shared {
+    /// Room for what waits to be written.
+    room: Arc<Semaphore>,
     /// The log, as whoever appends to it sees it.
     log: Mutex<LogView>,
     /// As it is on disk.
@@ -70,6 +76,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     pub(super) fn new(log: LogView, vote: Option<Vote>, committed: Option<LogId>) -> Self {
         Self {
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize)),
             log: Mutex::new(log),
             vote: Mutex::new(vote),
             committed: Mutex::new(committed),
@@ -85,6 +92,13 @@ impl Shared {
 
     pub(super) fn log(&self) -> MutexGuard<'_, LogView> {
         lock(&self.log)
+    }
+
+    /// Waits until so many bytes may wait to be written; they do until this is dropped.
+    pub(super) async fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WAITING_BYTES_MAX);
+        // It is never closed.
+        self.room.clone().acquire_many_owned(bytes).await.ok()
     }
 
     pub(super) fn vote(&self) -> Option<Vote> {

@@ -6,7 +6,7 @@ use openraft::async_runtime::Oneshot as _;
 use openraft::entry::RaftEntry as _;
 use openraft::storage::{IOFlushed, RaftLogStorage as _, RaftStateMachine as _};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{AsyncRuntime as _, EntryPayload, RaftLogReader as _, RaftSnapshotBuilder as _};
+use openraft::{EntryPayload, RaftLogReader as _, RaftSnapshotBuilder as _};
 
 use super::*;
 use crate::audit::{Decision, Event, Head, Source};
@@ -19,7 +19,9 @@ use crate::registry::{Command, Proposal, State, fixture};
 
 mod crash;
 mod durable;
+mod failing;
 mod format;
+mod model;
 mod raft;
 mod recovery;
 mod snapshots;
@@ -35,14 +37,14 @@ fn settings() -> StoreSettings {
     StoreSettings { cluster: "test".into(), node: NodeName::new("eu-1").unwrap() }
 }
 
-async fn try_open(disk: &MemoryDisk) -> Result<Store, StoreError> {
+async fn try_open(disk: &(impl Disk + Clone)) -> Result<Store, StoreError> {
     let entropy = Entropy::system().stream("raft-id");
     let disk = Arc::new(disk.clone());
     let (log, machine, handle) = open(disk, entropy, Blocking::Inline, settings()).await?;
     Ok(Store { log, machine, handle })
 }
 
-async fn open_on(disk: &MemoryDisk) -> Store {
+async fn open_on(disk: &(impl Disk + Clone)) -> Store {
     try_open(disk).await.unwrap()
 }
 

@@ -8,12 +8,13 @@
 //! Synchronous on purpose: whoever drives it chooses the thread.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use openraft::storage::IOFlushed;
 use redb::{Durability, ReadableDatabase as _, ReadableTable as _, WriteTransaction};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::identity::{Identified, Identity, io_error};
 use super::machine::Working;
@@ -70,6 +71,19 @@ pub(super) enum Answer {
 pub(super) struct Job {
     pub(super) work: Work,
     pub(super) answer: Answer,
+    /// Given back when the job is done.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl Job {
+    pub(super) fn new(work: Work, answer: Answer) -> Self {
+        Self { work, answer, room: None }
+    }
+
+    /// With the room that it takes.
+    pub(super) fn with_room(self, room: Option<OwnedSemaphorePermit>) -> Self {
+        Self { room, ..self }
+    }
 }
 
 impl Work {
@@ -176,15 +190,22 @@ impl Writer {
 
     /// Carries out a group of jobs, all of it or nothing, and answers them.
     pub(super) fn commit(&mut self, jobs: Vec<Job>) {
-        let (works, answers): (Vec<Work>, Vec<Answer>) =
-            jobs.into_iter().map(|job| (job.work, job.answer)).unzip();
+        let (works, answers): (Vec<Work>, Vec<_>) =
+            jobs.into_iter().map(|job| (job.work, (job.answer, job.room))).unzip();
         let result = match self.shared.failure() {
             Some(failure) => Err(failure),
-            None => self.write(works).inspect_err(|error| self.fail(error)),
+            None => self.write_guarded(works).inspect_err(|error| self.fail(error)),
         };
-        for answer in answers {
+        for (answer, room) in answers {
             answer.send(result.clone());
+            drop(room);
         }
+    }
+
+    /// Where fsync lied, redb can panic instead of failing.
+    fn write_guarded(&mut self, works: Vec<Work>) -> Result<(), StoreError> {
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(works)));
+        written.unwrap_or_else(|_| Err(StoreError::damaged("redb panicked")))
     }
 
     /// Closes the store where the first of the jobs asks for it; then all others are refused.
@@ -276,7 +297,7 @@ impl Writer {
 
     fn close_open(&mut self) -> Result<(), StoreError> {
         if self.is_dirty {
-            self.write(vec![Work::Flush])?;
+            self.write_guarded(vec![Work::Flush])?;
         }
         let mark = Mark { clean: true, ..self.mark.clone() };
         self.disk.write(tables::MARK, &mark.encode(), true).map_err(io_error)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use redb::ReadableDatabase as _;
 
+use super::audited::Audited;
 use super::{Applied, Command, Committed, Outcome, Writer};
 use crate::config::decide::{Draft, decide};
 use crate::config::document::{CheckedChange, DocumentError, EPOCH};
@@ -72,6 +73,7 @@ enum Staged {
     WriteFailed(WriteError),
     Applied(Applied),
     Witnessed,
+    Recorded,
 }
 
 /// What a group comes to.
@@ -80,6 +82,7 @@ pub(super) struct Group {
     pub(super) touched: BTreeMap<DocumentId, BTreeSet<Key>>,
     pub(super) entries: Vec<(DocumentId, Key, Entry)>,
     pub(super) idempotency: BTreeMap<[u8; 16], Dot>,
+    pub(super) audited: Audited,
     remote: Vec<Stamp>,
     /// Open changes by document; their numbers are given out, so they are closed together.
     open: BTreeMap<DocumentId, Open>,
@@ -100,6 +103,7 @@ impl Group {
             touched: BTreeMap::new(),
             entries: Vec::new(),
             idempotency: BTreeMap::new(),
+            audited: Audited::default(),
             remote: Vec::new(),
             open: BTreeMap::new(),
             carried_out: BTreeMap::new(),
@@ -114,10 +118,15 @@ impl Group {
                 }
                 // Heard before the group was begun.
                 Command::Witnessed { .. } => Staged::Witnessed,
+                Command::Record(events) => {
+                    group.audited.record(events);
+                    Staged::Recorded
+                }
             };
             group.staged.push(staged);
         }
         group.close_open(writer)?;
+        group.audited.seal(&mut writer.state.chain, &group.records);
         Ok(group)
     }
 
@@ -131,6 +140,7 @@ impl Group {
             Staged::WriteFailed(error) => Outcome::Written(Err(error)),
             Staged::Applied(applied) => Outcome::Applied(Ok(applied)),
             Staged::Witnessed => Outcome::Witnessed,
+            Staged::Recorded => Outcome::Recorded(Ok(())),
         };
         Committed {
             own: self.records.iter().filter(is_own).map(|record| record.bytes.clone()).collect(),
@@ -167,6 +177,7 @@ impl Group {
             return Ok(Staged::WriteFailed(error));
         }
         let (dot, keys) = self.add(writer, request, drafts, bytes)?;
+        self.audited.wrote(now, request, dot, keys.iter().map(|written| &written.key));
         if let Some(idempotency) = request.idempotency {
             self.idempotency.insert(idempotency.key, dot);
             self.carried_out.insert(idempotency.key, (idempotency, self.staged.len()));
@@ -382,9 +393,8 @@ impl Group {
         for (id, indexes) in by_document {
             let batch = if writer.one_by_one { 1 } else { indexes.len() };
             for indexes in indexes.chunks(batch.max(1)) {
-                let changes: Vec<CheckedChange> =
-                    indexes.iter().map(|i| ready[*i].1.clone()).collect();
-                let merged = writer.document(&id)?.apply(&changes);
+                let changes = indexes.iter().map(|i| &ready[*i].1);
+                let merged = writer.document(&id)?.apply(changes);
                 if let Err(error) = merged {
                     return Err(match indexes {
                         [only] => refused(&ready[*only].0, &error),
@@ -397,9 +407,7 @@ impl Group {
                 .flat_map(|i| ready[*i].1.entries.iter().map(|(key, _)| key.clone()))
                 .collect();
             for key in &keys {
-                let siblings = writer.document(&id)?.siblings(key);
-                let siblings = siblings.map_err(|e| StoreError::damaged(format!("{id}: {e}")))?;
-                if let Some(row) = Row::new(siblings) {
+                if let Some(row) = Row::new(writer.document(&id)?.siblings(key)) {
                     writer.state.set_row(&id, key, Arc::new(row));
                 }
             }

@@ -1,20 +1,18 @@
 //! Opening: the derived tables as of the last checkpoint, and on top of them what the log has
-//! since. Then the question whether this is the very store that ran last; if not, it goes on under
-//! a new origin.
+//! since. Then whose changes it makes from now on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
-use rand::Rng as _;
 use redb::{ReadTransaction, ReadableDatabase as _};
 
+use super::audited::Chain;
 use super::{State, Unwritten, Writer};
-use crate::config::document::{Actor, CheckedChange};
+use crate::config::document::CheckedChange;
 use crate::config::{Entry, Row, Snapshot};
-use crate::model::{DocumentId, Dot, Key, Origin, Vector};
-use crate::storage::database::FILE;
+use crate::model::{DocumentId, Dot, Key, Vector};
 use crate::storage::error::StoreError;
-use crate::storage::{log, mark, meta, origins, rows};
+use crate::storage::{log, meta, origins, rows};
 
 impl Writer {
     /// Reads the store from the start, and publishes what it holds.
@@ -26,7 +24,10 @@ impl Writer {
         self.waiting.clear();
         self.unwritten = Unwritten::default();
         let (vector, hashes) = origins::read(&tx)?;
-        self.state = State { vector, hashes, ..State::default() };
+        let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
+        let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
+        self.stored_spans = spans.len();
+        self.state = State { vector, hashes, chain: Chain { head, spans }, ..State::default() };
         for (id, view) in rows::read(&tx)? {
             for (key, row) in &view.rows {
                 self.state.set_row(&id, key, row.clone());
@@ -36,9 +37,7 @@ impl Writer {
         let touched = self.read_log_since(&tx, &checkpoint)?;
         for (id, keys) in touched {
             for key in keys {
-                let siblings = self.document(&id)?.siblings(&key);
-                let siblings = siblings.map_err(|e| StoreError::damaged(format!("{id}: {e}")))?;
-                if let Some(row) = Row::new(siblings) {
+                if let Some(row) = Row::new(self.document(&id)?.siblings(&key)) {
                     self.state.set_row(&id, &key, Arc::new(row));
                 }
                 self.unwritten.rows.insert((id.clone(), key));
@@ -113,30 +112,5 @@ impl Writer {
         }
         *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
         Ok(touched)
-    }
-
-    /// Goes on as the store's origin where the high-water mark proves that nothing is missing,
-    /// else as a new one; and says so beside the store before anything is acknowledged.
-    fn choose_origin(&mut self, tx: &ReadTransaction) -> Result<(), StoreError> {
-        let identity = self.disk.identity(FILE).map_err(super::io_error)?;
-        let boot = self.disk.machine_boot();
-        self.mark_of = (identity.unwrap_or_default(), boot.unwrap_or_default());
-        self.stored_origin = meta::KEY_ORIGIN.get(tx)?;
-        let origin = self.stored_origin.unwrap_or_else(|| Origin(self.entropy.random()));
-        self.actor = Actor { origin, incarnation: self.entropy.random() };
-        let mark = self.disk.read(mark::FILE).map_err(super::io_error)?;
-        let mark = mark.as_deref().and_then(mark::Mark::decode);
-        if self.stored_origin.is_none() {
-            self.fresh = Some(origin);
-        } else {
-            if let Err(why) = mark::is_the_same(mark.as_ref(), &self.mark(false)) {
-                self.renew_origin(&why);
-            }
-        }
-        let now = self.mark(false);
-        if mark.as_ref() == Some(&now) {
-            return Ok(());
-        }
-        self.disk.write(mark::FILE, &now.encode(), true).map_err(super::io_error)
     }
 }

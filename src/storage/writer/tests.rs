@@ -7,6 +7,7 @@ use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::JsonText;
 use proptest::prelude::*;
 
+mod chain;
 mod format;
 
 fn settings() -> WriterSettings {
@@ -39,6 +40,7 @@ fn put(document: &str, pairs: &[(&str, &str)]) -> Command {
         author: "tester".into(),
         message: None,
         idempotency: None,
+        behalf: None,
     })
 }
 
@@ -416,7 +418,7 @@ fn damaged_records_are_quarantined_and_the_rest_goes_on() {
 }
 
 #[test]
-fn a_change_that_automerge_refuses_takes_nothing_good_with_it() {
+fn a_change_that_its_document_refuses_takes_nothing_good_with_it() {
     // A change that builds on one that its record does not name as needed.
     let mut a = open(&MemoryDisk::new());
     let one = a.commit(Stamp(1), &[put("web/dev", &[("a", "1")])]).own;

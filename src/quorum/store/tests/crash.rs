@@ -14,7 +14,7 @@ async fn run_and_crash(disk: &MemoryDisk) {
     store.append(vec![blank(2, 4)]).await;
     // Not acknowledged: it may be there or not.
     store.apply(vec![role(1, 3, "b")]).await;
-    let _ = store.queue(vec![blank(2, 5)]).await;
+    drop(store.queue(vec![blank(2, 5)]).await);
     tokio::task::yield_now().await;
 }
 
@@ -101,6 +101,36 @@ async fn a_copy_and_a_store_without_its_mark_take_a_new_id() {
     assert_eq!(of(&open_on(&without).await), Some(NotTheSame::NoMark));
 }
 
+#[tokio::test]
+async fn on_a_real_disk_the_store_is_known_and_a_copy_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let open_in = async |name: &str| {
+        let disk = Arc::new(crate::env::FileDisk::open(&dir.path().join(name)).unwrap());
+        let entropy = Entropy::system().stream("raft-id");
+        let (log, machine, handle) =
+            open(disk, entropy, Blocking::Threads, settings()).await.unwrap();
+        Store { log, machine, handle }
+    };
+    let mut store = open_in("data").await;
+    let id = store.handle.raft_id();
+    store.append(vec![founding(1, 1), blank(1, 2)]).await;
+    store.apply(vec![founding(1, 1)]).await;
+    let rows = store.rows();
+    store.handle.close().await.unwrap();
+    let mut store = open_in("data").await;
+    assert_eq!((store.handle.identity(), store.handle.raft_id()), (&Identity::Kept, id));
+    assert_eq!(store.entries().await, [founding(1, 1), blank(1, 2)]);
+    assert_eq!(store.rows(), rows);
+    store.handle.close().await.unwrap();
+    std::fs::create_dir(dir.path().join("copy")).unwrap();
+    for file in [tables::FILE, tables::MARK] {
+        std::fs::copy(dir.path().join("data").join(file), dir.path().join("copy").join(file))
+            .unwrap();
+    }
+    let copy = open_in("copy").await;
+    assert!(matches!(copy.handle.identity(), Identity::RolledBack { why: NotTheSame::Copy, .. }));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_gone_or_damaged_is_replaced_under_a_new_id() {
     let disk = MemoryDisk::new();
@@ -113,7 +143,10 @@ async fn a_store_that_is_gone_or_damaged_is_replaced_under_a_new_id() {
     gone.remove(tables::FILE).unwrap();
     let damaged = disk.snapshot();
     damaged.write(tables::FILE, &[7; 8192], true).unwrap();
-    for disk in [&gone, &damaged] {
+    let truncated = disk.snapshot();
+    let content = disk.read(tables::FILE).unwrap().unwrap();
+    truncated.write(tables::FILE, &content[..content.len() / 2], true).unwrap();
+    for disk in [&gone, &damaged, &truncated] {
         let mut store = open_on(disk).await;
         assert!(matches!(store.handle.identity(), Identity::Lost(_)));
         assert_ne!(store.handle.raft_id(), id);

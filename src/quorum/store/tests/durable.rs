@@ -38,6 +38,20 @@ async fn what_is_applied_alone_waits_for_no_disk_and_is_there_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_applied_goes_to_disk_also_where_more_comes_all_the_time() {
+    let mut store = open_on(&MemoryDisk::new()).await;
+    let entries: Vec<Entry> = (1..=20).map(|index| blank(1, index)).collect();
+    store.append(entries.clone()).await;
+    let before = store.handle.syncs();
+    for entry in entries {
+        store.apply(vec![entry]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let syncs = store.handle.syncs() - before;
+    assert!((4..=9).contains(&syncs), "{syncs} commits in 400 ms");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     let disk = MemoryDisk::new();
     let mut store = open_on(&disk).await;
@@ -45,7 +59,8 @@ async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     store.log.save_vote(&Vote::new(3, 9)).await.unwrap();
     store.append(vec![members(1, 1, &[1]), founding(1, 2), role(1, 3, "a")]).await;
     store.log.save_committed(Some(log_id(1, 3))).await.unwrap();
-    store.apply(store_entries(&mut store).await).await;
+    let entries = store.entries().await;
+    store.apply(entries).await;
     store.handle.note_contact(Stamp(77_000_000));
     store.handle.record(vec![event("ada")]).await.unwrap();
     store.log.purge(log_id(1, 1)).await.unwrap();
@@ -70,10 +85,6 @@ async fn a_store_that_is_stopped_in_order_has_everything_it_had() {
     assert_eq!(store.chain().await, chain);
     assert_eq!(chain.last(), Some(&event("ada")));
     assert_eq!(store.handle.contact(), Some(Stamp(77_000_000)));
-}
-
-async fn store_entries(store: &mut Store) -> Vec<Entry> {
-    store.entries().await
 }
 
 #[tokio::test(start_paused = true)]

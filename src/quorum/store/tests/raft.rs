@@ -58,7 +58,8 @@ pub(super) type Running = Raft<TypeConfig, StateMachine>;
 
 /// Starts openraft on the store, on its own seeded randomness.
 pub(super) async fn start(store: Store) -> (Running, StoreHandle) {
-    let config = Config { cluster_name: "test".into(), enable_pre_vote: true, ..Config::default() };
+    let config =
+        Config { cluster_name: "test".into(), enable_pre_vote: Some(true), ..Config::default() };
     let config = Arc::new(config.validate().unwrap());
     let Store { log, machine, handle } = store;
     let raft = Raft::new(handle.raft_id(), config, Nobody, log, machine).await.unwrap();

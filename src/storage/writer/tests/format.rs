@@ -2,7 +2,7 @@
 //! can be read. `tests/golden/disk-format-1.txt` is never changed; a new format gets a new file.
 
 use super::*;
-use crate::storage::{documents, history, idempotency, rows};
+use crate::storage::{audit, documents, history, idempotency, rows};
 use redb::{Key as RedbKey, ReadableTable as _, TableDefinition, Value as RedbValue};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/disk-format-1.txt");
@@ -26,6 +26,7 @@ macro_rules! each_table {
         $do("bases", documents::BASES $(, $argument)*);
         $do("changes", documents::CHANGES $(, $argument)*);
         $do("idempotency", idempotency::IDEMPOTENCY $(, $argument)*);
+        $do("audit", audit::AUDIT $(, $argument)*);
     };
 }
 
@@ -86,6 +87,7 @@ fn example(disk: &MemoryDisk) -> Writer {
         author: "someone".into(),
         message: None,
         idempotency: None,
+        behalf: None,
     };
     writer.checkpoint().unwrap();
     writer.commit(Stamp(1_700_000_000_000_002), &[Command::Write(remove)]);
