@@ -28,6 +28,7 @@ mod paths;
 mod permit;
 mod propose;
 mod query;
+mod quorum;
 mod roles;
 mod server;
 mod session;

@@ -20,7 +20,8 @@ use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, cluster, config_key, config_list,
-    config_write, credentials, explain, health, key_roles, permit, roles, session, versions, watch,
+    config_write, credentials, explain, health, key_roles, permit, quorum, roles, session,
+    versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -194,6 +195,8 @@ async fn dispatch_rest(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::GetQuorum => quorum::get(app, &incoming),
+        Operation::ChangeQuorum => quorum::change(app, &incoming).await,
         Operation::ListAccounts => accounts::list(app, &incoming).await,
         Operation::CreateAccount => accounts::create(app, &incoming, body).await,
         Operation::GetAccount => accounts::get(app, &incoming).await,

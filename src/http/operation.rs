@@ -18,6 +18,8 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Quorum,
+    QuorumMember,
     Accounts,
     Account,
     Credentials,
@@ -34,7 +36,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 20] = [
+pub(super) const ROUTES: [(&str, Route); 22] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -43,6 +45,8 @@ pub(super) const ROUTES: [(&str, Route); 20] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/cluster/quorum", Route::Quorum),
+    ("/cluster/quorum/{change}/{node}", Route::QuorumMember),
     ("/accounts", Route::Accounts),
     ("/accounts/{account}", Route::Account),
     ("/accounts/{account}/credentials", Route::Credentials),
@@ -74,6 +78,8 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    GetQuorum,
+    ChangeQuorum,
     ListAccounts,
     CreateAccount,
     GetAccount,
@@ -128,6 +134,8 @@ impl Route {
             Self::KeyRole if *method == Method::PUT => Operation::BindRole,
             Self::KeyRole if *method == Method::DELETE => Operation::UnbindRole,
             Self::Credentials | Self::Credential | Self::KeyRole => Operation::MethodNotAllowed,
+            Self::QuorumMember if *method == Method::POST => Operation::ChangeQuorum,
+            Self::QuorumMember => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -136,6 +144,7 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Quorum => Operation::GetQuorum,
             Self::Accounts => Operation::ListAccounts,
             Self::Account => Operation::GetAccount,
             Self::Roles => Operation::ListRoles,
@@ -153,7 +162,7 @@ impl Route {
         match self {
             Self::Document => "GET, HEAD, POST, DELETE, WATCH, OPTIONS",
             Self::Key => "GET, HEAD, PUT, PATCH, DELETE, OPTIONS",
-            Self::Restore | Self::Credentials => "POST, OPTIONS",
+            Self::Restore | Self::Credentials | Self::QuorumMember => "POST, OPTIONS",
             Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
             Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
@@ -164,6 +173,7 @@ impl Route {
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::Quorum
             | Self::KeyRoles
             | Self::Explain
             | Self::Health
@@ -209,6 +219,8 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::GetQuorum => "GET /cluster/quorum",
+            Self::ChangeQuorum => "POST /cluster/quorum/{change}/{node}",
             Self::ListAccounts => "GET /accounts",
             Self::CreateAccount => "POST /accounts",
             Self::GetAccount => "GET /accounts/{account}",
@@ -286,6 +298,7 @@ impl Operation {
                 | Self::DeleteRole
                 | Self::BindRole
                 | Self::UnbindRole
+                | Self::ChangeQuorum
         )
     }
 }

@@ -1,7 +1,7 @@
 //! Consensus as openraft does it, behind [`Consensus`]: who leads, proposing and reading there or
 //! at the leader, and within which time. What it does not know it calls unknown.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
@@ -108,9 +108,12 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
         gossip.serve(StreamKind::QuorumAppend, Arc::new(Appends(server.clone())));
         gossip.serve(StreamKind::QuorumSnapshot, Arc::new(Snapshots(server.clone())));
         gossip.respond(StreamKind::QuorumVote, Arc::new(server));
-        gossip.respond(StreamKind::QuorumPropose, Arc::new(Proposals(driver.clone())));
-        gossip.respond(StreamKind::QuorumRead, Arc::new(Reads(driver.clone())));
-        gossip.respond(StreamKind::QuorumControl, Arc::new(membership::Controls(driver.clone())));
+        gossip.respond(StreamKind::QuorumPropose, Arc::new(Proposals(Arc::downgrade(&driver))));
+        gossip.respond(StreamKind::QuorumRead, Arc::new(Reads(Arc::downgrade(&driver))));
+        gossip.respond(
+            StreamKind::QuorumControl,
+            Arc::new(membership::Controls(Arc::downgrade(&driver))),
+        );
     }
     driver.stand_alone().await;
     let keeping = driver.clone();
@@ -437,13 +440,14 @@ impl Driver {
     }
 }
 
-/// Answers nodes that forward proposals.
-struct Proposals(Arc<Driver>);
+/// Answers nodes that forward proposals. Weak, because the driver has the gossip that has this.
+struct Proposals(Weak<Driver>);
 
 impl crate::gossip::Responder for Proposals {
     fn answer(&self, _: NodeName, question: bytes::Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         let driver = self.0.clone();
         async move {
+            let driver = driver.upgrade()?;
             let Propose { proposal, budget_ms } = cbor::decode(&question).ok()?;
             let deadline = Instant::now() + Duration::from_millis(budget_ms.min(600_000));
             let answer = match driver.propose_here_once(&proposal, deadline).await {
@@ -471,12 +475,13 @@ impl Driver {
 }
 
 /// Answers nodes that ask where to read.
-struct Reads(Arc<Driver>);
+struct Reads(Weak<Driver>);
 
 impl crate::gossip::Responder for Reads {
     fn answer(&self, _: NodeName, _: bytes::Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         let driver = self.0.clone();
         async move {
+            let driver = driver.upgrade()?;
             let answer = match driver.leader() {
                 Leader::Here => driver.read_here().await,
                 _ => ReadAt::Elsewhere,

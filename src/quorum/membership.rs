@@ -6,7 +6,7 @@
 //! founds a second one beside the first.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -310,12 +310,13 @@ pub(super) async fn change(
 }
 
 /// Answers what nodes ask about members.
-pub(super) struct Controls(pub(super) Arc<Driver>);
+pub(super) struct Controls(pub(super) Weak<Driver>);
 
 impl Responder for Controls {
     fn answer(&self, peer: NodeName, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         let driver = self.0.clone();
         async move {
+            let driver = driver.upgrade()?;
             let control: Control = cbor::decode(&question).ok()?;
             let answer = match control {
                 Control::Identify => Controlled::Identity(driver.identity().await),

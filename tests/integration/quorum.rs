@@ -163,9 +163,11 @@ async fn a_fourth_region_learns_and_forwards() {
     let cluster = Cluster::start(&regions, RTT_MS).await;
     eventually("d is a learner", async || cluster.status("d").role == "learner").await;
     cluster.leader_of(&regions).await;
-    let decided = cluster.propose("d", found()).await.unwrap();
-    assert!(cluster.read("d").await.unwrap() >= decided.index);
-    assert!(cluster.has("d", "first"));
+    // Where the connection is replaced meanwhile, it is not known at once whether it was done.
+    let decided = cluster.propose("d", found()).await;
+    assert!(matches!(decided, Ok(_) | Err(ProposeError::Unknown(_))), "{decided:?}");
+    eventually("d has it", async || cluster.read("d").await.is_ok() && cluster.has("d", "first"))
+        .await;
     let voters = cluster.status("d").members.iter().filter(|member| member.voter).count();
     assert_eq!(voters, 3);
 }
@@ -352,8 +354,9 @@ async fn members_change_while_it_runs_and_what_would_cost_the_majority_is_refuse
     let third = others(&leader)[1];
     cluster.isolate(third, &regions);
     eventually("its silence is noticed", async || {
-        let result = cluster.change("d", MemberChange::Remove(node(&leader))).await;
-        matches!(result, Err(ChangeError::Refused(why)) if why.contains("no majority"))
+        let result = cluster.change("d", MemberChange::Transfer(node(third))).await;
+        matches!(result, Err(ChangeError::Refused(why)) if why.contains("does not answer"))
     })
     .await;
+    refused(cluster.change("d", MemberChange::Remove(node(&leader))).await, "no majority");
 }
