@@ -32,6 +32,7 @@ mod paths;
 mod permit;
 mod propose;
 mod query;
+mod quorum;
 mod resolve;
 mod roles;
 mod secrets;

@@ -18,7 +18,7 @@ use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
-use crate::quorum::{Quorum, alone};
+use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::{KeyError, Keyring};
 use crate::settings::Settings;
 use crate::storage::history::Position;
@@ -113,6 +113,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(#[from] StoreError),
+    /// Consensus does not start.
+    #[error("the quorum: {0}")]
+    Quorum(String),
     /// The master keys cannot be used, or are not those that the cluster uses.
     #[error("{0}")]
     Keys(#[from] KeyError),
@@ -210,6 +213,15 @@ impl Node {
             published: writer.published(),
             gossip: gossip.clone(),
         };
+        let quorum_settings =
+            quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
+        let quorum_store = quorum_store::open(
+            env.disk.clone(),
+            env.entropy.stream("quorum-store"),
+            env.blocking,
+            quorum_settings,
+        )
+        .await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
         metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
@@ -219,9 +231,6 @@ impl Node {
         let chain = writer.chain();
         let (store, driver) =
             Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
-        let quorum = alone::Alone::start().1;
-        let (desk, recorder) =
-            audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         if topology.nodes().len() > 1 {
@@ -238,9 +247,29 @@ impl Node {
                 Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
             let _ = gossip.set(started);
         }
+        let quorum = quorum::start(quorum::Start {
+            env: &env,
+            settings: &settings.quorum,
+            topology: topology.clone(),
+            node: name,
+            region: &region,
+            gossip: gossip.get().cloned(),
+            store: quorum_store,
+            metrics: metrics.clone(),
+        })
+        .await
+        .map_err(StartError::Quorum)?;
+        if let Err(error) = keys::check(&keyring, &quorum) {
+            quorum.shutdown().await;
+            if let Some(gossip) = gossip.get() {
+                gossip.shutdown().await;
+            }
+            return Err(error.into());
+        }
+        let (desk, recorder) =
+            audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let recording = watch::Sender::new(false);
         let recorder = recorder.start(store.clone(), gossip.get().cloned(), recording.subscribe());
-        keys::check(&keyring, &quorum)?;
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
@@ -277,6 +306,7 @@ impl Node {
         {
             tracing::error!(%error, "recording for the audit log ended badly");
         }
+        self.0.quorum.shutdown().await;
         if let Some(gossip) = self.0.gossip.get() {
             gossip.shutdown().await;
         }
@@ -500,6 +530,7 @@ impl Node {
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             regions: status::regions(&self.0.topology, &own, gossip),
+            quorum: self.0.quorum.status(),
         }
     }
 
@@ -507,6 +538,9 @@ impl Node {
     pub fn refresh_metrics(&self) {
         let metrics = &self.0.metrics;
         metrics.set_ready(self.readiness().is_ok());
+        let quorum = self.0.quorum.status();
+        let age = Duration::from_millis(quorum.contact_age_ms);
+        metrics.set_quorum(&quorum.role, quorum.term, quorum.applied, quorum.last_log, age);
         let Some(gossip) = self.0.gossip.get() else { return };
         for peer in gossip.peers() {
             metrics.set_peer_connected(&peer.node, peer.connected_out || peer.connected_in > 0);

@@ -12,11 +12,26 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::{ChainReader, Event};
+use crate::model::NodeName;
 use crate::registry::{Outcome, Proposal, Refusal, State};
 
+#[cfg(test)]
 pub(crate) mod alone;
+mod change;
+mod contact;
+mod driver;
+mod forward;
+mod membership;
+mod network;
+mod rounds;
 pub(crate) mod store;
+mod times;
 pub(crate) mod types;
+
+pub(crate) use driver::{Start, start};
+
+/// openraft, with our types and our state machine.
+type Raft = openraft::Raft<types::TypeConfig, store::StateMachine>;
 
 /// What a proposal came to.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -57,6 +72,43 @@ pub enum ReadError {
     /// This node's quorum store failed.
     #[error("the quorum's store failed: {0}")]
     Failed(String),
+}
+
+/// A change of the quorum's members that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+pub enum MemberChange {
+    /// A learner is to vote.
+    #[n(0)]
+    Add(#[n(0)] NodeName),
+    /// A voter is not to vote any more, or a node that the topology does not have is forgotten.
+    #[n(1)]
+    Remove(#[n(0)] NodeName),
+    /// A voter is to lead.
+    #[n(2)]
+    Transfer(#[n(0)] NodeName),
+}
+
+impl MemberChange {
+    /// Whom it is about.
+    pub fn node(&self) -> &NodeName {
+        match self {
+            Self::Add(node) | Self::Remove(node) | Self::Transfer(node) => node,
+        }
+    }
+}
+
+/// Why the members were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// It makes no sense, or would leave too few voters. Nothing was done.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// No quorum answers, or another change is under way. Nothing was done.
+    #[error("not now: {0}")]
+    Unavailable(String),
+    /// The leader was lost while it changed them: it may be done, or half of it.
+    #[error("it is not known whether it was done: {0}")]
+    Unknown(String),
 }
 
 /// How the quorum stands, as this node sees it.
@@ -120,6 +172,16 @@ pub trait Consensus: Send + Sync + 'static {
 
     /// How it stands.
     fn status(&self) -> QuorumStatus;
+
+    /// Changes the members, here or at the leader; until `deadline`.
+    fn change(
+        &self,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), ChangeError>>;
+
+    /// Hands the leadership on where it has it, takes no more part, and closes the store.
+    fn shutdown(&self) -> BoxFuture<'_, ()>;
 }
 
 /// A handle to the quorum path. Cheap to clone; clones share everything.
@@ -197,6 +259,16 @@ impl Quorum {
     /// How old this node's copy may be.
     pub fn contact_age(&self) -> Duration {
         self.consensus.contact_age()
+    }
+
+    /// Changes the members, until `deadline`.
+    pub async fn change(&self, change: MemberChange, deadline: Instant) -> Result<(), ChangeError> {
+        self.consensus.change(change, deadline).await
+    }
+
+    /// Ends it in order.
+    pub async fn shutdown(&self) {
+        self.consensus.shutdown().await;
     }
 
     /// How the quorum stands, as this node sees it.

@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod duration;
+mod quorum;
 mod secrets;
 
 pub(crate) use duration::parse as parse_duration;
@@ -12,6 +13,7 @@ pub(crate) use duration::parse as parse_duration;
 pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
+pub use quorum::QuorumSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Between the regions.
     pub gossip: GossipSettings,
+    /// The quorum path.
+    pub quorum: QuorumSettings,
     /// Who may do what.
     pub access: AccessSettings,
     /// What secrets are sealed with.
@@ -284,6 +288,7 @@ impl Settings {
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
+        self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()
     }

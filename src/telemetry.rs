@@ -4,6 +4,7 @@
 
 pub mod logs;
 mod metrics;
+mod quorum;
 mod routes;
 
 pub use metrics::{Metrics, Watching};

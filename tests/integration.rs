@@ -22,5 +22,7 @@ mod oidc;
 mod petclinic;
 #[path = "integration/process.rs"]
 mod process;
+#[path = "integration/quorum.rs"]
+mod quorum;
 #[path = "integration/readme.rs"]
 mod readme;

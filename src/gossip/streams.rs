@@ -102,7 +102,7 @@ pub struct PeerStream {
     /// What the peer says.
     pub frames: FrameReader<RecvStream>,
     /// Gives the place back when the stream is dropped.
-    _place: Option<OwnedSemaphorePermit>,
+    pub(crate) place: Option<OwnedSemaphorePermit>,
 }
 
 /// Serves streams of one kind.
@@ -243,7 +243,7 @@ pub(super) async fn serve(
         return;
     };
     let frames = frames.with_len_max(kind.frame_len_max());
-    handler.serve(peer.node.clone(), PeerStream { send, frames, _place: Some(place) }).await;
+    handler.serve(peer.node.clone(), PeerStream { send, frames, place: Some(place) }).await;
 }
 
 /// Opens a stream to `peer`, on the connection that works best, until `deadline`.
@@ -267,7 +267,7 @@ pub(super) async fn open(
         let tag = frame::write(&mut send, &Tag { kind: kind.number() }).await;
         tag.map_err(|error| AskError::NotSent(error.to_string()))?;
         let frames = FrameReader::new(receive, kind.frame_len_max());
-        Ok(PeerStream { send, frames, _place: place })
+        Ok(PeerStream { send, frames, place: place })
     };
     timeout_at(deadline, open).await.unwrap_or_else(|_| Err(not_sent("no stream in time")))
 }

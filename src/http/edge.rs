@@ -22,7 +22,7 @@ use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, audit, cluster, config_key,
     config_list, config_write, credentials, discovery, explain, health, key_roles, keys, oauth,
-    permit, roles, secrets, session, versions, watch,
+    permit, quorum, roles, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -207,6 +207,8 @@ async fn dispatch_rest(
         Operation::GetReceipts => cluster::receipts(app, &incoming),
         Operation::ListAudit => audit::list(app, &incoming).await,
         Operation::VerifyAudit => audit::verify(app, &incoming).await,
+        Operation::GetQuorum => quorum::get(app, &incoming),
+        Operation::ChangeQuorum => quorum::change(app, &incoming).await,
         Operation::ListAccounts => accounts::list(app, &incoming).await,
         Operation::CreateAccount => accounts::create(app, &incoming, body).await,
         Operation::GetAccount => accounts::get(app, &incoming).await,

@@ -20,6 +20,8 @@ pub(super) enum Route {
     Receipts,
     Audit,
     AuditVerify,
+    Quorum,
+    QuorumMember,
     Accounts,
     Account,
     Credentials,
@@ -46,7 +48,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 33] = [
+pub(super) const ROUTES: [(&str, Route); 35] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -57,6 +59,8 @@ pub(super) const ROUTES: [(&str, Route); 33] = [
     ("/cluster/receipts", Route::Receipts),
     ("/audit", Route::Audit),
     ("/audit/verify", Route::AuditVerify),
+    ("/cluster/quorum", Route::Quorum),
+    ("/cluster/quorum/{change}/{node}", Route::QuorumMember),
     ("/accounts", Route::Accounts),
     ("/accounts/{account}", Route::Account),
     ("/accounts/{account}/credentials", Route::Credentials),
@@ -101,6 +105,8 @@ pub(super) enum Operation {
     GetReceipts,
     ListAudit,
     VerifyAudit,
+    GetQuorum,
+    ChangeQuorum,
     ListAccounts,
     CreateAccount,
     GetAccount,
@@ -177,6 +183,8 @@ impl Route {
             Self::RotateKeys => Operation::MethodNotAllowed,
             Self::Generation if *method == Method::DELETE => Operation::RetireGeneration,
             Self::Generation => Operation::MethodNotAllowed,
+            Self::QuorumMember if *method == Method::POST => Operation::ChangeQuorum,
+            Self::QuorumMember => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -187,6 +195,7 @@ impl Route {
             Self::Receipts => Operation::GetReceipts,
             Self::Audit => Operation::ListAudit,
             Self::AuditVerify => Operation::VerifyAudit,
+            Self::Quorum => Operation::GetQuorum,
             Self::Accounts => Operation::ListAccounts,
             Self::Account => Operation::GetAccount,
             Self::Roles => Operation::ListRoles,
@@ -213,7 +222,8 @@ impl Route {
             | Self::Credentials
             | Self::Token
             | Self::SigningKeys
-            | Self::RotateKeys => "POST, OPTIONS",
+            | Self::RotateKeys
+            | Self::QuorumMember => "POST, OPTIONS",
             Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
             Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
@@ -230,6 +240,7 @@ impl Route {
             | Self::Receipts
             | Self::Audit
             | Self::AuditVerify
+            | Self::Quorum
             | Self::KeyRoles
             | Self::Explain
             | Self::Keys
@@ -280,6 +291,8 @@ impl Operation {
             Self::GetReceipts => "GET /cluster/receipts",
             Self::ListAudit => "GET /audit",
             Self::VerifyAudit => "GET /audit/verify",
+            Self::GetQuorum => "GET /cluster/quorum",
+            Self::ChangeQuorum => "POST /cluster/quorum/{change}/{node}",
             Self::ListAccounts => "GET /accounts",
             Self::CreateAccount => "POST /accounts",
             Self::GetAccount => "GET /accounts/{account}",
@@ -379,6 +392,7 @@ impl Operation {
                 | Self::RemoveSecret
                 | Self::RotateKeys
                 | Self::RetireGeneration
+                | Self::ChangeQuorum
         )
     }
 }

@@ -21,6 +21,11 @@ pub(super) fn version(path: &str) -> Result<String, ApiError> {
     segment(path, 5).map(std::borrow::Cow::into_owned)
 }
 
+/// What `/cluster/quorum/{change}/{node}` is to do, and to whom.
+pub(super) fn member_change(path: &str) -> Result<(String, String), ApiError> {
+    Ok((segment(path, 2)?.into_owned(), segment(path, 3)?.into_owned()))
+}
+
 /// The name of `/{kind}/{name}…`, where that is a resource of its own.
 pub(super) fn name(path: &str) -> Result<String, ApiError> {
     segment(path, 1).map(std::borrow::Cow::into_owned)

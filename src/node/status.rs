@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::gossip::{Gossip, PeerStatus};
 use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::quorum::QuorumStatus;
 use crate::storage::writer::Counts;
 use crate::topology::Topology;
 
@@ -33,6 +34,8 @@ pub struct ClusterStatus {
     pub clock_offset_us: Option<i64>,
     /// All regions of the topology.
     pub regions: Vec<RegionStatus>,
+    /// The quorum path.
+    pub quorum: QuorumStatus,
 }
 
 /// How a node's store stands.

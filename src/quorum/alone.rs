@@ -11,7 +11,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Consensus, Decided, ProposeError, Quorum, QuorumStatus, ReadError};
+use super::{
+    ChangeError, Consensus, Decided, MemberChange, ProposeError, Quorum, QuorumStatus, ReadError,
+};
 use crate::audit::{ChainReader, Event, Head, Unreadable};
 use crate::registry::{Proposal, State};
 
@@ -137,5 +139,18 @@ impl Consensus for Alone {
 
     fn status(&self) -> QuorumStatus {
         QuorumStatus { role: "leader".to_owned(), ..QuorumStatus::default() }
+    }
+
+    fn change(
+        &self,
+        _: MemberChange,
+        _deadline: Instant,
+    ) -> BoxFuture<'_, Result<(), ChangeError>> {
+        let refusal = ChangeError::Refused("it decides alone".into());
+        futures_util::future::ready(Err(refusal)).boxed()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        futures_util::future::ready(()).boxed()
     }
 }

@@ -42,7 +42,7 @@ impl OwnKeys for State {
 /// A new key, sealed.
 pub fn make(
     kek: &Kek,
-    rng: &mut (impl CryptoRng),
+    rng: &mut impl CryptoRng,
     cluster: &str,
     now: Stamp,
 ) -> Result<SigningKey, SigningError> {

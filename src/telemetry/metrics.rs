@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
 use crate::model::NodeName;
 
@@ -45,6 +46,7 @@ pub struct Metrics {
     tokens_refused: Counter,
     documents_loaded: Counter,
     documents_remembered: Counter,
+    pub(super) quorum: QuorumMetrics,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
     quarantined: Mutex<BTreeMap<&'static str, Counter>>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
@@ -61,17 +63,32 @@ struct PeerMetrics {
 pub(super) struct Registrar<'a>(pub(super) &'a PrometheusRecorder);
 
 impl Registrar<'_> {
-    fn counter(&self, name: &'static str, what: &'static str, labels: Vec<Label>) -> Counter {
+    pub(super) fn counter(
+        &self,
+        name: &'static str,
+        what: &'static str,
+        labels: Vec<Label>,
+    ) -> Counter {
         self.0.describe_counter(name.into(), None, what.into());
         self.0.register_counter(&Key::from_parts(name, labels), &METADATA)
     }
 
-    fn gauge(&self, name: &'static str, what: &'static str, labels: Vec<Label>) -> Gauge {
+    pub(super) fn gauge(
+        &self,
+        name: &'static str,
+        what: &'static str,
+        labels: Vec<Label>,
+    ) -> Gauge {
         self.0.describe_gauge(name.into(), None, what.into());
         self.0.register_gauge(&Key::from_parts(name, labels), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str, what: &'static str, labels: Vec<Label>) -> Histogram {
+    pub(super) fn histogram(
+        &self,
+        name: &'static str,
+        what: &'static str,
+        labels: Vec<Label>,
+    ) -> Histogram {
         let unit = name.ends_with("_seconds").then_some(Unit::Seconds);
         self.0.describe_histogram(name.into(), unit, what.into());
         self.0.register_histogram(&Key::from_parts(name, labels), &METADATA)
@@ -162,6 +179,7 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
+            quorum: QuorumMetrics::new(&it),
             peers: Mutex::default(),
             quarantined: Mutex::default(),
             gossip: Mutex::default(),

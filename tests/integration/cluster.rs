@@ -133,6 +133,11 @@ impl Cluster {
         }
     }
 
+    /// For nodes that are started from now on.
+    pub(crate) fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+    }
+
     pub(crate) async fn start_node(&mut self, region: &str) {
         let name = node(region);
         let runtime = tokio::runtime::Builder::new_multi_thread()
