@@ -91,8 +91,9 @@ async fn answer_put(
     let reached = app.quorum().wait_for(proposed.index(), deadline).await;
     let state = reached.unwrap_or_else(|earlier| earlier);
     let secret = state.secrets.get(&id).filter(|it| it.name == put.name);
-    let shown = match secret.filter(|it| u64::from(it.version) >= version) {
-        Some(secret) => show::metadata(secret),
+    // What this request wrote, also where another has overtaken it by now.
+    let shown = match secret.and_then(|secret| secret.as_of(version)) {
+        Some(secret) => show::metadata(&secret),
         None => show::bare(id, &put.name, version, put.algorithm),
     };
     let mut response = write::json(status, shown);

@@ -100,6 +100,14 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// The secret as it was when this version was its newest; none where that is not kept.
+    pub fn as_of(&self, version: u64) -> Option<Self> {
+        let version = u32::try_from(version).ok().filter(|it| self.versions.contains_key(it))?;
+        let versions = self.versions.range(..=version);
+        let versions = versions.map(|(number, sealed)| (*number, sealed.clone())).collect();
+        Some(Self { id: self.id, name: self.name.clone(), version, versions })
+    }
+
     /// The newest version.
     pub fn newest(&self) -> Option<&Arc<SealedVersion>> {
         self.versions.get(&self.version)

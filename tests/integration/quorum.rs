@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use holm::access::Credential;
 use holm::audit::Source;
 use holm::env::MemoryDisk;
-use holm::model::{AccountName, Id, Stamp};
+use holm::model::Stamp;
 use holm::quorum::{ChangeError, Decided, MemberChange, ProposeError, QuorumStatus, ReadError};
-use holm::registry::command::{Founding, Generation, Idempotency, SealedKey, SigningKey};
+use holm::registry::command::{Idempotency, SealedKey, SigningKey};
 use holm::registry::{Command, Outcome, Proposal};
 use tokio::time::Instant;
 
@@ -41,24 +40,6 @@ fn proposal(command: Command) -> Proposal {
     Proposal { at: Stamp(1_700_000_000_000_000), caller: None, source, idempotency: None, command }
 }
 
-fn found() -> Proposal {
-    let id = |n| Id::from_bytes([n; 16]);
-    let credential = Credential {
-        id: id(2),
-        hash: "$argon2id$x".into(),
-        created_at: Stamp(1),
-        expires_at: None,
-    };
-    proposal(Command::Found(Box::new(Founding {
-        account: id(1),
-        name: AccountName::new("root").unwrap(),
-        credential,
-        generation: Generation { number: 1, check: [1; 32] },
-        signing: signing("first"),
-        hash_key: sealed(),
-    })))
-}
-
 fn add(kid: &str) -> Proposal {
     proposal(Command::AddSigningKey(signing(kid)))
 }
@@ -73,6 +54,7 @@ trait Part {
     /// The region of the node that leads, once all of `regions` say the same.
     async fn leader_of(&self, regions: &[&str]) -> String;
     async fn founded(regions: &[&str]) -> Cluster;
+    async fn until_founded(&self, region: &str);
     fn isolate(&self, region: &str, others: &[&str]);
 }
 
@@ -119,9 +101,16 @@ impl Part for Cluster {
     async fn founded(regions: &[&str]) -> Cluster {
         let cluster = Cluster::start(regions, RTT_MS).await;
         cluster.leader_of(regions).await;
-        let decided = cluster.propose(regions[0], found()).await.unwrap();
-        assert!(matches!(decided.outcome, Ok(Outcome::Put(..))), "{decided:?}");
+        cluster.until_founded(regions[0]).await;
         cluster
+    }
+
+    /// The nodes do it by themselves.
+    async fn until_founded(&self, region: &str) {
+        eventually("the cluster is founded", async || {
+            self.server(region).node().quorum().state().is_founded()
+        })
+        .await;
     }
 
     fn isolate(&self, region: &str, others: &[&str]) {
@@ -163,8 +152,9 @@ async fn a_fourth_region_learns_and_forwards() {
     let cluster = Cluster::start(&regions, RTT_MS).await;
     eventually("d is a learner", async || cluster.status("d").role == "learner").await;
     cluster.leader_of(&regions).await;
+    cluster.until_founded("d").await;
     // Where the connection is replaced meanwhile, it is not known at once whether it was done.
-    let decided = cluster.propose("d", found()).await;
+    let decided = cluster.propose("d", add("first")).await;
     assert!(matches!(decided, Ok(_) | Err(ProposeError::Unknown(_))), "{decided:?}");
     eventually("d has it", async || cluster.read("d").await.is_ok() && cluster.has("d", "first"))
         .await;
@@ -177,7 +167,8 @@ async fn a_region_alone_decides_at_once_and_still_does_after_a_restart() {
     let mut cluster = Cluster::new(&["a"], RTT_MS);
     cluster.start_node("a").await;
     assert_eq!(cluster.status("a").role, "leader");
-    cluster.propose("a", found()).await.unwrap();
+    cluster.until_founded("a").await;
+    cluster.propose("a", add("first")).await.unwrap();
     cluster.stop("a").await;
     cluster.start_node("a").await;
     assert!(cluster.has("a", "first"));
@@ -304,7 +295,7 @@ async fn a_newcomer_gets_the_state_as_a_whole_where_the_log_is_cut() {
         cluster.start_node(region).await;
     }
     cluster.leader_of(&ABC).await;
-    cluster.propose("a", found()).await.unwrap();
+    cluster.until_founded("a").await;
     for n in 0..40 {
         let decided = cluster.propose("a", add(&format!("k{}", n % 5))).await.unwrap();
         assert_eq!(decided.outcome, Ok(Outcome::Done));
