@@ -75,7 +75,8 @@ fn the_commands_to_try_do_what_they_say() {
     // The README's own lines.
     let token = printed.iter().find(|line| line.starts_with("eyJ")).unwrap();
     let mut script = String::new();
-    for line in blocks()[0].lines() {
+    let tried = blocks()[..2].concat();
+    for line in tried.lines() {
         let line = line.split('#').next().unwrap().trim();
         let mut line = line.replace("http://127.0.0.1:8102", &urls[1]);
         line = line.replace("http://127.0.0.1:8103", &urls[2]);
@@ -96,7 +97,7 @@ fn the_commands_to_try_do_what_they_say() {
 #[test]
 fn the_commands_to_run_a_node_do_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
-    let block = blocks()[1].replace("\\\n", " ");
+    let block = blocks()[2].replace("\\\n", " ");
     let (setup, serve) = block.split_once("holm serve").unwrap();
     let token = run(dir.path(), setup, &[]);
     assert!(token.lines().any(|line| line.starts_with("eyJ")), "{token}");
