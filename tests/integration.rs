@@ -6,6 +6,8 @@
     reason = "tests run on the real machine"
 )]
 
+#[path = "integration/canary.rs"]
+mod canary;
 #[path = "integration/cli_help.rs"]
 mod cli_help;
 #[path = "integration/cli_process.rs"]
@@ -14,8 +16,12 @@ mod cli_process;
 mod cluster;
 #[path = "integration/converge.rs"]
 mod converge;
+#[path = "integration/history.rs"]
+mod history;
 #[path = "integration/laws.rs"]
 mod laws;
+#[path = "integration/linear.rs"]
+mod linear;
 #[path = "integration/oidc.rs"]
 mod oidc;
 #[path = "integration/petclinic.rs"]

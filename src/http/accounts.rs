@@ -130,12 +130,19 @@ pub(super) async fn update(
     }
     let id = id(app, incoming).await?;
     let expect = propose::expect(incoming.headers(), None)?;
+    let wanted = (enabled, roles.clone());
     let command = Command::UpdateAccount { id, expect, enabled, roles };
     let proposed = propose::decide(app, incoming, None, command).await?;
     let Outcome::Put(_, version, _) = proposed.outcome else { return Err(ApiError::TimedOut) };
     let state = named::after(app, &proposed).await;
     let account = state.rules.accounts.get(&id).ok_or(ApiError::TimedOut)?;
-    let mut response = named::answer(StatusCode::OK, &show(&state, account, None), version);
+    // What this request wrote, also where another has overtaken it by now.
+    let mut shown = Shown { version, ..show(&state, account, None) };
+    shown.enabled = wanted.0.unwrap_or(shown.enabled);
+    if let Some(roles) = wanted.1 {
+        shown.roles = roles.iter().map(RoleName::to_string).collect();
+    }
+    let mut response = named::answer(StatusCode::OK, &shown, version);
     proposed.tell(incoming, response.headers_mut())?;
     Ok(response)
 }

@@ -228,6 +228,7 @@ impl From<Refusal> for ApiError {
             Refusal::KeyReused => Self::IdempotencyKeyReused,
             Refusal::Limit(what) => Self::LimitReached(what.to_string()),
             Refusal::Invalid(why) => Self::Conflict(why.to_string()),
+            Refusal::NotFounded => Self::QuorumUnavailable(refusal.to_string()),
         }
     }
 }

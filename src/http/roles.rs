@@ -115,11 +115,18 @@ async fn changed(
     command: Command,
     status: StatusCode,
 ) -> Result<Response, ApiError> {
+    let written = match &command {
+        Command::CreateRole { grants, .. } | Command::UpdateRole { grants, .. } => grants.clone(),
+        _ => Vec::new(),
+    };
     let proposed = propose::decide(app, incoming, None, command).await?;
     let Outcome::Put(_, version, _) = proposed.outcome else { return Err(ApiError::TimedOut) };
     let state = named::after(app, &proposed).await;
     let role = state.rules.roles.get(&id).ok_or(ApiError::TimedOut)?;
-    let mut response = named::answer(status, &show(role), version);
+    // What this request wrote, also where another has overtaken it by now.
+    let grants = written.iter().map(|grant| grant.text().clone()).collect();
+    let shown = Shown { grants, version, ..show(role) };
+    let mut response = named::answer(status, &shown, version);
     proposed.tell(incoming, response.headers_mut())?;
     Ok(response)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -265,10 +265,15 @@ impl Desk {
     }
 }
 
-impl Responder for Desk {
+/// Answers peers. Gossip keeps this, and the desk keeps the quorum, which keeps gossip: were this not
+/// weak, a node that was dropped would hold on to its socket.
+struct Answers(Weak<Inner>);
+
+impl Responder for Answers {
     fn answer(&self, peer: NodeName, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
-        let this = self.clone();
+        let desk = self.0.clone();
         async move {
+            let this = Desk(desk.upgrade()?);
             let question: Question = cbor::decode(&question).ok()?;
             let answer = Desk::answer(&this, &peer, question).await;
             answer.map(|answer| cbor::encode(&answer)).ok()
@@ -297,7 +302,7 @@ impl DeskRun {
         stop: watch::Receiver<bool>,
     ) -> JoinHandle<()> {
         if let Some(gossip) = gossip {
-            gossip.respond(StreamKind::Audit, Arc::new(self.desk.clone()));
+            gossip.respond(StreamKind::Audit, Arc::new(Answers(Arc::downgrade(&self.desk.0))));
             tokio::spawn(ask_heads(self.desk.clone(), gossip, stop.clone()));
         }
         tokio::spawn(self.run(store, stop))

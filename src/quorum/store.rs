@@ -27,6 +27,7 @@ mod shared;
 mod tables;
 mod writer;
 
+pub(crate) use chain::QuorumChain;
 pub(crate) use handle::StoreHandle;
 pub(crate) use identity::Identity;
 pub(crate) use log::{LogReader, LogStore};

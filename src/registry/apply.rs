@@ -103,9 +103,13 @@ fn is_worth_remembering(outcome: &Result<Outcome, Refusal>) -> bool {
         | Err(
             Refusal::NotFound(_) | Refusal::Exists(_) | Refusal::Mismatch(_) | Refusal::Invalid(_),
         ) => true,
-        Err(Refusal::Denied(_) | Refusal::Limit(_) | Refusal::Moved(..) | Refusal::KeyReused) => {
-            false
-        }
+        Err(
+            Refusal::Denied(_)
+            | Refusal::Limit(_)
+            | Refusal::Moved(..)
+            | Refusal::KeyReused
+            | Refusal::NotFounded,
+        ) => false,
     }
 }
 
@@ -115,7 +119,7 @@ impl Work {
             return self.found(founding);
         }
         if !self.state.is_founded() {
-            return Err(invalid("the cluster is not founded yet"));
+            return Err(Refusal::NotFounded);
         }
         match &proposal.command {
             Command::Found(founding) => self.found(founding),

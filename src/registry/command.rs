@@ -404,4 +404,8 @@ pub enum Refusal {
     #[n(7)]
     #[error("{0}")]
     Invalid(#[n(0)] Text),
+    /// There are no accounts, roles and keys yet: the cluster's first entry is still to come.
+    #[n(8)]
+    #[error("the cluster is not founded yet")]
+    NotFounded,
 }

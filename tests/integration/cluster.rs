@@ -163,9 +163,16 @@ impl Cluster {
         let name = node(region);
         let disk = self.disks[&name].crash(mode);
         drop(self.nodes.remove(&name).unwrap());
-        self.disks.insert(name, disk);
-        // The system takes a moment to give the ports back.
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.disks.insert(name.clone(), disk);
+        // The runtime's threads take a moment to let go of the ports.
+        let (peer, http) = {
+            let node = self.topology.node(&name).unwrap();
+            (node.peer.as_str().to_owned(), node.http.as_str().to_owned())
+        };
+        eventually("the crashed node's ports are free", async || {
+            UdpSocket::bind(&peer).is_ok() && TcpListener::bind(&http).is_ok()
+        })
+        .await;
     }
 
     /// Stops a node in order.
@@ -264,4 +271,15 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: 
         assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// An HTTP client for requests that the client room has no method for.
+pub(crate) fn http() -> reqwest::Client {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
 }

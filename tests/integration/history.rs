@@ -123,7 +123,15 @@ mod tests {
         for (what, history) in [
             ("stale read", vec![write("a", 1, 0, 1), write("b", 2, 2, 3), read("a", 1, 4, 5)]),
             ("lost write", vec![write("a", 1, 0, 1), write("b", 1, 2, 3)]),
-            ("back", vec![write("a", 1, 0, 9), write("b", 2, 0, 9), read("b", 2, 1, 2), read("a", 1, 3, 4)]),
+            (
+                "back",
+                vec![
+                    write("a", 1, 0, 9),
+                    write("b", 2, 0, 9),
+                    read("b", 2, 1, 2),
+                    read("a", 1, 3, 4),
+                ],
+            ),
             ("from the future", vec![read("a", 1, 0, 1), write("a", 1, 2, 3)]),
             ("out of thin air", vec![write("a", 1, 0, 1), read("z", 2, 2, 3)]),
             ("torn", vec![write("a", 1, 0, 1), write("b", 2, 0, 1), read("a", 2, 2, 3)]),

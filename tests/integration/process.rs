@@ -33,14 +33,19 @@ pub(crate) fn holm(dir: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-struct Site {
-    dir: tempfile::TempDir,
-    http: Vec<u16>,
-    token: String,
+pub(crate) struct Site {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) http: Vec<u16>,
+    pub(crate) token: String,
 }
 
 impl Site {
     fn new() -> Self {
+        Self::with("", "config:* cluster:read")
+    }
+
+    /// With more settings, and a token of these scopes.
+    pub(crate) fn with(more: &str, scopes: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         holm(path, &["pki", "init"]);
@@ -61,20 +66,36 @@ impl Site {
         let settings = "[[access.keys]]\npem_file = \"keys/token.pem\"\n\
                         algorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
                         [secrets]\nmaster_keys = [{ generation = 1, file = \"master.key\" }]\n";
-        std::fs::write(path.join("holm.toml"), settings).unwrap();
-        let scopes = ["--scope", "config:*", "--scope", "cluster:read"];
+        std::fs::write(path.join("holm.toml"), format!("{settings}{more}")).unwrap();
+        let scopes: Vec<&str> = scopes.split(' ').flat_map(|scope| ["--scope", scope]).collect();
         let token = holm(path, &[&["token", "issue", "--subject", "tester"][..], &scopes].concat());
         Self { dir, http: http_ports, token }
     }
 
     fn serve(&self, which: usize) -> Process {
+        self.serve_to(which, Stdio::null())
+    }
+
+    /// As [`Site::serve`], with what it logs in a file of the site.
+    pub(crate) fn serve_logged(&self, which: usize) -> Process {
+        let log = self.dir.path().join(format!("{}.log", REGIONS[which]));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        self.serve_to(which, log.into())
+    }
+
+    /// Where a node's stores lie.
+    pub(crate) fn data(&self, which: usize) -> PathBuf {
+        self.dir.path().join(format!("{}-1", REGIONS[which]))
+    }
+
+    fn serve_to(&self, which: usize, log: Stdio) -> Process {
         let node = format!("{}-1", REGIONS[which]);
         let child = Command::new(HOLM)
             .args(["serve", "--topology", "topology.toml", "--settings", "holm.toml"])
             .args(["--node", &node, "--data", &node])
             .current_dir(self.dir.path())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         Process(child)

@@ -83,7 +83,7 @@ fn before_it_is_founded_nothing_else_is_done() {
     );
     let mut state = State::default();
     let outcome = state.next(&proposal(Some(outside), create_role(ROLE, "admin", &[]))).outcome;
-    assert_eq!(invalid(outcome), "the cluster is not founded yet");
+    assert_eq!(outcome, Err(Refusal::NotFounded));
 }
 
 #[test]
