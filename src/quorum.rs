@@ -18,6 +18,7 @@ use crate::registry::{Outcome, Proposal, Refusal, State};
 #[cfg(test)]
 pub(crate) mod alone;
 mod change;
+mod confirm;
 mod contact;
 mod driver;
 mod forward;

@@ -33,19 +33,7 @@ pub(crate) fn load() -> String {
 
 /// How long the disk takes to make 4 KiB durable: median and worst of 50.
 pub(crate) fn fsync(dir: &Path) -> String {
-    let measure = || -> std::io::Result<Vec<u64>> {
-        let mut file = File::create(dir.join("fsync"))?;
-        let mut times = Vec::new();
-        for _ in 0..50 {
-            file.write_all(&[7; 4096])?;
-            let start = Instant::now();
-            file.sync_data()?;
-            times.push(start.elapsed().as_nanos() as u64);
-        }
-        times.sort_unstable();
-        Ok(times)
-    };
-    match measure() {
+    match fsyncs(dir) {
         Ok(times) => format!(
             "fsync of 4 KiB: median {:.3} ms, worst of 50 {:.3} ms",
             percentile(&times, 0.5) as f64 / 1e6,
@@ -53,6 +41,25 @@ pub(crate) fn fsync(dir: &Path) -> String {
         ),
         Err(error) => format!("fsync: {error}"),
     }
+}
+
+/// The median of that, in milliseconds.
+pub(crate) fn fsync_ms(dir: &Path) -> std::io::Result<f64> {
+    Ok(percentile(&fsyncs(dir)?, 0.5) as f64 / 1e6)
+}
+
+/// So many nanoseconds each, sorted.
+fn fsyncs(dir: &Path) -> std::io::Result<Vec<u64>> {
+    let mut file = File::create(dir.join("fsync"))?;
+    let mut times = Vec::new();
+    for _ in 0..50 {
+        file.write_all(&[7; 4096])?;
+        let start = Instant::now();
+        file.sync_data()?;
+        times.push(start.elapsed().as_nanos() as u64);
+    }
+    times.sort_unstable();
+    Ok(times)
 }
 
 /// Processor time that a process has used, in seconds; 0 where the system does not say.

@@ -19,6 +19,7 @@ mod measure;
 mod process;
 mod propagation;
 mod reads;
+mod secrets;
 mod steady;
 mod writes;
 
@@ -56,6 +57,8 @@ enum What {
     Steady,
     /// Time to agree after a cut.
     Healing,
+    /// Secrets, in round trips and fsyncs.
+    Secrets,
 }
 
 /// How long and how often, for all measurements.
@@ -84,7 +87,8 @@ fn main() -> anyhow::Result<()> {
     let (rounds, dir) = (arguments.rounds.max(1), dir.path().to_owned());
     let plan = Plan { rounds, time, dir, runtime };
     println!("{}\n", machine::facts(&plan.dir));
-    let all = [What::Reads, What::Writes, What::Propagation, What::Steady, What::Healing];
+    let all =
+        [What::Reads, What::Writes, What::Propagation, What::Steady, What::Healing, What::Secrets];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
         if !arguments.what.is_empty() && !arguments.what.contains(&what) {
@@ -96,6 +100,7 @@ fn main() -> anyhow::Result<()> {
             What::Propagation => propagation::measure(&plan)?,
             What::Steady => steady::measure(&plan)?,
             What::Healing => healing::measure(&plan)?,
+            What::Secrets => secrets::measure(&plan)?,
         });
         println!();
     }

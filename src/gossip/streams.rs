@@ -78,6 +78,7 @@ impl StreamKind {
             // One that works, and one that replaces it.
             Self::QuorumSnapshot => 2,
             Self::QuorumPropose => 64,
+            Self::QuorumVote | Self::QuorumRead => 32,
             _ => 8,
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::change::View;
+use super::confirm::confirm;
 use super::contact::Contact;
 use super::forward::{Propose, Proposed, ReadAt};
 use super::network::{Appends, Network, Server, Snapshots};
@@ -62,7 +63,9 @@ pub(super) struct Driver {
     pub(super) contact: Arc<Contact>,
     pub(super) started_at: Instant,
     pub(super) stop: CancellationToken,
+    network: Network,
     reads: Rounds<ReadAt>,
+    confirmations: Rounds<Option<u64>>,
     metrics: Arc<Metrics>,
 }
 
@@ -84,7 +87,7 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
     let network =
         Network { gossip: gossip.clone(), contact: contact.clone(), patience: times.patience() };
     let mut seeds = env.entropy.stream("quorum");
-    let starting = Raft::new(store.raft_id(), Arc::new(config), network, log, machine);
+    let starting = Raft::new(store.raft_id(), Arc::new(config), network.clone(), log, machine);
     let raft = Runtime::scope(seeds.next_u64(), starting).await.map_err(|e| e.to_string())?;
     contact.watch(raft.metrics());
     let published = store.published();
@@ -99,7 +102,9 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
         contact: contact.clone(),
         started_at: Instant::now(),
         stop: CancellationToken::new(),
+        network,
         reads: Rounds::new(),
+        confirmations: Rounds::new(),
         metrics,
     });
     if let Some(gossip) = gossip {
@@ -322,10 +327,16 @@ impl Driver {
         Err(ReadError::Unavailable(why))
     }
 
-    /// Confirmed with a majority; openraft lets readers share heartbeats.
+    /// Confirmed with a majority, in a round trip; else as openraft does it, which also knows why not.
     async fn read_here(&self) -> ReadAt {
         if self.is_cut_off() {
             return ReadAt::Unavailable("a majority of the voters does not answer".into());
+        }
+        let (raft, network) = (self.raft.clone(), self.network.clone());
+        let within = self.times.heartbeat;
+        let confirmed = self.confirmations.join(move || confirm(raft, network, within)).await;
+        if let Some(index) = confirmed {
+            return ReadAt::Index(index);
         }
         let option = LinearizerOption::from(ReadPolicy::ReadIndex)
             .with_wait_timeout(self.times.election_max);

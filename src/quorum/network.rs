@@ -16,7 +16,7 @@ use openraft::{OptionalSend, RaftNetworkFactory, RaftNetworkV2};
 use tokio::time::Instant;
 
 use super::contact::Contact;
-use super::types::{Member, RaftId, Snapshot, TypeConfig};
+use super::types::{Coded, Member, RaftId, Snapshot, TypeConfig, Vote};
 use crate::gossip::{AskError, Gossip, StreamKind};
 use crate::model::{NodeName, cbor};
 use crate::registry::State;
@@ -31,6 +31,7 @@ pub(super) use serve::{Appends, Server, Snapshots};
 use message::{Answer, Question};
 
 /// Makes a [`Link`] to each member.
+#[derive(Clone)]
 pub(super) struct Network {
     /// Absent where there is no other node.
     pub(super) gossip: Option<Gossip>,
@@ -52,6 +53,13 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, target: RaftId, member: &Member) -> Link {
+        self.link(target, member)
+    }
+}
+
+impl Network {
+    /// A way to this member.
+    pub(super) fn link(&self, target: RaftId, member: &Member) -> Link {
         Link {
             gossip: self.gossip.clone(),
             contact: self.contact.clone(),
@@ -94,6 +102,16 @@ impl Link {
             self.gossip()?.ask(&self.node, StreamKind::QuorumVote, &question, deadline).await;
         let answer = asked.map_err(|error| rpc_error(&error))?;
         cbor::decode(&answer).map_err(|error| failed(error).into())
+    }
+}
+
+impl Link {
+    /// The vote that the member holds: later than this call, it holds no earlier one.
+    pub(super) async fn held(&self, within: Duration) -> Result<Vote, RPCError<TypeConfig>> {
+        match self.ask(Question::Held, within).await? {
+            Answer::Held(Coded(vote)) => Ok(vote),
+            _ => Err(odd()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 /// Rounds under way at once: more don't wait for the answer to those before.
-const ROUNDS_MAX: usize = 4;
+const ROUNDS_MAX: usize = 16;
 
 /// Shares rounds of one question.
 pub(super) struct Rounds<T: Clone>(Arc<Inner<T>>);
@@ -91,7 +91,7 @@ mod tests {
         for reader in readers {
             reader.await.unwrap();
         }
-        assert!(asked.load(Ordering::SeqCst) <= 4 * 4);
+        assert!(asked.load(Ordering::SeqCst) <= 3 * ROUNDS_MAX as u64);
     }
 
     #[tokio::test(start_paused = true)]

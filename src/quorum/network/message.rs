@@ -32,6 +32,9 @@ pub(super) enum Question {
     PreVote(#[n(0)] AskVote),
     #[n(2)]
     Transfer(#[n(0)] AskTransfer),
+    /// Which vote do you hold?
+    #[n(3)]
+    Held,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -40,6 +43,8 @@ pub(super) enum Answer {
     Vote(#[n(0)] VoteAnswer),
     #[n(1)]
     Transfer(#[n(0)] TransferAnswer),
+    #[n(2)]
+    Held(#[n(0)] Coded<Vote>),
 }
 
 #[derive(Debug, Encode, Decode)]

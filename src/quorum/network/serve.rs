@@ -134,6 +134,11 @@ impl Server {
             return None;
         }
         let answer = match question {
+            // As openraft has it: what the metrics show may be older.
+            Question::Held => {
+                let held = self.raft.with_raft_state(|state| *state.vote_ref());
+                Answer::Held(Coded(held.await.ok()?))
+            }
             Question::Vote(ask) => Answer::Vote(self.raft.vote(ask.into()).await.ok()?.into()),
             Question::PreVote(ask) => {
                 Answer::Vote(self.raft.pre_vote(ask.into()).await.ok()?.into())
