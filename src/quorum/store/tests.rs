@@ -13,6 +13,7 @@ use super::*;
 use crate::audit::{ChainReader as _, Decision, Event, Head, Source};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::Stamp;
+use crate::quorum::store::chain::QuorumChain;
 use crate::quorum::types::{
     Entry, LogId, Member, Membership, Runtime, SnapshotMeta, TypeConfig, Vote,
 };

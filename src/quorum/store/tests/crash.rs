@@ -1,6 +1,7 @@
 //! What a crash leaves, and which stores keep their id.
 
 use super::*;
+use crate::quorum::store::chain::QuorumChain;
 use crate::storage::mark::NotTheSame;
 
 /// Does one of everything, and crashes in the middle of what was not acknowledged.
