@@ -21,6 +21,7 @@ pub mod registry;
 pub mod secrets;
 pub mod server;
 pub mod settings;
+pub mod simulation;
 pub mod storage;
 pub mod telemetry;
 pub mod topology;
