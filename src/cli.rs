@@ -27,6 +27,7 @@ mod keys;
 mod list;
 mod login;
 mod pki;
+mod quorum;
 mod restore;
 mod rm;
 mod role;
@@ -194,6 +195,8 @@ pub enum Command {
     Role(role::Role),
     /// Ask who may do what, and why.
     Access(access::Access),
+    /// Show and change who decides on secrets and rules.
+    Quorum(quorum::Quorum),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -238,6 +241,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Account(account) => account.run(&global, terminal).await,
         Command::Role(role) => role.run(&global, terminal).await,
         Command::Access(access) => access.run(&global, terminal).await,
+        Command::Quorum(quorum) => quorum.run(&global, terminal).await,
     }
 }
 

@@ -18,6 +18,7 @@ mod access;
 mod answer;
 mod credential;
 mod error;
+mod quorum;
 mod secrets;
 mod sse;
 mod token;
@@ -37,6 +38,7 @@ pub use answer::{
 };
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
+pub use quorum::{QuorumMember, QuorumMembers};
 pub use secrets::{DamagedKey, MasterKey, MasterKeys, RotationStep, SecretInfo, SecretVersion};
 pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};

@@ -196,9 +196,7 @@ impl Node {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
-        let writer_settings = writer_settings(settings, &topology, name, &region);
-        let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
-        let writer = env.blocking.run(move || Writer::open(writer_settings, disk, entropy)).await?;
+        let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
         let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
         let counts = writer.counts();
@@ -213,15 +211,7 @@ impl Node {
             published: writer.published(),
             gossip: gossip.clone(),
         };
-        let quorum_settings =
-            quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
-        let quorum_store = quorum_store::open(
-            env.disk.clone(),
-            env.entropy.stream("quorum-store"),
-            env.blocking,
-            quorum_settings,
-        )
-        .await?;
+        let quorum_store = open_quorum_store(&env, &topology, name).await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
         metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
@@ -234,17 +224,9 @@ impl Node {
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         if topology.nodes().len() > 1 {
-            let addr = peer_addr(&env, &topology, name).await?;
-            let endpoint = transport::endpoint(&env, name, addr, identity)?;
-            let replica =
-                Arc::new(ConfigReplica { store: store.clone(), standing: standing.clone() });
-            let gossip_settings = GossipSettings {
-                push_queue_bytes_max: settings.gossip.queue_bytes_max,
-                heartbeat: settings.gossip.anti_entropy_every,
-                ..GossipSettings::default()
-            };
+            let replica = ConfigReplica { store: store.clone(), standing: standing.clone() };
             let started =
-                Gossip::start(&env, gossip_settings, topology.clone(), name, endpoint, replica);
+                start_gossip(&env, settings, topology.clone(), name, identity, replica).await?;
             let _ = gossip.set(started);
         }
         let quorum = quorum::start(quorum::Start {
@@ -260,16 +242,12 @@ impl Node {
         .await
         .map_err(StartError::Quorum)?;
         if let Err(error) = keys::check(&keyring, &quorum) {
-            quorum.shutdown().await;
-            if let Some(gossip) = gossip.get() {
-                gossip.shutdown().await;
-            }
+            end_early(&quorum, gossip.get()).await;
             return Err(error.into());
         }
         let (desk, recorder) =
             audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
-        let recording = watch::Sender::new(false);
-        let recorder = recorder.start(store.clone(), gossip.get().cloned(), recording.subscribe());
+        let recorder = record(recorder, &store, gossip.get());
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
@@ -284,7 +262,7 @@ impl Node {
             gossip,
             quorum,
             desk,
-            recorder: (recording, Mutex::new(Some(recorder))),
+            recorder,
             keyring,
             skew_max,
             stop,
@@ -561,6 +539,57 @@ impl Node {
     }
 }
 
+type QuorumStore = (quorum_store::LogStore, quorum_store::StateMachine, quorum_store::StoreHandle);
+
+async fn open_quorum_store(
+    env: &Env,
+    topology: &Topology,
+    name: &NodeName,
+) -> Result<QuorumStore, StoreError> {
+    let settings =
+        quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
+    let entropy = env.entropy.stream("quorum-store");
+    quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
+}
+
+async fn start_gossip(
+    env: &Env,
+    settings: &Settings,
+    topology: Arc<Topology>,
+    name: &NodeName,
+    identity: &Identity,
+    replica: ConfigReplica,
+) -> Result<Gossip, StartError> {
+    let addr = peer_addr(env, &topology, name).await?;
+    let endpoint = transport::endpoint(env, name, addr, identity)?;
+    let gossip_settings = GossipSettings {
+        push_queue_bytes_max: settings.gossip.queue_bytes_max,
+        heartbeat: settings.gossip.anti_entropy_every,
+        ..GossipSettings::default()
+    };
+    let replica = Arc::new(replica);
+    Ok(Gossip::start(env, gossip_settings, topology, name, endpoint, replica))
+}
+
+/// Starts the audit desk's recorder, and gives what ends it.
+fn record(
+    recorder: audit::DeskRun,
+    store: &Store,
+    gossip: Option<&Gossip>,
+) -> (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>) {
+    let recording = watch::Sender::new(false);
+    let task = recorder.start(store.clone(), gossip.cloned(), recording.subscribe());
+    (recording, Mutex::new(Some(task)))
+}
+
+/// Ends what a start that fails has begun.
+async fn end_early(quorum: &Quorum, gossip: Option<&Gossip>) {
+    quorum.shutdown().await;
+    if let Some(gossip) = gossip {
+        gossip.shutdown().await;
+    }
+}
+
 fn writer_settings(
     settings: &Settings,
     topology: &Topology,
@@ -576,6 +605,11 @@ fn writer_settings(
         waiting_bytes_max: settings.gossip.waiting_bytes_max,
         peers: topology.nodes().len() - 1,
     }
+}
+
+async fn open_writer(env: &Env, settings: WriterSettings) -> Result<Writer, StoreError> {
+    let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
+    env.blocking.run(move || Writer::open(settings, disk, entropy)).await
 }
 
 /// Waits for the driver's end. Where nobody asked for it, the node cannot go on: watchers are told,

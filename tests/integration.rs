@@ -32,3 +32,5 @@ mod process;
 mod quorum;
 #[path = "integration/readme.rs"]
 mod readme;
+#[path = "integration/recover.rs"]
+mod recover;

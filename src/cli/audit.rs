@@ -13,6 +13,7 @@ use super::{Failure, Global, Terminal, table};
 use crate::audit::ChainReader;
 use crate::audit::verify::{Report, verify};
 use crate::client::{AuditPage, Client};
+use crate::quorum::store::QuorumChain;
 use crate::storage::ConfigChain;
 
 /// How often `--follow` asks for what is new.
@@ -211,8 +212,9 @@ fn check_files(dir: &Path) -> Result<Vec<Report>, Failure> {
             "the node must not run; after a crash, start and stop it once, or check a running node",
         )
     };
-    let chain = ConfigChain::open(dir).map_err(|e| failed(&e))?;
-    let chains: [(&str, &dyn ChainReader); 1] = [("config", &chain)];
+    let config = ConfigChain::open(dir).map_err(|e| failed(&e))?;
+    let quorum = QuorumChain::open(dir).map_err(|e| failed(&e))?;
+    let chains: [(&str, &dyn ChainReader); 2] = [("config", &config), ("quorum", &quorum)];
     chains
         .into_iter()
         .map(|(store, chain)| verify(store, chain, &[]).map_err(|e| failed(&e)))

@@ -268,7 +268,7 @@ pub(super) async fn open(
         let tag = frame::write(&mut send, &Tag { kind: kind.number() }).await;
         tag.map_err(|error| AskError::NotSent(error.to_string()))?;
         let frames = FrameReader::new(receive, kind.frame_len_max());
-        Ok(PeerStream { send, frames, place: place })
+        Ok(PeerStream { send, frames, place })
     };
     timeout_at(deadline, open).await.unwrap_or_else(|_| Err(not_sent("no stream in time")))
 }

@@ -106,6 +106,7 @@ pub(crate) trait Codec: Sized {
 }
 
 /// The encoding of `value`.
+#[cfg(test)]
 pub(crate) fn encode<T: Codec>(value: &T) -> Vec<u8> {
     cbor::encode(&value.written())
 }

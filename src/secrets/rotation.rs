@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use rand::{CryptoRng, RngCore};
+use rand::CryptoRng;
 
 use super::keyring::{Kek, Keyring};
 use super::seal::{self, OpenError, Place, Purpose};
@@ -90,7 +90,7 @@ pub fn next(
     state: &State,
     keyring: &Keyring,
     to: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
     cluster: &str,
     max: usize,
 ) -> Batch {

@@ -81,7 +81,7 @@ pub enum SealError {
 /// Seals a value as the version that `place` names, under a data key of its own.
 pub fn seal(
     kek: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
     place: &Place<'_>,
     algorithm: Algorithm,
     value: &Plaintext,
@@ -121,7 +121,7 @@ pub fn open(kek: &Kek, place: &Place<'_>, sealed: &SealedVersion) -> Result<Plai
 pub fn rewrap(
     from: &Kek,
     to: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
     place: &Place<'_>,
     sealed: &SealedVersion,
 ) -> Result<SealedKey, OpenError> {
@@ -134,7 +134,7 @@ pub fn rewrap(
 /// Seals a key of the cluster.
 pub fn seal_key(
     kek: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
     cluster: &str,
     purpose: Purpose<'_>,
     key: &[u8],
@@ -162,7 +162,7 @@ pub fn open_key(
 pub fn rewrap_key(
     from: &Kek,
     to: &Kek,
-    rng: &mut (impl RngCore + CryptoRng),
+    rng: &mut impl CryptoRng,
     cluster: &str,
     purpose: Purpose<'_>,
     sealed: &SealedKey,

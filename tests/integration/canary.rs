@@ -85,19 +85,8 @@ impl Asker<'_> {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_nowhere_but_in_the_answer_to_who_may_see_it() {
-    let site =
-        Site::with("[log]\nlevel = \"trace\"\n", "config:* secrets:* audit:read cluster:read");
-    let mut processes: Vec<_> = (0..3).map(|which| Some(site.serve_logged(which))).collect();
-    let asker = Asker { site: &site, http: http() };
-    eventually("the cluster is founded", async || {
-        let keys = asker.ask(0, "GET", "/.well-known/jwks.json", None).await.1;
-        keys.contains("kid")
-    })
-    .await;
-
-    // By the command line, from its standard input.
+/// By the command line, from its standard input.
+fn put_by_command_line(site: &Site) {
     let mut put = Command::new(HOLM)
         .args(["secret", "put", "db-password", "--url"])
         .arg(format!("http://127.0.0.1:{}", site.http[0]))
@@ -115,6 +104,21 @@ async fn a_secret_is_nowhere_but_in_the_answer_to_who_may_see_it() {
         format!("{}{}", String::from_utf8_lossy(&put.stdout), String::from_utf8_lossy(&put.stderr));
     assert!(put.status.success(), "{said}");
     assert!(!said.contains(CANARY), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_nowhere_but_in_the_answer_to_who_may_see_it() {
+    let site =
+        Site::with("[log]\nlevel = \"trace\"\n", "config:* secrets:* audit:read cluster:read");
+    let mut processes: Vec<_> = (0..3).map(|which| Some(site.serve_logged(which))).collect();
+    let asker = Asker { site: &site, http: http() };
+    eventually("the cluster is founded", async || {
+        let keys = asker.ask(0, "GET", "/.well-known/jwks.json", None).await.1;
+        keys.contains("kid")
+    })
+    .await;
+
+    put_by_command_line(&site);
 
     // Who may sees it, in every region.
     for which in 0..3 {

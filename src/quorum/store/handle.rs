@@ -6,7 +6,6 @@
 //! life: [`StoreHandle::failure`], [`StoreHandle::close`].
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,7 +15,7 @@ use super::chain::QuorumChain;
 use super::identity::Identity;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Work};
-use crate::audit::{Event, Head};
+use crate::audit::Event;
 use crate::model::Stamp;
 use crate::quorum::types::RaftId;
 use crate::registry::State;
@@ -73,11 +72,6 @@ impl StoreHandle {
         self.run(Work::Record(events)).await
     }
 
-    /// Where the audit chain stands on disk; turns as it grows.
-    pub(crate) fn audit_head(&self) -> watch::Receiver<Head> {
-        self.shared.head.subscribe()
-    }
-
     /// The audit chain, as far as it is on disk.
     pub(crate) fn chain(&self) -> QuorumChain {
         QuorumChain::new(self.database.clone(), self.shared.clone())
@@ -103,11 +97,6 @@ impl StoreHandle {
         self.shared.failure.subscribe()
     }
 
-    /// How many commits waited for the disk.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.shared.syncs.load(Ordering::Relaxed)
-    }
-
     /// Puts everything on disk, says that the node was stopped in order, and closes the file.
     /// Everything that is queued later is refused.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
@@ -119,5 +108,19 @@ impl StoreHandle {
         let job = Job::new(work, Answer::Caller(done));
         self.jobs.send(job).await.map_err(|_| self.shared.failure_or_closed())?;
         is_done.await.map_err(|_| self.shared.failure_or_closed()).flatten()
+    }
+}
+
+/// What tests look at.
+#[cfg(test)]
+impl StoreHandle {
+    /// Where the audit chain stands on disk; turns as it grows.
+    pub(crate) fn audit_head(&self) -> watch::Receiver<crate::audit::Head> {
+        self.shared.head.subscribe()
+    }
+
+    /// How many commits waited for the disk.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.shared.syncs.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

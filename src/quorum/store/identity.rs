@@ -39,6 +39,7 @@ pub(crate) enum Identity {
 
 impl Identity {
     /// Whether the id was drawn just now: its node comes back as a learner.
+    #[cfg(test)]
     pub(crate) fn is_new(&self) -> bool {
         !matches!(self, Self::Kept | Self::KeptUnproven)
     }
