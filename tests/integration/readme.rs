@@ -1,6 +1,6 @@
 //! README.md's commands, as they stand there; only addresses and paths are this test's own.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,10 +51,11 @@ fn the_commands_to_try_do_what_they_say() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let out = BufReader::new(dev.stdout.take().unwrap());
+    // Held until the end: whoever prints to a pipe that nobody reads stops.
+    let mut out = BufReader::new(dev.stdout.take().unwrap());
     let _dev = Process(dev);
     let mut printed = Vec::new();
-    for line in out.lines() {
+    for line in out.by_ref().lines() {
         printed.push(line.unwrap());
         if printed.last().unwrap().contains("chaos heal") {
             break;
