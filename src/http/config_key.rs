@@ -127,8 +127,5 @@ pub(super) async fn remove(app: &App, incoming: &Incoming) -> Result<Response, A
 
 /// The key is not there; where it was removed and others wrote it at the same time, with those.
 pub(super) fn not_there(key: &Key, row: Option<&Arc<Row>>) -> ApiError {
-    ApiError::NotFound {
-        what: format!("the key {key}"),
-        conflicts: row.and_then(|row| item::conflicts(row)),
-    }
+    ApiError::NotFound { what: format!("the key {key}"), gone: row.and_then(|row| item::gone(row)) }
 }

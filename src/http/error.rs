@@ -17,6 +17,16 @@ use crate::config::WriteError;
 use crate::model::{JsonText, Key, NameError, SecretName, SessionError};
 use crate::secrets::{Algorithm, KeyError};
 
+/// What is known of a key that was removed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Gone {
+    /// The removal's columns: when, by whom, under which version.
+    pub(crate) removal: JsonText,
+    /// What was written elsewhere at the same time and lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) conflicts: Option<JsonText>,
+}
+
 /// Why a request was not done. Nothing was changed, except where the name is `TimedOut`.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -43,7 +53,7 @@ pub(crate) enum ApiError {
     #[error("{0}")]
     Forbidden(#[from] Denied),
     #[error("{what} is not there")]
-    NotFound { what: String, conflicts: Option<JsonText> },
+    NotFound { what: String, gone: Option<Gone> },
     #[error("there is nothing at this path")]
     UnknownPath,
     #[error("this path takes {allow}")]
@@ -160,8 +170,8 @@ struct More<'a> {
     secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<&'a [String]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    conflicts: Option<&'a JsonText>,
+    #[serde(flatten)]
+    gone: Option<&'a Gone>,
 }
 
 /// What the log says of an error: its name, and what the client is not told.
@@ -268,7 +278,7 @@ impl ApiError {
                 more.key = Some(key.as_str());
             }
             Self::AmbiguousVersion { candidates, .. } => more.candidates = Some(candidates),
-            Self::NotFound { conflicts, .. } => more.conflicts = conflicts.as_ref(),
+            Self::NotFound { gone, .. } => more.gone = gone.as_ref(),
             _ => {}
         }
         more
@@ -321,7 +331,7 @@ impl From<WriteError> for ApiError {
                 Self::PreconditionFailed { detail: error.to_string() }
             }
             WriteError::NotFound(key) => {
-                Self::NotFound { what: format!("the key {key}"), conflicts: None }
+                Self::NotFound { what: format!("the key {key}"), gone: None }
             }
             WriteError::BadValue { key, reason } => Self::BadValue { key, reason },
             WriteError::TooLarge { bytes, bytes_max } => {

@@ -6,6 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::error::Gone;
 use super::etag;
 use crate::config::{Entry, Row};
 use crate::model::{DocumentId, Environment, JsonText, Key, Origin, Service, Stamp, Text};
@@ -63,13 +64,16 @@ fn render(document: &DocumentId, key: &Key, row: &Row) -> Bytes {
     bytes.freeze()
 }
 
-/// The conflicts of a row as a JSON list, for the answer that says its key is gone.
-pub(super) fn conflicts(row: &Row) -> Option<JsonText> {
-    let shown: Vec<Shown<'_>> = row.conflicts().iter().map(Shown::of).collect();
-    if shown.is_empty() {
-        return None;
-    }
-    JsonText::parse(&serde_json::to_string(&shown).ok()?).ok()
+/// The removal that a row shows, and its conflicts, for the answer that says its key is gone.
+pub(super) fn gone(row: &Row) -> Option<Gone> {
+    let text = |json: String| JsonText::parse(&json).ok();
+    let removal = text(serde_json::to_string(&Shown::of(row.winner())).ok()?)?;
+    let conflicts: Vec<Shown<'_>> = row.conflicts().iter().map(Shown::of).collect();
+    let conflicts = match conflicts.is_empty() {
+        true => None,
+        false => text(serde_json::to_string(&conflicts).ok()?),
+    };
+    Some(Gone { removal, conflicts })
 }
 
 /// One line of a key's history. `current`: whether it is what the key shows now.

@@ -66,7 +66,7 @@ pub(super) async fn id_of(
 /// Nothing has this id or name.
 pub(super) fn not_there(what: &str, text: &str) -> ApiError {
     let text: String = text.chars().take(64).collect();
-    ApiError::NotFound { what: format!("the {what} {text}"), conflicts: None }
+    ApiError::NotFound { what: format!("the {what} {text}"), gone: None }
 }
 
 /// A page of things, in the order of their names.

@@ -218,7 +218,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Denied(why) => Self::Forbidden(crate::access::Denied { why: why.to_string() }),
-            Refusal::NotFound(what) => Self::NotFound { what: what.to_string(), conflicts: None },
+            Refusal::NotFound(what) => Self::NotFound { what: what.to_string(), gone: None },
             Refusal::Exists(what) => Self::AlreadyExists { what: what.to_string() },
             Refusal::Mismatch(0) => Self::VersionMismatch { detail: "it is not there".to_owned() },
             Refusal::Mismatch(_) => Self::VersionMismatch { detail: refusal.to_string() },

@@ -138,7 +138,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let number = version.map_or(secret.version, |number| u32::try_from(number).unwrap_or(0));
     let sealed = secret.versions.get(&number).ok_or_else(|| ApiError::NotFound {
         what: format!("version {number} of the secret {}", secret.name),
-        conflicts: None,
+        gone: None,
     })?;
     let tag = propose::etag(u64::from(number));
     let mut response = if etag::is_known(incoming.headers(), &tag)? {

@@ -135,7 +135,7 @@ async fn find(
 ) -> Result<Entry, ApiError> {
     let (version, origin) = parse(text)?;
     let absent =
-        || ApiError::NotFound { what: format!("version {text} of the key {key}"), conflicts: None };
+        || ApiError::NotFound { what: format!("version {text} of the key {key}"), gone: None };
     // The place behind all entries of this version, or behind all that this origin wrote in it.
     let origin_or_last = origin.unwrap_or(Origin([u8::MAX; 8]));
     let mut before = (version, Dot { origin: origin_or_last, n: u64::MAX });

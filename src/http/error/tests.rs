@@ -32,7 +32,10 @@ fn samples() -> Vec<ApiError> {
         }
         ApiError::Forbidden(_) => Some(ApiError::NotFound {
             what: text("the key a.b"),
-            conflicts: JsonText::parse(r#"[{"value":1}]"#).ok(),
+            gone: JsonText::parse(r#"{"removed":true,"version":7}"#).ok().map(|removal| Gone {
+                removal,
+                conflicts: JsonText::parse(r#"[{"value":1}]"#).ok(),
+            }),
         }),
         ApiError::NotFound { .. } => Some(ApiError::UnknownPath),
         ApiError::UnknownPath => Some(ApiError::MethodNotAllowed { allow: "GET, HEAD, OPTIONS" }),

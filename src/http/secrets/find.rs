@@ -54,6 +54,6 @@ impl Which {
     }
 
     pub(super) fn not_there(&self) -> ApiError {
-        ApiError::NotFound { what: format!("the secret {}", self.name), conflicts: None }
+        ApiError::NotFound { what: format!("the secret {}", self.name), gone: None }
     }
 }

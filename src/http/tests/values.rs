@@ -180,6 +180,7 @@ async fn what_two_regions_wrote_at_once_is_shown_until_it_is_settled() {
     // Removed there, written here at the same time: gone, with the write shown.
     let gone = a.get("/config/web/dev/gone").await.expect_error(404, "NotFound");
     assert_eq!(gone["conflicts"][0]["value"], 1, "{gone}");
+    assert_eq!(gone["removal"]["removed"], true, "{gone}");
     // A tag names all siblings; a write that fits it settles them.
     let tag = a.get("/config/web/dev/k").await.header("etag").to_owned();
     let settle = a.request("PUT", "/config/web/dev/k").header("if-match", &tag).body("3");
