@@ -5,6 +5,7 @@
 pub mod history;
 pub mod scenario;
 pub(crate) mod clock;
+pub(crate) mod events;
 pub(crate) mod fabric;
 pub(crate) mod network;
 pub(crate) mod pipe;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use super::clock::{EPOCH_US, NodeClock, Timeline};
+use super::events::{Events, NodeEvent};
 use super::fabric::{self, Fabric, LinkCounts, Seen};
 use super::network::{self, Doors, NodeNetwork};
 use super::pipe::Exchange;
@@ -87,8 +88,8 @@ pub(crate) enum Certificate {
 /// Clients: [`World::clients`] is where client futures run; [`HttpClient`] speaks to a node;
 /// [`World::token`] makes tokens that every node takes; [`World::entropy`] seeds what clients draw.
 ///
-/// Evidence: [`World::note`] adds to the trace, [`World::trace_hash`] is the hash so far;
-/// [`World::look_for`] and [`World::take_seen`] for what may not be on the wire.
+/// Evidence: [`World::take_events`] gives what nodes logged; [`World::note`] adds to the trace,
+/// [`World::trace_hash`] is the hash so far; [`World::look_for`] and [`World::take_seen`] for what may not be on the wire.
 pub(crate) struct World {
     topology: Arc<Topology>,
     settings: Settings,
@@ -105,6 +106,7 @@ pub(crate) struct World {
     entropy: Entropy,
     mint: MintKey,
     trace: Trace,
+    events: Events,
 }
 
 impl World {
@@ -138,6 +140,7 @@ impl World {
         };
         let timelines: Vec<Timeline> = members.iter().map(|it| it.timeline.clone()).collect();
         let fabric = Fabric::new(&timelines, delay_us, &entropy, trace.clone());
+        let events = Events::new(timelines, trace.clone());
         Ok(Self {
             window_us: window_us(members.len(), delay_us),
             settings,
@@ -153,6 +156,7 @@ impl World {
             entropy,
             mint,
             trace,
+            events,
             topology,
         })
     }
@@ -188,10 +192,12 @@ impl World {
         let (now_us, end_us) = (self.now_us, self.now_us + self.window_us);
         self.exchange.open_window(now_us);
         self.fabric.open_window(now_us, end_us);
-        for member in &mut self.members {
+        for (number, member) in self.members.iter_mut().enumerate() {
             let runs = !member.is_paused && self.windows % u64::from(member.slowness) == 0;
             match &mut member.running {
-                Some(running) if runs => running.step(now_us, end_us, &member.timeline),
+                Some(running) if runs => {
+                    self.events.of(number, || running.step(now_us, end_us, &member.timeline))
+                }
                 _ => member.timeline.leave(end_us),
             }
         }
@@ -353,7 +359,7 @@ impl World {
         member.disk = member.disk.crash(mode);
         self.fabric.unbind(number);
         self.doors.shut(number);
-        drop(running);
+        self.events.of(number, || drop(running));
         self.note_on(number, "ended");
     }
 }
@@ -523,6 +529,13 @@ impl World {
     /// The hash of everything that happened so far.
     pub(crate) fn trace_hash(&self) -> String {
         self.trace.so_far()
+    }
+
+    /// What nodes logged since the last call, from `info` up; see also [`record_panics`].
+    ///
+    /// [`record_panics`]: super::events::record_panics
+    pub(crate) fn take_events(&mut self) -> Vec<NodeEvent> {
+        self.events.take()
     }
 
     /// From now on, datagrams between nodes are looked through for these bytes. False where they are

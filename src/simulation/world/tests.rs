@@ -98,3 +98,52 @@ fn a_world_founds_its_quorum_and_takes_writes_and_secrets() {
     // The last write is 60 ms away from where it was made.
     assert_eq!(known("b-1"), known("c-1"));
 }
+
+/// A run with a cut and a crash: its hash, and what clients were answered.
+fn run(seed: u64) -> (String, Vec<(u32, Result<u16, HttpError>, String)>) {
+    let mut world = world(&["a", "b", "c"], seed);
+    let answers = Answers::default();
+    for (number, of) in ["a-1", "b-1", "c-1"].into_iter().enumerate() {
+        write_all_along(&world, number as u32, of, &answers);
+    }
+    world.run_until(4 * SECOND);
+    world.set_link(
+        &region("b"),
+        &region("c"),
+        LinkQuality {
+            loss: Some(0.05),
+            jitter: Some(Duration::from_millis(7)),
+            ..LinkQuality::default()
+        },
+    );
+    world.cut(&region("a"), &region("b"));
+    world.cut(&region("b"), &region("a"));
+    world.run_until(6 * SECOND);
+    world.mend(&region("a"), &region("b"));
+    world.mend(&region("b"), &region("a"));
+    world.run_until(6 * SECOND + SECOND / 2);
+    world.crash(&node("c-1"), CrashMode::TearUnsynced(seed));
+    world.run_until(8 * SECOND);
+    world.start(&node("c-1"));
+    world.run_until(12 * SECOND);
+    assert!(world.is_up(&node("c-1")), "{:?}", world.failure(&node("c-1")));
+    let answers = answers.lock().unwrap().clone();
+    (world.trace_hash(), answers)
+}
+
+#[test]
+fn a_seed_is_one_run_and_another_seed_another() {
+    let (hash, answers) = run(7);
+    println!("trace hash {hash}");
+    let written = |of: u32| {
+        let done = |it: &&(u32, Result<u16, HttpError>, String)| it.0 == of && it.1.is_ok();
+        answers.iter().filter(done).filter(|it| matches!(it.1, Ok(200 | 201))).count()
+    };
+    assert!((0..3).all(|number| written(number) > 50));
+    assert!(answers.iter().any(|(_, status, body)| *status == Ok(201) && body.contains("aes")));
+    assert!(answers.iter().any(|(_, status, _)| *status == Err(HttpError::Refused)));
+    let (again, same) = run(7);
+    assert_eq!(same, answers);
+    assert_eq!(again, hash);
+    assert_ne!(run(8).0, hash);
+}
