@@ -4,3 +4,10 @@
 
 pub mod history;
 pub mod scenario;
+pub(crate) mod clock;
+pub(crate) mod events;
+pub(crate) mod fabric;
+pub(crate) mod network;
+pub(crate) mod pipe;
+pub(crate) mod trace;
+pub(crate) mod world;

@@ -5,6 +5,7 @@ mod congestion;
 pub mod endpoint;
 pub mod frame;
 pub mod hello;
+mod key_share;
 pub mod pki;
 pub mod tls;
 

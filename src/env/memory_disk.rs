@@ -14,6 +14,8 @@ use super::disk::{Disk, check_file_name};
 
 /// What a sector of a disk is: smaller writes are not torn.
 const SECTOR_LEN: usize = 512;
+/// The system's number for an error of the device.
+const EIO: i32 = 5;
 
 /// What a crash does to writes that were not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,32 @@ struct State {
     files: BTreeMap<String, Arc<Mutex<Content>>>,
     inodes_given: u64,
     boot: u64,
+    faults: Arc<Mutex<Faults>>,
+}
+
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Default)]
+struct Faults {
     /// Bytes that can still be written; `None` where there is no limit.
-    room: Arc<Mutex<Option<u64>>>,
+    room: Option<u64>,
+    /// Whatever writes or syncs fails.
+    is_failing: bool,
+    /// What is synced says so, and is not.
+    is_lying: bool,
+}
+
+impl Faults {
+    /// Takes note that `len` more bytes are written, or says why they are not.
+    fn take(&mut self, len: usize) -> io::Result<()> {
+        if self.is_failing {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if let Some(left) = self.room {
+            let left = left.checked_sub(len as u64);
+            self.room = Some(left.ok_or(io::ErrorKind::StorageFull)?);
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Default)]
@@ -148,8 +174,9 @@ impl MemoryDisk {
         };
         let files = state.files.iter().filter_map(survive).collect();
         let boot = state.boot + u64::from(mode != CrashMode::KeepUnsynced);
-        let room = Arc::new(Mutex::new(*lock(&state.room)));
-        Self(Arc::new(Mutex::new(State { files, boot, room, inodes_given: state.inodes_given })))
+        // The device is the same, and as bad.
+        let faults = Arc::new(Mutex::new(*lock(&state.faults)));
+        Self(Arc::new(Mutex::new(State { files, boot, faults, inodes_given: state.inodes_given })))
     }
 
     /// An old copy: this disk as it is now, with the same identities, as a machine that is rolled
@@ -178,12 +205,28 @@ impl MemoryDisk {
 
     /// Only `room` more bytes can be written; then writes fail as on a full disk.
     pub fn fill(&self, room: u64) {
-        *lock(&self.state().room) = Some(room);
+        lock(&self.state().faults).room = Some(room);
     }
 
     /// There is room again.
     pub fn free(&self) {
-        *lock(&self.state().room) = None;
+        lock(&self.state().faults).room = None;
+    }
+
+    /// From now on whatever writes or syncs fails, or does not any more. Reading goes on.
+    pub fn fail(&self, is_failing: bool) {
+        lock(&self.state().faults).is_failing = is_failing;
+    }
+
+    /// From now on nothing that is synced is on disk, though the disk says so; or it is again. What
+    /// was not on disk then is with the next sync.
+    pub fn lie(&self, is_lying: bool) {
+        lock(&self.state().faults).is_lying = is_lying;
+    }
+
+    /// Bytes in all files.
+    pub fn len_total(&self) -> u64 {
+        self.state().files.values().map(|content| lock(content).bytes.len() as u64).sum()
     }
 
     /// The files that hold these bytes anywhere, free pages and what was not synced included: where
@@ -224,17 +267,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_room(room: &Mutex<Option<u64>>, len: usize) -> io::Result<()> {
-    let mut room = lock(room);
-    if let Some(left) = *room {
-        let Some(left) = left.checked_sub(len as u64) else {
-            return Err(io::ErrorKind::StorageFull.into());
-        };
-        *room = Some(left);
-    }
-    Ok(())
-}
-
 impl Disk for MemoryDisk {
     fn database(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
         let content = self.file(name)?;
@@ -249,7 +281,7 @@ impl Disk for MemoryDisk {
             content.is_open = true;
             content.synced.get_or_insert_default();
         }
-        Ok(Box::new(MemoryBackend { content, room: self.state().room.clone() }))
+        Ok(Box::new(MemoryBackend { content, faults: self.state().faults.clone() }))
     }
 
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
@@ -258,13 +290,19 @@ impl Disk for MemoryDisk {
     }
 
     fn write(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
-        let room = self.state().room.clone();
+        check_file_name(name)?;
+        let is_lying = {
+            let state = self.state();
+            // A durable write makes a new file beside the old one.
+            let known = state.files.get(name).filter(|_| !durable);
+            let known = known.map_or(0, |content| lock(content).bytes.len());
+            let mut faults = lock(&state.faults);
+            faults.take(bytes.len().saturating_sub(known))?;
+            faults.is_lying
+        };
         let content = self.file(name)?;
         let mut content = lock(&content);
-        // A durable write makes a new file beside the old one.
-        let known = if durable { 0 } else { content.bytes.len() };
-        take_room(&room, bytes.len().saturating_sub(known))?;
-        if durable {
+        if durable && !is_lying {
             content.bytes = bytes.to_vec();
             content.unsynced.clear();
             content.synced = Some(bytes.to_vec());
@@ -279,7 +317,9 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         check_file_name(name)?;
-        self.state().files.remove(name);
+        let mut state = self.state();
+        lock(&state.faults).take(0)?;
+        state.files.remove(name);
         Ok(())
     }
 
@@ -287,6 +327,7 @@ impl Disk for MemoryDisk {
         check_file_name(from)?;
         check_file_name(to)?;
         let mut state = self.state();
+        lock(&state.faults).take(0)?;
         let content = state.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.files.insert(to.to_owned(), content);
         Ok(())
@@ -310,7 +351,7 @@ impl Disk for MemoryDisk {
 
 struct MemoryBackend {
     content: Arc<Mutex<Content>>,
-    room: Arc<Mutex<Option<u64>>>,
+    faults: Arc<Mutex<Faults>>,
 }
 
 impl fmt::Debug for MemoryBackend {
@@ -346,13 +387,17 @@ impl StorageBackend for MemoryBackend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut content = lock(&self.content);
         let len = position(len)?;
-        take_room(&self.room, len.saturating_sub(content.bytes.len()))?;
+        lock(&self.faults).take(len.saturating_sub(content.bytes.len()))?;
         content.change(Change::SetLen(len));
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        lock(&self.content).sync();
+        let mut faults = lock(&self.faults);
+        faults.take(0)?;
+        if !faults.is_lying {
+            lock(&self.content).sync();
+        }
         Ok(())
     }
 
@@ -360,7 +405,7 @@ impl StorageBackend for MemoryBackend {
         let offset = position(offset)?;
         let mut content = lock(&self.content);
         // As on a real disk, what lies there already takes no new room.
-        take_room(&self.room, (offset + data.len()).saturating_sub(content.bytes.len()))?;
+        lock(&self.faults).take((offset + data.len()).saturating_sub(content.bytes.len()))?;
         content.change(Change::Write { offset, data: data.to_vec() });
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! how long it may take, to send and to read, and an end in order: no more connections, requests under way are answered,
 //! watches are closed.
 
+mod date;
 mod write_timeout;
 
 use std::net::SocketAddr;
@@ -11,6 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header;
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,6 +27,7 @@ use super::edge::Remote;
 use super::{App, oauth};
 use crate::env::{HttpListener, Io};
 
+use date::Dates;
 use write_timeout::WriteTimeout;
 
 /// How long accepting pauses after it failed, for example for want of file descriptors.
@@ -38,10 +42,12 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
     let room = Arc::new(Semaphore::new(limits.connections_max));
     let mut builder = http1::Builder::new();
     builder
+        .auto_date_header(false)
         .timer(TokioTimer::new())
         .header_read_timeout(app.settings().http.header_read_timeout)
         .max_buf_size(limits.header_bytes_max);
     let denials = tokio::spawn(oauth::flush_denials(app.clone()));
+    let dates = Dates::new(app.0.env.clock.clone());
     let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
     upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,11 +82,12 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
             continue;
         };
         let io = WriteTimeout::new(io, app.settings().http.write_timeout);
-        let (builder, router, app) = (builder.clone(), router.clone(), app.clone());
+        let (builder, app, dates) = (builder.clone(), app.clone(), dates.clone());
+        let router = router.clone();
         connections.spawn(async move {
             let _place = place;
             let _counted = app.node().metrics().connected();
-            connection(&builder, io, remote, router, app.0.stop.clone()).await;
+            connection(&builder, io, (remote, dates), router, app.0.stop.clone()).await;
         });
     }
     drop(listener);
@@ -98,13 +105,17 @@ fn is_clients(error: &std::io::Error) -> bool {
 async fn connection(
     builder: &http1::Builder,
     io: WriteTimeout<Box<dyn Io>>,
-    remote: SocketAddr,
+    (remote, dates): (SocketAddr, Dates),
     router: Router,
     mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Remote(remote));
         request
+    });
+    let router = router.map_response(move |mut response: Response| {
+        response.headers_mut().insert(header::DATE, dates.now());
+        response
     });
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());

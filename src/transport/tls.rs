@@ -1,8 +1,8 @@
 //! TLS 1.3 between nodes, both sides with a certificate of the cluster's authority. The provider
 //! (*ring*) is passed in everywhere: the process has no default one.
 //!
-//! With seeded entropy, everything that rustls draws is seeded, except the X25519 key shares, which
-//! *ring* draws itself: packets then differ in bytes but neither in number nor in length.
+//! With seeded entropy, everything that rustls draws is seeded, key shares included: a simulation's
+//! packets are the same to the byte.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +15,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::key_share::SeededX25519;
 use super::pki::Identity;
 use crate::env::{Entropy, Env, Stream, WallClock};
 
@@ -67,8 +68,11 @@ fn provider(entropy: &Entropy) -> CryptoProvider {
     let mut provider = rustls::crypto::ring::default_provider();
     if entropy.is_seeded() {
         let random = SeededRandom(Mutex::new(entropy.stream("tls")));
-        // rustls wants it for ever. Only simulations come here, a few bytes a simulated start.
+        // rustls wants them for ever. Only simulations come here, a few bytes a simulated start.
         provider.secure_random = Box::leak(Box::new(random));
+        // *ring* draws its key shares itself.
+        let shares = SeededX25519::new(entropy.stream("tls key shares"));
+        provider.kx_groups = vec![Box::leak(Box::new(shares))];
     }
     provider
 }

@@ -81,3 +81,42 @@ fn redb_runs_on_it_and_keeps_what_it_committed_through_a_crash() {
     drop(database);
     open(&disk);
 }
+
+#[test]
+fn a_disk_that_fails_takes_nothing_and_gives_what_it_has() {
+    let disk = written();
+    let file = disk.database("other").unwrap();
+    disk.fail(true);
+    let eio = |result: io::Result<()>| result.unwrap_err().raw_os_error() == Some(EIO);
+    assert!(eio(file.write(0, b"x")) && eio(file.set_len(9)) && eio(file.sync_data()));
+    assert!(eio(disk.write("kept", b"newer", true)) && eio(disk.write("new", b"", false)));
+    assert!(eio(disk.remove("kept")) && eio(disk.rename("kept", "moved")));
+    assert_eq!(disk.read("kept").unwrap().unwrap(), b"kept");
+    assert_eq!(disk.read("new").unwrap(), None);
+    let next = disk.crash(CrashMode::LoseUnsynced);
+    assert!(eio(next.remove("kept")));
+    next.fail(false);
+    next.remove("kept").unwrap();
+}
+
+#[test]
+fn what_a_lying_disk_says_it_synced_is_lost_with_power() {
+    let disk = written();
+    let file = disk.database("other").unwrap();
+    disk.lie(true);
+    file.write(0, b"synced?").unwrap();
+    file.sync_data().unwrap();
+    disk.write("kept", b"newer", true).unwrap();
+    disk.write("new", b"new", true).unwrap();
+    assert_eq!(disk.read("kept").unwrap().unwrap(), b"newer");
+    let killed = disk.crash(CrashMode::KeepUnsynced);
+    assert_eq!(killed.read("other").unwrap().unwrap(), b"synced?");
+    let lost = disk.crash(CrashMode::LoseUnsynced);
+    assert_eq!(lost.read("other").unwrap().unwrap(), b"");
+    assert_eq!(lost.read("kept").unwrap().unwrap(), b"kept");
+    assert_eq!(lost.read("new").unwrap(), None);
+    disk.lie(false);
+    file.sync_data().unwrap();
+    let honest = disk.crash(CrashMode::LoseUnsynced);
+    assert_eq!(honest.read("other").unwrap().unwrap(), b"synced?");
+}
