@@ -15,13 +15,16 @@ mod expect;
 mod fault;
 mod file;
 mod near;
+mod nemesis;
 mod place;
 mod reader;
+mod shrink;
 mod timeline;
 mod workload;
 
 pub use effect::{FAULT_KINDS, Lasting};
 pub use error::{Flaw, Problem, ScenarioError};
+pub use shrink::{Shrunk, shrink};
 pub use timeline::{Resource, TimelineFlaw, check as check_timeline};
 
 /// Largest scenario file, in bytes.

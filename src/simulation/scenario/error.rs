@@ -93,7 +93,7 @@ pub enum Flaw {
     /// A fault that would go on after everything was healed.
     #[error(
         "this fault ends at {}, but the run's `duration` is {}; it may last {} at most",
-        shown(*at + *lasts),
+        shown(at.saturating_add(*lasts)),
         shown(*end),
         shown(end.saturating_sub(*at))
     )]

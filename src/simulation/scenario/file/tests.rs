@@ -118,9 +118,14 @@ fn a_topology_file_is_found_beside_the_scenario_and_is_part_of_its_hash() {
 }
 
 /// One line of a fault and what it is.
-fn kinds() -> Vec<(&'static str, FaultKind)> {
+type Kind = (&'static str, FaultKind);
+
+fn node() -> crate::model::NodeName {
+    "eu-west-1".parse().unwrap()
+}
+
+fn link_kinds() -> Vec<Kind> {
     let region = |name: &str| -> crate::model::RegionName { name.parse().unwrap() };
-    let node = || "eu-west-1".parse().unwrap();
     let (eu, us, ap) = (region("eu-west"), region("us-east"), region("ap-south"));
     let (a, b) = (Some(us.clone()), Some(eu.clone()));
     let lossy = LinkQuality { loss: Some(0.1), jitter: Some(ms(5)), ..LinkQuality::default() };
@@ -163,6 +168,11 @@ fn kinds() -> Vec<(&'static str, FaultKind)> {
             },
         ),
         (r#"hold = { from = "us-east", to = "eu-west" }"#, FaultKind::Hold { from: us, to: eu }),
+    ]
+}
+
+fn node_kinds() -> Vec<Kind> {
+    vec![
         (r#"crash = "eu-west-1""#, FaultKind::Crash { node: node(), unsynced: Unsynced::Lose }),
         (
             r#"crash = { node = "eu-west-1", unsynced = "tear" }"#,
@@ -201,6 +211,10 @@ fn kinds() -> Vec<(&'static str, FaultKind)> {
             FaultKind::Voters { add: None, remove: Some(node()), transfer: None },
         ),
     ]
+}
+
+fn kinds() -> Vec<Kind> {
+    [link_kinds(), node_kinds()].concat()
 }
 
 #[test]

@@ -2,166 +2,183 @@
 
 use super::*;
 
+/// What stands in a file, and how the complaints begin.
+type Table = &'static [(&'static str, &'static str)];
+
+/// A fault's names.
+const NAMES: Table = &[
+    (
+        "[[faults]]\nat = \"5s\"\nisolate = \"ap-suth\"",
+        "3:11: \"ap-suth\" is no region (did you mean \"ap-south\"?); known are eu-west, us-east, ap-south",
+    ),
+    ("[[faults]]\nat = \"5s\"\nisolate = \"mars\"", "3:11: \"mars\" is no region; known are"),
+    (
+        "[[faults]]\nat = \"5s\"\ncrash = \"eu-west\"",
+        "3:9: \"eu-west\" is no node (it is the region of eu-west-1); known are",
+    ),
+    (
+        "[[faults]]\nat = \"5s\"\nisolate = \"eu-west-1\"",
+        "3:11: \"eu-west-1\" is no region (it is a node of the region \"eu-west\")",
+    ),
+    (
+        "[[faults]]\nat = \"5s\"\nisloate = \"eu-west\"",
+        "3:1: \"isloate\" is no kind of fault (did you mean \"isolate\"?); known are at, lasts, partition",
+    ),
+    ("[[faults]]\nat = \"5s\"", "1:1: `its kind` is missing: what breaks, one of partition"),
+    (
+        "[[faults]]\nat = \"5s\"\nrevoke = true\nwipe = \"eu-west-1\"",
+        "1:1: a fault has one kind, and this one has wipe and revoke",
+    ),
+];
+
+/// A fault's times.
+const TIMES: Table = &[
+    ("[[faults]]\nisolate = \"eu-west\"", "1:1: `at` is missing"),
+    (
+        "[[faults]]\nat = \"30s\"\nisolate = \"eu-west\"",
+        "1:1: this fault begins at 30s, but the run's `duration` is 30s",
+    ),
+    (
+        "[[faults]]\nat = \"20s\"\nlasts = \"15s\"\nisolate = \"eu-west\"",
+        "1:1: this fault ends at 35s, but the run's `duration` is 30s; it may last 10s at most",
+    ),
+    (
+        "[[faults]]\nat = \"5\"\nisolate = \"eu-west\"",
+        "2:6: `faults[0].at` is \"5\"; allowed is a length of time with a unit",
+    ),
+    (
+        "[[faults]]\nat = 5\nisolate = \"eu-west\"",
+        "2:6: `faults[0].at` is 5; allowed is a length of time with a unit",
+    ),
+    ("[[faults]]\nat = \"-5s\"\nisolate = \"eu-west\"", "2:6: "),
+    ("[[faults]]\nat = \"5s\"\nlasts = \"0s\"\nisolate = \"eu-west\"", "3:9: "),
+    (
+        "[[faults]]\nat = \"5s\"\nlasts = \"1s\"\nrevoke = true",
+        "3:9: revoke is a moment: it has no `lasts`",
+    ),
+];
+
+/// What a fault does.
+const EFFECTS: Table = &[
+    (
+        "[[faults]]\nat = \"5s\"\nrevoke = false",
+        "3:10: `faults[0].revoke` is false; allowed is true",
+    ),
+    ("[[faults]]\nat = \"5s\"\nisolate = []", "3:11: "),
+    (
+        "[[faults]]\nat = \"5s\"\nisolate = [\"eu-west\", \"eu-west\"]",
+        "3:23: `faults[0].isolate[1]` is \"eu-west\"; allowed is each region once",
+    ),
+    (
+        "[[faults]]\nat = \"5s\"\npartition = [[\"eu-west\"], [\"eu-west\"]]",
+        "3:27: eu-west is in two groups",
+    ),
+    ("[[faults]]\nat = \"5s\"\npartition = [\"eu-west\"]", "3:14: "),
+    (
+        "[[faults]]\nat = \"5s\"\npartition = [[\"eu-west\", \"us-east\", \"ap-south\"]]",
+        "1:1: this partition touches no link",
+    ),
+    ("[[faults]]\nat = \"5s\"\none_way = { from = \"eu-west\", to = \"eu-west\" }", "3:11: "),
+    (
+        "[[faults]]\nat = \"5s\"\nlink = { loss = 1.5 }",
+        "3:17: `faults[0].link.loss` is 1.5; allowed is a probability from 0 to 1",
+    ),
+    ("[[faults]]\nat = \"5s\"\nlink = { loss = nan }", "3:17: "),
+    ("[[faults]]\nat = \"5s\"\nlink = { of = \"eu-west\" }", "3:8: `quality` is missing"),
+    (
+        "[[faults]]\nat = \"5s\"\nlink = { los = 0.1 }",
+        "3:10: \"los\" is no field of a link (did you mean \"loss\"?)",
+    ),
+    (
+        "[[faults]]\nat = \"5s\"\nlink = { of = \"eu-west\", between = [\"eu-west\", \"us-east\"], loss = 0.1 }",
+        "3:8: `between` names one link",
+    ),
+    ("[[faults]]\nat = \"5s\"\nslow = { node = \"eu-west-1\", factor = 1 }", "3:39: "),
+    (
+        "[[faults]]\nat = \"5s\"\nold_copy = { node = \"eu-west-1\", age = \"9s\" }",
+        "1:1: a copy that is 9s old was made before the run began",
+    ),
+    ("[[faults]]\nat = \"5s\"\nclock_step = { node = \"eu-west-1\", by = \"0s\" }", "3:41: "),
+    ("[[faults]]\nat = \"5s\"\nclock_step = { node = \"eu-west-1\", by = \"--1s\" }", "3:41: "),
+    ("[[faults]]\nat = \"5s\"\nclock_drift = { node = \"eu-west-1\", ppm = 0 }", "3:43: "),
+    (
+        "[[faults]]\nat = \"5s\"\nvoters = { add = \"eu-west-1\", remove = \"eu-west-1\" }",
+        "3:10: a node that is removed",
+    ),
+    ("[[faults]]\nat = \"5s\"\nvoters = {}", "3:10: "),
+];
+
+/// The workload.
+const WORKLOAD: Table = &[
+    (
+        "[workload]\nconfig_writes = 0",
+        "2:17: `workload.config_writes` is 0; allowed is a rate a second, more than 0 and at most 10000",
+    ),
+    ("[workload]\nconfig_writes = -1", "2:17: `workload.config_writes` is -1;"),
+    ("[workload]\ncas = nan", "2:7: "),
+    ("[workload]\ncas = inf", "2:7: "),
+    ("[workload]\ncas = 10_001", "2:7: "),
+    ("[workload]\ncas = \"many\"", "2:7: "),
+    ("[workload]\ncas = 99999999999999999999", "2:7: "),
+    (
+        "[workload]\nconfig_wirtes = 1",
+        "2:1: \"config_wirtes\" is no field of [workload] (did you mean \"config_writes\"?)",
+    ),
+    ("[workload]\nsession_moves = 1.01", "2:17: "),
+    ("[workload]\nwatchers = 0", "2:12: "),
+    ("[workload]\nkeys = 3\nkeys_per_write = 4", "1:1: a write sets 4 keys"),
+    ("[workload]\nack = 4", "2:7: "),
+    ("[workload]\nack = \"most\"", "2:7: "),
+    ("[workload]\nregions = [\"eu\"]", "2:12: \"eu\" is no region"),
+    ("[workload]\nsession_clients = 100\nsession_rate = 101", "1:1: `session_clients`"),
+];
+
+/// The nemesis.
+const NEMESIS: Table = &[
+    ("[nemesis]\nlasts = [\"1s\", \"2s\"]", "1:1: `per_minute` is missing"),
+    ("[nemesis]\nper_minute = 0", "2:14: "),
+    ("[nemesis]\nper_minute = 6\nlasts = [\"5s\", \"2s\"]", "3:9: "),
+    ("[nemesis]\nper_minute = 6\nlasts = [\"5s\", \"31s\"]", "3:16: "),
+    (
+        "[nemesis]\nper_minute = 6\nkinds = { meteor = 1 }",
+        "3:11: \"meteor\" is no kind that a nemesis draws",
+    ),
+    ("[nemesis]\nper_minute = 6\nkinds = { wipe = 1 }", "3:11: "),
+    ("[nemesis]\nper_minute = 6\nkinds = { crash = 0 }", "3:19: "),
+    ("[nemesis]\nper_minute = 6\nkinds = {}", "3:9: "),
+    ("[nemesis]\nper_minute = 6\nfrom = \"30s\"", "3:8: "),
+];
+
+/// Expectations and settings.
+const REST: Table = &[
+    (
+        "[expect]\nchecks = [\"convergance\"]",
+        "2:11: \"convergance\" is no check (did you mean \"convergence\"?)",
+    ),
+    ("[expect]\nchecks = []", "2:10: "),
+    ("[expect]\ncoverage = [\"luck\"]", "2:13: \"luck\" is no coverage"),
+    ("[expect]\nchecks = [\"winner\"]\ncoverage = [\"conflict\"]", "3:12: `coverage` is demanded"),
+    (
+        "[expect]\nconverge_within = \"11s\"",
+        "2:19: `expect.converge_within` is \"11s\"; allowed is a length of time with a unit (500ms, 30s, 2m), 1ms to 10s",
+    ),
+    ("[expect]\nlost_regions = [\"eu-west\"]", "2:16: eu-west is to be lost for good"),
+    (
+        "[settings.gossip]\nanti_entropy = \"1s\"",
+        "2:1: `settings`: unknown field `anti_entropy`, expected one of",
+    ),
+    (
+        "[settings.gossip]\nanti_entropy_every = \"0s\"",
+        "2:22: `settings`: gossip.anti_entropy_every: may not be 0",
+    ),
+    ("[settings]\ndata_dir = \"/tmp\"", "2:1: `settings`: data_dir is the simulator's to set"),
+    ("[worklod]", "1:2: \"worklod\" is no field of a scenario (did you mean \"workload\"?)"),
+];
+
 #[test]
 fn each_bad_input_is_refused_with_its_line() {
     let mut wrong = Vec::new();
-    for (rest, wanted) in [
-        // A fault's names.
-        (
-            "[[faults]]\nat = \"5s\"\nisolate = \"ap-suth\"",
-            "3:11: \"ap-suth\" is no region (did you mean \"ap-south\"?); known are eu-west, us-east, ap-south",
-        ),
-        ("[[faults]]\nat = \"5s\"\nisolate = \"mars\"", "3:11: \"mars\" is no region; known are"),
-        (
-            "[[faults]]\nat = \"5s\"\ncrash = \"eu-west\"",
-            "3:9: \"eu-west\" is no node (it is the region of eu-west-1); known are",
-        ),
-        (
-            "[[faults]]\nat = \"5s\"\nisolate = \"eu-west-1\"",
-            "3:11: \"eu-west-1\" is no region (it is a node of the region \"eu-west\")",
-        ),
-        (
-            "[[faults]]\nat = \"5s\"\nisloate = \"eu-west\"",
-            "3:1: \"isloate\" is no kind of fault (did you mean \"isolate\"?); known are at, lasts, partition",
-        ),
-        ("[[faults]]\nat = \"5s\"", "1:1: `its kind` is missing: what breaks, one of partition"),
-        (
-            "[[faults]]\nat = \"5s\"\nrevoke = true\nwipe = \"eu-west-1\"",
-            "1:1: a fault has one kind, and this one has wipe and revoke",
-        ),
-        // A fault's times.
-        ("[[faults]]\nisolate = \"eu-west\"", "1:1: `at` is missing"),
-        (
-            "[[faults]]\nat = \"30s\"\nisolate = \"eu-west\"",
-            "1:1: this fault begins at 30s, but the run's `duration` is 30s",
-        ),
-        (
-            "[[faults]]\nat = \"20s\"\nlasts = \"15s\"\nisolate = \"eu-west\"",
-            "1:1: this fault ends at 35s, but the run's `duration` is 30s; it may last 10s at most",
-        ),
-        (
-            "[[faults]]\nat = \"5\"\nisolate = \"eu-west\"",
-            "2:6: `faults[0].at` is \"5\"; allowed is a length of time with a unit",
-        ),
-        (
-            "[[faults]]\nat = 5\nisolate = \"eu-west\"",
-            "2:6: `faults[0].at` is 5; allowed is a length of time with a unit",
-        ),
-        ("[[faults]]\nat = \"-5s\"\nisolate = \"eu-west\"", "2:6: "),
-        ("[[faults]]\nat = \"5s\"\nlasts = \"0s\"\nisolate = \"eu-west\"", "3:9: "),
-        (
-            "[[faults]]\nat = \"5s\"\nlasts = \"1s\"\nrevoke = true",
-            "3:9: revoke is a moment: it has no `lasts`",
-        ),
-        // What a fault does.
-        (
-            "[[faults]]\nat = \"5s\"\nrevoke = false",
-            "3:10: `faults[0].revoke` is false; allowed is true",
-        ),
-        ("[[faults]]\nat = \"5s\"\nisolate = []", "3:11: "),
-        (
-            "[[faults]]\nat = \"5s\"\nisolate = [\"eu-west\", \"eu-west\"]",
-            "3:23: `faults[0].isolate[1]` is \"eu-west\"; allowed is each region once",
-        ),
-        (
-            "[[faults]]\nat = \"5s\"\npartition = [[\"eu-west\"], [\"eu-west\"]]",
-            "3:27: eu-west is in two groups",
-        ),
-        ("[[faults]]\nat = \"5s\"\npartition = [\"eu-west\"]", "3:14: "),
-        (
-            "[[faults]]\nat = \"5s\"\npartition = [[\"eu-west\", \"us-east\", \"ap-south\"]]",
-            "1:1: this partition touches no link",
-        ),
-        ("[[faults]]\nat = \"5s\"\none_way = { from = \"eu-west\", to = \"eu-west\" }", "3:11: "),
-        (
-            "[[faults]]\nat = \"5s\"\nlink = { loss = 1.5 }",
-            "3:17: `faults[0].link.loss` is 1.5; allowed is a probability from 0 to 1",
-        ),
-        ("[[faults]]\nat = \"5s\"\nlink = { loss = nan }", "3:17: "),
-        ("[[faults]]\nat = \"5s\"\nlink = { of = \"eu-west\" }", "3:8: `quality` is missing"),
-        (
-            "[[faults]]\nat = \"5s\"\nlink = { los = 0.1 }",
-            "3:10: \"los\" is no field of a link (did you mean \"loss\"?)",
-        ),
-        (
-            "[[faults]]\nat = \"5s\"\nlink = { of = \"eu-west\", between = [\"eu-west\", \"us-east\"], loss = 0.1 }",
-            "3:8: `between` names one link",
-        ),
-        ("[[faults]]\nat = \"5s\"\nslow = { node = \"eu-west-1\", factor = 1 }", "3:39: "),
-        (
-            "[[faults]]\nat = \"5s\"\nold_copy = { node = \"eu-west-1\", age = \"9s\" }",
-            "1:1: a copy that is 9s old was made before the run began",
-        ),
-        ("[[faults]]\nat = \"5s\"\nclock_step = { node = \"eu-west-1\", by = \"0s\" }", "3:41: "),
-        ("[[faults]]\nat = \"5s\"\nclock_step = { node = \"eu-west-1\", by = \"--1s\" }", "3:41: "),
-        ("[[faults]]\nat = \"5s\"\nclock_drift = { node = \"eu-west-1\", ppm = 0 }", "3:43: "),
-        (
-            "[[faults]]\nat = \"5s\"\nvoters = { add = \"eu-west-1\", remove = \"eu-west-1\" }",
-            "3:10: a node that is removed",
-        ),
-        ("[[faults]]\nat = \"5s\"\nvoters = {}", "3:10: "),
-        // The workload.
-        (
-            "[workload]\nconfig_writes = 0",
-            "2:17: `workload.config_writes` is 0; allowed is a rate a second, more than 0 and at most 10000",
-        ),
-        ("[workload]\nconfig_writes = -1", "2:17: `workload.config_writes` is -1;"),
-        ("[workload]\ncas = nan", "2:7: "),
-        ("[workload]\ncas = inf", "2:7: "),
-        ("[workload]\ncas = 10_001", "2:7: "),
-        ("[workload]\ncas = \"many\"", "2:7: "),
-        ("[workload]\ncas = 99999999999999999999", "2:7: "),
-        (
-            "[workload]\nconfig_wirtes = 1",
-            "2:1: \"config_wirtes\" is no field of [workload] (did you mean \"config_writes\"?)",
-        ),
-        ("[workload]\nsession_moves = 1.01", "2:17: "),
-        ("[workload]\nwatchers = 0", "2:12: "),
-        ("[workload]\nkeys = 3\nkeys_per_write = 4", "1:1: a write sets 4 keys"),
-        ("[workload]\nack = 4", "2:7: "),
-        ("[workload]\nack = \"most\"", "2:7: "),
-        ("[workload]\nregions = [\"eu\"]", "2:12: \"eu\" is no region"),
-        ("[workload]\nsession_clients = 100\nsession_rate = 101", "1:1: `session_clients`"),
-        // The nemesis.
-        ("[nemesis]\nlasts = [\"1s\", \"2s\"]", "1:1: `per_minute` is missing"),
-        ("[nemesis]\nper_minute = 0", "2:14: "),
-        ("[nemesis]\nper_minute = 6\nlasts = [\"5s\", \"2s\"]", "3:9: "),
-        ("[nemesis]\nper_minute = 6\nlasts = [\"5s\", \"31s\"]", "3:16: "),
-        (
-            "[nemesis]\nper_minute = 6\nkinds = { meteor = 1 }",
-            "3:11: \"meteor\" is no kind that a nemesis draws",
-        ),
-        ("[nemesis]\nper_minute = 6\nkinds = { wipe = 1 }", "3:11: "),
-        ("[nemesis]\nper_minute = 6\nkinds = { crash = 0 }", "3:19: "),
-        ("[nemesis]\nper_minute = 6\nkinds = {}", "3:9: "),
-        ("[nemesis]\nper_minute = 6\nfrom = \"30s\"", "3:8: "),
-        // Expectations and settings.
-        (
-            "[expect]\nchecks = [\"convergance\"]",
-            "2:11: \"convergance\" is no check (did you mean \"convergence\"?)",
-        ),
-        ("[expect]\nchecks = []", "2:10: "),
-        ("[expect]\ncoverage = [\"luck\"]", "2:13: \"luck\" is no coverage"),
-        (
-            "[expect]\nchecks = [\"winner\"]\ncoverage = [\"conflict\"]",
-            "3:12: `coverage` is demanded",
-        ),
-        (
-            "[expect]\nconverge_within = \"11s\"",
-            "2:19: `expect.converge_within` is \"11s\"; allowed is a length of time with a unit (500ms, 30s, 2m), 1ms to 10s",
-        ),
-        ("[expect]\nlost_regions = [\"eu-west\"]", "2:16: eu-west is to be lost for good"),
-        (
-            "[settings.gossip]\nanti_entropy = \"1s\"",
-            "2:1: `settings`: unknown field `anti_entropy`, expected one of",
-        ),
-        (
-            "[settings.gossip]\nanti_entropy_every = \"0s\"",
-            "2:22: `settings`: gossip.anti_entropy_every: may not be 0",
-        ),
-        ("[settings]\ndata_dir = \"/tmp\"", "2:1: `settings`: data_dir is the simulator's to set"),
-        ("[worklod]", "1:2: \"worklod\" is no field of a scenario (did you mean \"workload\"?)"),
-    ] {
+    for (rest, wanted) in [NAMES, TIMES, EFFECTS, WORKLOAD, NEMESIS, REST].concat() {
         let complaints = complaints(rest);
         if !complaints.starts_with(wanted) {
             wrong.push(format!("{rest}\nwanted: {wanted}\nsaid: {complaints}"));
