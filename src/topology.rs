@@ -109,6 +109,14 @@ impl Topology {
         file::parse(name, text)
     }
 
+    /// Checks a topology that stands in another file as a table.
+    pub(crate) fn from_table(
+        name: &str,
+        table: toml::Spanned<toml::de::DeTable<'_>>,
+    ) -> Result<Self, TopologyError> {
+        file::from_table(name, table)
+    }
+
     /// The regions, in the order of the file.
     pub fn regions(&self) -> &[Region] {
         &self.regions

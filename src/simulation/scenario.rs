@@ -9,6 +9,54 @@ use super::history::Coverage;
 use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
 
+mod effect;
+mod error;
+mod expect;
+mod fault;
+mod file;
+mod near;
+mod nemesis;
+mod place;
+mod reader;
+mod shrink;
+mod timeline;
+mod workload;
+
+pub use effect::{FAULT_KINDS, Lasting};
+pub use error::{Flaw, Problem, ScenarioError};
+pub use shrink::{Shrunk, shrink};
+pub use timeline::{Resource, TimelineFlaw, check as check_timeline};
+
+/// Largest scenario file, in bytes.
+pub const FILE_LEN_MAX: u64 = 1024 * 1024;
+/// Longest run, and longest settling.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// Most nodes that are simulated.
+pub const NODES_MAX: usize = 64;
+/// Most faults of a run.
+pub const FAULTS_MAX: usize = 1_000;
+/// Most requests a second of one kind.
+pub const RATE_MAX: f64 = 10_000.0;
+
+/// The checks that there are, by name.
+pub const CHECKS: [&str; 15] = [
+    "convergence",
+    "lost-writes",
+    "thin-air",
+    "winner",
+    "session",
+    "watch",
+    "linearizable",
+    "minority",
+    "leadership",
+    "revocation",
+    "plaintext",
+    "audit",
+    "bounds",
+    "liveness",
+    "coverage",
+];
+
 /// A scenario, checked: every name is known, every time is within the run, no two faults contradict
 /// each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +148,9 @@ pub struct Workload {
 pub struct TimedFault {
     /// From the start of the run.
     pub at: Duration,
-    /// How long; none for what happens at once and stays (a wiped disk, a clock step).
+    /// How long. None for a moment (rotated keys; a wiped disk of a node that is back at once; a
+    /// clock step that stays), and for what is never healed, settling included, because it takes a
+    /// lost region. [`TimedFault::window`] tells them apart.
     pub lasts: Option<Duration>,
     /// What.
     pub fault: FaultKind,

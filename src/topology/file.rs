@@ -114,8 +114,20 @@ pub(super) fn load(path: &Path) -> Result<Topology, TopologyError> {
 }
 
 pub(super) fn parse(name: &str, text: &str) -> Result<Topology, TopologyError> {
+    checked(name, toml::from_str(text))
+}
+
+/// A topology that stands in another file; an error's span is a place in that one.
+pub(super) fn from_table(
+    name: &str,
+    table: toml::Spanned<toml::de::DeTable<'_>>,
+) -> Result<Topology, TopologyError> {
+    checked(name, File::deserialize(toml::de::Deserializer::from(table)))
+}
+
+fn checked(name: &str, content: Result<File, toml::de::Error>) -> Result<Topology, TopologyError> {
     let file = name.to_owned();
-    match toml::from_str::<File>(text) {
+    match content {
         Err(source) => Err(TopologyError::Form { file, source: Box::new(source) }),
         Ok(content) => content.check().map_err(|(field, problem)| TopologyError::Field {
             file,
