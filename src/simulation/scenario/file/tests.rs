@@ -284,4 +284,28 @@ fn who_lies_or_loses_is_void_without_saying_so() {
     assert_eq!(void, ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap()).into());
 }
 
+/// The scenarios of this repository: a new file is a new test.
+#[test]
+fn every_scenario_file_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut claims = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    for path in &paths {
+        let scenario = Scenario::load(path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(claims.insert(scenario.claim.clone()), "{} is claimed twice", scenario.claim);
+        assert!(!scenario.faults.is_empty() || scenario.nemesis.is_some(), "{}", scenario.name);
+        let run = scenario.duration + scenario.settle;
+        assert!(run <= Duration::from_secs(60), "{} takes {run:?}", scenario.name);
+        let seeds = 0..10;
+        for fault in seeds.flat_map(|seed| scenario.faults_of_seed(seed)) {
+            kinds.insert(fault.fault.kind_name());
+        }
+    }
+    assert!(paths.len() >= 20, "{} files", paths.len());
+    assert_eq!(kinds, FAULT_KINDS.into(), "each kind of fault is in one of them");
+}
+
 mod bad;
