@@ -223,7 +223,9 @@ fn every_kind_of_fault_reads_as_it_is_written() {
         let scenario = parse(&format!("{HEAD}[[faults]]\nat = \"5s\"\n{line}\n"));
         let faults = scenario.unwrap_or_else(|error| panic!("{line}: {error}")).faults;
         let lasts = (kind.lasting() == super::super::Lasting::GoesOn).then_some(ms(25_000));
+        let written = faults[0].to_toml();
         assert_eq!(faults, [TimedFault { at: ms(5_000), lasts, fault: kind }], "{line}");
+        assert_eq!(parse(&format!("{HEAD}{written}")).unwrap().faults, faults, "{written}");
     }
     let named: BTreeSet<_> = kinds().iter().map(|(_, kind)| kind.kind_name()).collect();
     assert_eq!(named, FAULT_KINDS.into(), "each kind is tried");
@@ -290,6 +292,7 @@ fn every_scenario_file_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
     let entries = std::fs::read_dir(&folder).unwrap();
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
     paths.sort();
     let mut claims = BTreeSet::new();
     let mut kinds = BTreeSet::new();
@@ -306,6 +309,30 @@ fn every_scenario_file_is_valid() {
     }
     assert!(paths.len() >= 20, "{} files", paths.len());
     assert_eq!(kinds, FAULT_KINDS.into(), "each kind of fault is in one of them");
+}
+
+/// The page beside the scenarios shows what works, and names every field and kind.
+#[test]
+fn the_format_is_described_as_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    let blocks: Vec<&str> = blocks.iter().map(|block| block.split("```").next().unwrap()).collect();
+    Scenario::parse("README.md", blocks[0], &folder).unwrap_or_else(|error| panic!("{error}"));
+    let topology = format!("claim = \"x\"\n{}", blocks[1]);
+    let topology = Scenario::parse("README.md", &topology, &folder).unwrap().topology;
+    assert_eq!(topology.nodes().len(), 5);
+    let Err(error) = parse(&format!("{HEAD}[workload]\nx = 1\n[expect]\nx = 1\n")) else {
+        panic!()
+    };
+    let ScenarioError::Bad { problems, .. } = error else { panic!("{error}") };
+    let fields = problems.into_iter().flat_map(|problem| match problem.flaw {
+        Flaw::Unknown { known, .. } => known,
+        flaw => panic!("{flaw}"),
+    });
+    for name in fields.chain(FAULT_KINDS.map(str::to_owned)) {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not described");
+    }
 }
 
 mod bad;
