@@ -21,6 +21,7 @@ mod reader;
 mod shrink;
 mod timeline;
 mod workload;
+mod write;
 
 pub use effect::{FAULT_KINDS, Lasting};
 pub use error::{Flaw, Problem, ScenarioError};

@@ -156,12 +156,18 @@ impl Draw {
             "bridge" => FaultKind::Bridge { via: a },
             "one_way" => FaultKind::OneWay { from: a, to: b },
             "hold" => FaultKind::Hold { from: a, to: b },
-            "flapping" => FaultKind::Flapping { a, b, every: self.millis(100, 2_000) },
+            "flapping" => {
+                let (a, b) = ordered(a, b);
+                FaultKind::Flapping { a, b, every: self.millis(100, 2_000) }
+            }
             _ => {
                 let (a, b) = match self.rng.random_range(0..3) {
                     0 => (None, None),
                     1 => (Some(a), None),
-                    _ => (Some(a), Some(b)),
+                    _ => {
+                        let (a, b) = ordered(a, b);
+                        (Some(a), Some(b))
+                    }
                 };
                 FaultKind::Link { a, b, quality: self.quality() }
             }
@@ -223,6 +229,11 @@ impl Draw {
     fn percent(&mut self, max: u32) -> f64 {
         f64::from(self.rng.random_range(1..=max)) / 100.0
     }
+}
+
+/// The ends of a link, the lesser one first, as a file's reader gives them.
+fn ordered(a: RegionName, b: RegionName) -> (RegionName, RegionName) {
+    if a < b { (a, b) } else { (b, a) }
 }
 
 #[cfg(test)]

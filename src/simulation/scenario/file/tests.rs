@@ -223,7 +223,9 @@ fn every_kind_of_fault_reads_as_it_is_written() {
         let scenario = parse(&format!("{HEAD}[[faults]]\nat = \"5s\"\n{line}\n"));
         let faults = scenario.unwrap_or_else(|error| panic!("{line}: {error}")).faults;
         let lasts = (kind.lasting() == super::super::Lasting::GoesOn).then_some(ms(25_000));
+        let written = faults[0].to_toml();
         assert_eq!(faults, [TimedFault { at: ms(5_000), lasts, fault: kind }], "{line}");
+        assert_eq!(parse(&format!("{HEAD}{written}")).unwrap().faults, faults, "{written}");
     }
     let named: BTreeSet<_> = kinds().iter().map(|(_, kind)| kind.kind_name()).collect();
     assert_eq!(named, FAULT_KINDS.into(), "each kind is tried");
@@ -282,6 +284,55 @@ fn who_lies_or_loses_is_void_without_saying_so() {
         "[[faults]]\nat = \"5s\"\nwipe = \"us-east-1\"\n[expect]\nvoid_nodes = [\"eu-west-1\"]\n";
     let void = parse(&format!("{HEAD}{rest}")).unwrap().expect.void_nodes;
     assert_eq!(void, ["eu-west-1", "us-east-1"].map(|name| name.parse().unwrap()).into());
+}
+
+/// The scenarios of this repository: a new file is a new test.
+#[test]
+fn every_scenario_file_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let entries = std::fs::read_dir(&folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == "toml"));
+    paths.sort();
+    let mut claims = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    for path in &paths {
+        let scenario = Scenario::load(path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(claims.insert(scenario.claim.clone()), "{} is claimed twice", scenario.claim);
+        assert!(!scenario.faults.is_empty() || scenario.nemesis.is_some(), "{}", scenario.name);
+        let run = scenario.duration + scenario.settle;
+        assert!(run <= Duration::from_secs(60), "{} takes {run:?}", scenario.name);
+        let seeds = 0..10;
+        for fault in seeds.flat_map(|seed| scenario.faults_of_seed(seed)) {
+            kinds.insert(fault.fault.kind_name());
+        }
+    }
+    assert!(paths.len() >= 20, "{} files", paths.len());
+    assert_eq!(kinds, FAULT_KINDS.into(), "each kind of fault is in one of them");
+}
+
+/// The page beside the scenarios shows what works, and names every field and kind.
+#[test]
+fn the_format_is_described_as_it_is() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
+    let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).collect();
+    let blocks: Vec<&str> = blocks.iter().map(|block| block.split("```").next().unwrap()).collect();
+    Scenario::parse("README.md", blocks[0], &folder).unwrap_or_else(|error| panic!("{error}"));
+    let topology = format!("claim = \"x\"\n{}", blocks[1]);
+    let topology = Scenario::parse("README.md", &topology, &folder).unwrap().topology;
+    assert_eq!(topology.nodes().len(), 5);
+    let Err(error) = parse(&format!("{HEAD}[workload]\nx = 1\n[expect]\nx = 1\n")) else {
+        panic!()
+    };
+    let ScenarioError::Bad { problems, .. } = error else { panic!("{error}") };
+    let fields = problems.into_iter().flat_map(|problem| match problem.flaw {
+        Flaw::Unknown { known, .. } => known,
+        flaw => panic!("{flaw}"),
+    });
+    for name in fields.chain(FAULT_KINDS.map(str::to_owned)) {
+        assert!(page.contains(&format!("`{name}`")), "{name} is not described");
+    }
 }
 
 mod bad;

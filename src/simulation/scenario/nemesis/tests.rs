@@ -8,18 +8,21 @@ use crate::simulation::scenario::{FAULT_KINDS, check_timeline};
 
 const LINK: &str = "{ at = \"35s\", link = { jitter = \"10ms\" } }";
 
-fn scenario(regions: &[usize], rest: &str) -> Scenario {
+fn text(regions: &[usize], rest: &str) -> String {
     let list: Vec<String> = regions
         .iter()
         .enumerate()
         .map(|(i, nodes)| format!("{{ name = \"r{i}\", nodes = {nodes} }}"))
         .collect();
-    let text = format!(
+    format!(
         "claim = \"x\"\nduration = \"60s\"\n{rest}\n\
          [topology]\nrtt_ms_default = 10\nregions = [{}]\n",
         list.join(", ")
-    );
-    Scenario::parse("x.toml", &text, Path::new("")).unwrap()
+    )
+}
+
+fn scenario(regions: &[usize], rest: &str) -> Scenario {
+    Scenario::parse("x.toml", &text(regions, rest), Path::new("")).unwrap()
 }
 
 /// Most nodes that are down at one moment.
@@ -134,4 +137,20 @@ fn every_kind_is_drawn_and_about_as_often_as_it_is_asked_for() {
 fn a_node_alone_is_never_taken_down() {
     let scenario = scenario(&[1], "nemesis = { per_minute = 100 }");
     assert!(scenario.faults_of_seed(1).iter().all(|fault| fault.fault.nodes_down().is_empty()));
+}
+
+/// So that a file can hold what was drawn, and nothing is drawn that a file may not have.
+#[test]
+fn what_is_drawn_can_be_written_down_and_read_back() {
+    let drawing = scenario(&[1, 1, 2, 1], "nemesis = { per_minute = 60 }");
+    for seed in 0..30 {
+        let faults = drawing.faults_of_seed(seed);
+        let written: String = faults.iter().map(TimedFault::to_toml).collect();
+        let text = format!("{}{written}", text(&[1, 1, 2, 1], ""));
+        let read = Scenario::parse("x.toml", &text, Path::new("")).unwrap();
+        for (read, fault) in read.faults.iter().zip(&faults) {
+            assert_eq!(read, fault);
+        }
+        assert_eq!(read.faults.len(), faults.len());
+    }
 }

@@ -307,6 +307,23 @@ fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
 }
 
 #[test]
+fn a_terminal_shows_each_problem_on_a_line_of_its_own() {
+    let text = "claim = \"Ä\"\nduration = \"1m\"\n[topology]\nregions = [\"eu-west\", \"us-east\"]\n\
+        rtt_ms_default = 80\n[[faults]]\nat = \"50s\"\nlasts = \"20s\"\nisolate = \"eu-wets\"\n\
+        [[faults]]\nat = \"50s\"\nlasts = \"20s\"\ncrash = \"us-east-1\"\n\
+        [workload]\ncas = 0\n";
+    assert_eq!(
+        parse(text).unwrap_err().to_string(),
+        "simulations/island.toml:9:11: \"eu-wets\" is no region (did you mean \"eu-west\"?); known \
+         are eu-west, us-east\n\
+         simulations/island.toml:10:1: this fault ends at 70s, but the run's `duration` is 1m; it \
+         may last 10s at most\n\
+         simulations/island.toml:15:7: `workload.cas` is 0; allowed is a rate a second, more than 0 \
+         and at most 10000 (what is not done is left out)"
+    );
+}
+
+#[test]
 fn there_is_a_limit_on_faults() {
     let fault = "[[faults]]\nat = \"5s\"\nrevoke = true\n";
     parse(&format!("{HEAD}{}", fault.repeat(1_000))).unwrap();
