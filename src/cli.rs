@@ -33,10 +33,12 @@ mod role;
 mod secret;
 mod serve;
 mod set;
+mod simulate;
 mod status;
 mod table;
 mod terminal;
 mod token;
+mod topology;
 mod watch;
 
 #[cfg(test)]
@@ -194,6 +196,10 @@ pub enum Command {
     Role(role::Role),
     /// Ask who may do what, and why.
     Access(access::Access),
+    /// Find out what a partition would do, before there is one.
+    Simulate(simulate::Simulate),
+    /// Write a topology file from a running cluster, and check one.
+    Topology(topology::Topology),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -238,6 +244,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Account(account) => account.run(&global, terminal).await,
         Command::Role(role) => role.run(&global, terminal).await,
         Command::Access(access) => access.run(&global, terminal).await,
+        Command::Simulate(simulate) => simulate.run(&global, terminal),
+        Command::Topology(topology) => topology.run(&global, terminal).await,
     }
 }
 

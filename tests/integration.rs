@@ -32,3 +32,5 @@ mod process;
 mod quorum;
 #[path = "integration/readme.rs"]
 mod readme;
+#[path = "integration/topology.rs"]
+mod topology;
