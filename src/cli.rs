@@ -34,10 +34,12 @@ mod role;
 mod secret;
 mod serve;
 mod set;
+mod simulate;
 mod status;
 mod table;
 mod terminal;
 mod token;
+mod topology;
 mod watch;
 
 #[cfg(test)]
@@ -197,6 +199,10 @@ pub enum Command {
     Access(access::Access),
     /// Show and change who decides on secrets and rules.
     Quorum(quorum::Quorum),
+    /// Find out what a partition would do, before there is one.
+    Simulate(simulate::Simulate),
+    /// Write a topology file from a running cluster, and check one.
+    Topology(topology::Topology),
 }
 
 /// Does what the command line says. Never ends the process itself.
@@ -242,6 +248,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Role(role) => role.run(&global, terminal).await,
         Command::Access(access) => access.run(&global, terminal).await,
         Command::Quorum(quorum) => quorum.run(&global, terminal).await,
+        Command::Simulate(simulate) => simulate.run(&global, terminal),
+        Command::Topology(topology) => topology.run(&global, terminal).await,
     }
 }
 

@@ -484,13 +484,17 @@ impl Node {
         let gossip = self.0.gossip.get();
         let readiness = self.readiness();
         let vector = status::vector_status(&snapshot.vector);
+        let place = self.0.topology.node(&self.0.name);
         let own = MemberStatus {
             node: self.0.name.clone(),
+            peer: place.map(|node| node.peer.to_string()).unwrap_or_default(),
+            http: place.map(|node| node.http.to_string()).unwrap_or_default(),
             state: "self",
             heard_by: BTreeSet::new(),
             origin: Some(self.origin()),
             heard_ago_ms: None,
             rtt_ms: None,
+            rtt_measured: false,
             lag_changes: 0,
             lag_ms: 0,
             queue_bytes: 0,

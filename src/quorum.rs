@@ -30,6 +30,7 @@ mod times;
 pub(crate) mod types;
 
 pub(crate) use driver::{Start, start};
+pub(crate) use times::{Times, first_voters};
 
 /// openraft, with our types and our state machine.
 type Raft = openraft::Raft<types::TypeConfig, store::StateMachine>;

@@ -9,6 +9,7 @@ pub mod history;
 pub(crate) mod network;
 pub(crate) mod pipe;
 pub(crate) mod recorder;
+pub mod plan;
 pub mod scenario;
 pub(crate) mod trace;
 pub(crate) mod wire;

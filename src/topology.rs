@@ -183,6 +183,15 @@ impl Topology {
         self
     }
 
+    /// The same where these regions' nodes may vote, and no others.
+    #[must_use]
+    pub fn with_voting(mut self, regions: &BTreeSet<RegionName>) -> Self {
+        for region in &mut self.regions {
+            region.voters = regions.contains(&region.name);
+        }
+        self
+    }
+
     /// The names of all regions, in order.
     pub fn region_names(&self) -> BTreeSet<RegionName> {
         self.regions.iter().map(|region| region.name.clone()).collect()

@@ -34,3 +34,5 @@ mod quorum;
 mod readme;
 #[path = "integration/recover.rs"]
 mod recover;
+#[path = "integration/topology.rs"]
+mod topology;

@@ -1,6 +1,7 @@
 //! Claims about the commands, against a stub of a node and with memory for a terminal.
 
 mod access;
+mod topology;
 
 use std::io::{Cursor, Write};
 use std::path::Path;

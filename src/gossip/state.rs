@@ -98,6 +98,7 @@ pub(super) struct Seen {
     pub(super) heard_at: Option<Instant>,
     pub(super) hears: BTreeSet<NodeName>,
     pub(super) rtt: Duration,
+    pub(super) rtt_measured: bool,
     pub(super) offset: Option<i64>,
     pub(super) lag_since: Option<Instant>,
 }
@@ -314,6 +315,8 @@ impl State {
             heard_at: known.heard_at,
             hears: known.hears.clone(),
             rtt: known.rtt,
+            // Both come with what a peer says of itself.
+            rtt_measured: !known.offsets.is_empty(),
             offset: known.offset(),
             lag_since: known.lag.as_ref().map(|gap| gap.since),
         })

@@ -24,6 +24,8 @@ pub struct PeerStatus {
     pub heard_ago: Option<Duration>,
     /// The round trip as measured, or as the topology expects it.
     pub rtt: Duration,
+    /// Whether it is measured.
+    pub rtt_measured: bool,
     /// The origin of its changes, once it said hello.
     pub origin: Option<Origin>,
     /// What it is known to have, on its own word or on that of a peer that hears it.
@@ -118,6 +120,7 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
             connected_in,
             heard_ago: seen.heard_at.map(|at| now - at),
             rtt: seen.rtt,
+            rtt_measured: seen.rtt_measured,
             origin: seen.origin,
             lag_changes: mine.ahead_of(&seen.vector),
             lag: seen.lag_since.map_or(Duration::ZERO, |since| now - since),

@@ -8,7 +8,7 @@ use crate::gossip::{Gossip, PeerStatus};
 use crate::model::{NodeName, Origin, RegionName, Vector};
 use crate::quorum::QuorumStatus;
 use crate::storage::writer::Counts;
-use crate::topology::Topology;
+use crate::topology::{Node, Topology};
 
 /// The cluster, as one node sees it.
 #[derive(Clone, Debug, Serialize)]
@@ -64,6 +64,8 @@ pub struct RegionStatus {
     pub region: RegionName,
     /// Where it is, in the topology's words.
     pub place: String,
+    /// Whether its nodes may vote, in the topology's words; who does is under `quorum`.
+    pub voters: bool,
     /// Its nodes.
     pub nodes: Vec<MemberStatus>,
 }
@@ -73,6 +75,10 @@ pub struct RegionStatus {
 pub struct MemberStatus {
     /// Its name.
     pub node: NodeName,
+    /// Where it speaks QUIC with other nodes, as the topology has it.
+    pub peer: String,
+    /// Where it answers HTTP, as the topology has it.
+    pub http: String,
     /// `self`; `connected`, both ways; `one-way`; `relayed`, where others hear it; `unreachable`.
     pub state: &'static str,
     /// Which nodes hear it.
@@ -86,6 +92,8 @@ pub struct MemberStatus {
     /// The round trip to it, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rtt_ms: Option<f64>,
+    /// Whether that is measured; else it is the topology's.
+    pub rtt_measured: bool,
     /// How many changes that are here it is not known to have.
     pub lag_changes: u64,
     /// How long it has lacked any, in milliseconds.
@@ -124,28 +132,29 @@ pub(super) fn regions(
 ) -> Vec<RegionStatus> {
     let peers = gossip.map(Gossip::peers).unwrap_or_default();
     let mut heard_by = gossip.map(Gossip::members).unwrap_or_default();
-    let mut member = |name: &NodeName| {
-        let heard_by = heard_by.remove(name).unwrap_or_default();
-        if *name == own.node {
+    let mut member = |node: &Node| {
+        let heard_by = heard_by.remove(&node.name).unwrap_or_default();
+        if node.name == own.node {
             return Some(MemberStatus { heard_by, ..own.clone() });
         }
-        let peer = peers.iter().find(|peer| peer.node == *name)?;
-        Some(peer_status(peer, heard_by))
+        let peer = peers.iter().find(|peer| peer.node == node.name)?;
+        Some(peer_status(node, peer, heard_by))
     };
     let region = |region: &crate::topology::Region| RegionStatus {
         region: region.name.clone(),
         place: region.place.clone(),
+        voters: region.voters,
         nodes: topology
             .nodes()
             .iter()
             .filter(|node| node.region == region.name)
-            .filter_map(|node| member(&node.name))
+            .filter_map(&mut member)
             .collect(),
     };
     topology.regions().iter().map(region).collect()
 }
 
-fn peer_status(peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> MemberStatus {
+fn peer_status(node: &Node, peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> MemberStatus {
     let state = match (peer.connected_out, peer.connected_in > 0) {
         (true, true) => "connected",
         (true, false) | (false, true) => "one-way",
@@ -155,11 +164,14 @@ fn peer_status(peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> MemberStatus 
     let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     MemberStatus {
         node: peer.node.clone(),
+        peer: node.peer.to_string(),
+        http: node.http.to_string(),
         state,
         heard_by,
         origin: peer.origin,
         heard_ago_ms: peer.heard_ago.map(millis),
         rtt_ms: Some((peer.rtt.as_secs_f64() * 1e4).round() / 10.0),
+        rtt_measured: peer.rtt_measured,
         lag_changes: peer.lag_changes,
         lag_ms: millis(peer.lag),
         queue_bytes: peer.queue_bytes,

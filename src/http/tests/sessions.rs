@@ -2,6 +2,7 @@
 
 use super::harness::{cut_pair, island, world};
 use crate::model::{Dot, Origin, Session, Vector};
+use crate::topology::Address;
 use serde_json::json;
 use std::time::Duration;
 
@@ -125,6 +126,18 @@ async fn an_island_is_alive_and_not_ready_and_says_how_it_stands() {
     assert!(error["detail"].as_str().unwrap().contains("peer"), "{error}");
     let cluster = world.get("/cluster").await.expect(200).json();
     assert_eq!(cluster["region"], "eu-west");
+    // What a topology file is written from.
+    let mut addresses = std::collections::BTreeSet::new();
+    for region in cluster["regions"].as_array().unwrap() {
+        let shown = &region["nodes"][0];
+        for address in [&shown["peer"], &shown["http"]] {
+            assert!(Address::new(address.as_str().unwrap()).is_some(), "{shown}");
+            addresses.insert(address.to_string());
+        }
+        assert_eq!(region["voters"], true);
+        assert_eq!(shown["rtt_measured"], false, "nobody was met");
+    }
+    assert!(addresses.len() >= 4, "each node has its own: {addresses:?}");
     let metrics = world.get("/metrics").await.expect(200);
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in [
