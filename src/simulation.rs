@@ -3,4 +3,5 @@
 //! alone, so that a history of real processes can be checked the same way.
 
 pub mod history;
+pub mod report;
 pub mod scenario;
