@@ -2,11 +2,14 @@
 //! fell behind and how they came together again. Everything is taken from the history and from what
 //! the checks said of it; nothing is judged here, and nothing is read or written.
 //!
-//! [`Report::new`] puts a run's report together; [`text::text`] and [`json::json`] show it.
+//! [`Report::new`] puts a run's report together; [`text::text`], [`html::page`] and [`json::json`]
+//! show it. [`many::Many`] puts many seeds' reports together.
 
 mod conflicts;
 mod faults;
+pub mod html;
 pub mod json;
+pub mod many;
 mod operations;
 mod states;
 pub mod summary;
