@@ -10,6 +10,7 @@ pub(crate) mod network;
 pub(crate) mod pipe;
 pub(crate) mod recorder;
 pub mod plan;
+pub mod report;
 pub mod scenario;
 pub(crate) mod trace;
 pub(crate) mod wire;
