@@ -10,6 +10,7 @@ pub mod index;
 mod convergence;
 mod entries;
 mod identity;
+mod linearizable;
 mod lost_writes;
 mod session;
 mod thin_air;
@@ -207,6 +208,7 @@ pub fn all() -> &'static [Check] {
         session::MONOTONIC_READS,
         session::MONOTONIC_WRITES,
         session::WRITES_FOLLOW_READS,
+        linearizable::CHECK,
     ];
     ALL
 }

@@ -83,12 +83,16 @@ impl<'a> Asked<'a> {
 
     /// Whether it certainly was not done.
     pub fn is_refused(&self) -> bool {
-        matches!(self.outcome(), Some(Outcome::Refused { .. }))
+        matches!(self.outcome(), Some(Outcome::Refused { error, .. }) if error != "OutcomeUnknown")
     }
 
     /// Whether nobody knows what came of it.
     pub fn is_unknown(&self) -> bool {
-        matches!(self.outcome(), None | Some(Outcome::Unknown { .. }))
+        match self.outcome() {
+            None | Some(Outcome::Unknown { .. }) => true,
+            Some(Outcome::Refused { error, .. }) => error == "OutcomeUnknown",
+            Some(_) => false,
+        }
     }
 }
 
