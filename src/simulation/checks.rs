@@ -14,6 +14,7 @@ mod linearizable;
 mod lost_writes;
 mod session;
 mod thin_air;
+mod watch;
 mod winner;
 
 #[cfg(test)]
@@ -209,6 +210,7 @@ pub fn all() -> &'static [Check] {
         session::MONOTONIC_WRITES,
         session::WRITES_FOLLOW_READS,
         linearizable::CHECK,
+        watch::CHECK,
     ];
     ALL
 }
