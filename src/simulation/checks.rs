@@ -7,11 +7,18 @@
 
 pub mod index;
 
+mod bounds;
 mod convergence;
+mod coverage;
 mod entries;
+mod findings;
 mod identity;
+mod leadership;
 mod linearizable;
+mod liveness;
 mod lost_writes;
+mod minority;
+mod revocation;
 mod session;
 mod thin_air;
 mod watch;
@@ -211,6 +218,15 @@ pub fn all() -> &'static [Check] {
         session::WRITES_FOLLOW_READS,
         linearizable::CHECK,
         watch::CHECK,
+        minority::CHECK,
+        leadership::CHECK,
+        revocation::CHECK,
+        findings::PLAINTEXT,
+        findings::AUDIT,
+        findings::OTHERS,
+        bounds::CHECK,
+        liveness::CHECK,
+        coverage::CHECK,
     ];
     ALL
 }
