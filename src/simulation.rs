@@ -5,6 +5,7 @@
 pub(crate) mod clock;
 pub(crate) mod events;
 pub(crate) mod fabric;
+pub mod checks;
 pub mod history;
 pub(crate) mod network;
 pub(crate) mod pipe;
