@@ -2,16 +2,20 @@
 //! time, with faults, from a seed. What happened is a [`history`]; what was promised is checked on that
 //! alone, so that a history of real processes can be checked the same way.
 
+pub mod checks;
 pub(crate) mod clock;
 pub(crate) mod events;
 pub(crate) mod fabric;
-pub mod checks;
 pub mod history;
+pub(crate) mod injector;
+pub(crate) mod last;
 pub(crate) mod network;
 pub(crate) mod pipe;
-pub(crate) mod recorder;
 pub mod plan;
+pub(crate) mod probe;
+pub(crate) mod recorder;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub(crate) mod trace;
 pub(crate) mod wire;

@@ -212,7 +212,7 @@ pub(crate) fn row(item: &Value) -> Vec<Sibling> {
 }
 
 /// What an answer says of a key that is not there: its removal and what lost against it.
-fn gone(body: &Value) -> Vec<Sibling> {
+pub(crate) fn gone(body: &Value) -> Vec<Sibling> {
     let Some(removal) = body.get("removal") else { return Vec::new() };
     let conflicts = body["conflicts"].as_array().map_or(&[][..], Vec::as_slice);
     std::iter::once(removal).chain(conflicts).map(sibling).collect()

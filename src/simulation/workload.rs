@@ -19,6 +19,7 @@ use crate::model::{NodeName, RegionName, Session};
 
 mod access;
 mod configs;
+pub(crate) mod operate;
 mod secrets;
 mod sessions;
 mod watches;
@@ -85,6 +86,22 @@ impl Site {
         }))
     }
 
+    /// The same for clients that end with another stop.
+    pub(crate) fn again(&self, stop: watch::Receiver<bool>) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            clients: inner.clients.clone(),
+            recorder: inner.recorder.clone(),
+            workload: inner.workload.clone(),
+            regions: inner.regions.clone(),
+            token: inner.token.clone(),
+            canary: inner.canary.clone(),
+            seed: inner.seed,
+            accounts: inner.accounts.clone(),
+            stop,
+        }))
+    }
+
     /// Starts all of the scenario's clients.
     pub(crate) fn start(&self) {
         for (number, region) in self.0.regions.keys().enumerate() {
@@ -98,21 +115,13 @@ impl Site {
         sessions::start(self);
     }
 
-    /// Runs a client until the stop.
+    /// Runs a client. It begins no request after the stop; what it has begun, it ends.
     fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
         region: &RegionName,
         client: impl FnOnce(Caller) -> F,
     ) {
-        let client = client(self.caller(region));
-        let mut stop = self.0.stop.clone();
-        self.0.clients.spawn(async move {
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => {}
-                () = client => {}
-            }
-        });
+        self.0.clients.spawn(client(self.caller(region)));
     }
 
     /// A client in `region`.
@@ -124,6 +133,7 @@ impl Site {
             token: self.0.token.clone(),
             account: None,
             session: None,
+            told: serde_json::Value::Null,
             region: region.clone(),
             number,
             site: self.clone(),
@@ -151,6 +161,8 @@ pub(crate) struct Caller {
     token: String,
     account: Option<String>,
     session: Option<String>,
+    /// The body of the last answer to [`Request::Operate`].
+    told: serde_json::Value,
 }
 
 /// How a request is sent.
@@ -176,13 +188,17 @@ impl Caller {
         }
     }
 
-    /// Waits as long as lies between two requests at `rate` a second; for ever at none.
+    /// Waits as long as lies between two requests at `rate` a second; for ever at none, and after
+    /// the stop.
     async fn pause(&mut self, rate: f64) {
-        if rate <= 0.0 {
-            return std::future::pending().await;
+        if rate > 0.0 {
+            let factor: f64 = self.rng.random_range(0.5..1.5);
+            tokio::time::sleep(Duration::from_secs_f64(factor / rate)).await;
+            if !*self.site.0.stop.borrow() {
+                return;
+            }
         }
-        let factor: f64 = self.rng.random_range(0.5..1.5);
-        tokio::time::sleep(Duration::from_secs_f64(factor / rate)).await;
+        std::future::pending().await
     }
 
     /// A value that nobody else writes.
@@ -247,6 +263,9 @@ impl Caller {
                 && let Ok(session) = session.to_str()
             {
                 self.include(session);
+            }
+            if matches!(request, Request::Operate { .. }) {
+                self.told = serde_json::from_slice(&answer.body).unwrap_or_default();
             }
             if matches!((&request, &outcome), (Request::TokenIssue { .. }, Outcome::Done)) {
                 let body: serde_json::Value =

@@ -31,7 +31,7 @@ pub(super) fn start(site: &Site, region: &RegionName) {
     }
 }
 
-async fn write(caller: &mut Caller) {
+pub(super) async fn write(caller: &mut Caller) {
     let document = caller.document();
     let count = caller.site.workload().keys_per_write.max(1);
     let mut entries: Vec<(String, String)> = Vec::new();
@@ -46,7 +46,7 @@ async fn write(caller: &mut Caller) {
     caller.ask(request, How::default(), CONFIG_TIMEOUT).await;
 }
 
-async fn read(caller: &mut Caller) -> (String, String, Outcome) {
+pub(super) async fn read(caller: &mut Caller) -> (String, String, Outcome) {
     let (document, key) = (caller.document(), caller.key());
     let request = Request::ConfigRead { document: document.clone(), key: key.clone() };
     let outcome = caller.ask(request, How::default(), CONFIG_TIMEOUT).await;

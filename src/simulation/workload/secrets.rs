@@ -33,7 +33,7 @@ pub(super) fn start(site: &Site, region: &RegionName) {
     }
 }
 
-async fn step(caller: &mut Caller, kind: u32) {
+pub(super) async fn step(caller: &mut Caller, kind: u32) {
     let secret = caller.rng.random_range(0..caller.site.workload().secrets.max(1));
     let name = format!("secret-{secret}");
     let role = "team".to_owned();
@@ -53,7 +53,7 @@ async fn step(caller: &mut Caller, kind: u32) {
 
 /// Writes a secret, and now and then tries again where it is not known what became of it: under the
 /// same key, so that it is done once.
-async fn write(caller: &mut Caller, name: String) {
+pub(super) async fn write(caller: &mut Caller, name: String) {
     let number = caller.site.0.recorder.next_value();
     let value = format!("{}{number}", caller.site.0.canary);
     let key = format!("write-{number}");
