@@ -9,25 +9,26 @@
 //! Everything is removed when a [`Drill`] is dropped: whoever runs one has to catch the signals that
 //! end a program, and drop it then. What a killed run left behind the next one removes.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::access::mint::MintError;
 use crate::client::{Client, ClientSettings};
 use crate::env::Entropy;
 use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
-use crate::transport::PkiError;
 
 use super::history::Probe;
-use super::scenario::LinkQuality;
 
 mod emulator;
+mod error;
+mod links;
 mod netns;
 mod probe;
 mod process;
@@ -37,8 +38,9 @@ mod support;
 mod switchboard;
 mod tun;
 
+pub use error::DrillError;
 pub use shaping::{FaultId, WayCounts};
-pub use support::{unsupported, weaker};
+pub use support::{small_disks, unsupported, weaker};
 
 use emulator::Emulator;
 use netns::Namespaces;
@@ -53,63 +55,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Most bytes of a log that are looked through.
 const LOG_LEN_MAX: u64 = 256 * 1024 * 1024;
 
-/// Why a drill does not start, or a step of it failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DrillError {
-    /// Something is not there that a drill needs. Nothing was started.
-    #[error("{what}: {how}")]
-    Needs {
-        /// What is missing.
-        what: String,
-        /// What to do about it.
-        how: String,
-    },
-    /// `ip` refused.
-    #[error("{command}: {said}")]
-    Command {
-        /// The command.
-        command: String,
-        /// What it said.
-        said: String,
-    },
-    /// A TUN device can't be made.
-    #[error("the device {name}: {source}")]
-    Device {
-        /// Its name.
-        name: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file can't be read or written.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A certificate can't be made.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// A token can't be signed.
-    #[error(transparent)]
-    Mint(#[from] MintError),
-    /// The scenario's settings are none.
-    #[error("the settings: {0}")]
-    Settings(String),
-    /// A node did not do what it had to.
-    #[error("{node}: {why}")]
-    Node {
-        /// Which.
-        node: NodeName,
-        /// What happened.
-        why: String,
-    },
-    /// The topology has no such node or region.
-    #[error("there is no {0} in the topology")]
-    Unknown(String),
-}
-
 /// How a drill is set up.
 #[derive(Clone, Debug)]
 pub struct DrillSettings {
@@ -120,12 +65,15 @@ pub struct DrillSettings {
     pub settings: String,
     /// What chances of the links are drawn from. A drill is not repeatable all the same.
     pub seed: u64,
+    /// Nodes whose disk is a small one, so that it can be full ([`small_disks`]).
+    pub small_disks: BTreeSet<NodeName>,
 }
 
 /// A running drill. Methods come in families: links (`cut`, `hold`, `worsen`, `end_fault`,
 /// `end_all_faults`, `way`), nodes (`start_node`, `crash`, `stop`, `pause`, `resume`, `slow`,
-/// `full_speed`), disks (`wipe`, `keep_copy`, `put_copy_back`), certificates (`expire_certificate`,
-/// `renew_certificate`), clients (`http_addr`, `connect`, `token`, `credential_file`), and what is
+/// `full_speed`), disks (`wipe`, `fill_disk`, `free_disk`,
+/// `keep_copy`, `put_copy_back`), certificates (`expire_certificate`,
+/// `renew_certificate`), clients (`http_addr`, `peer_addr`, `command`, `connect`, `token`, `credential_file`), and what is
 /// seen from outside (`probe`, `ended`, `panics`, `log_file`, `failure`).
 pub struct Drill {
     // In the order in which they have to go.
@@ -150,10 +98,15 @@ impl Drill {
     /// Makes the network and starts every node. They may need some seconds to be ready
     /// ([`Drill::ready`]). Called inside a tokio runtime; blocks it for some 20 ms a node.
     pub fn start(topology: &Topology, settings: DrillSettings) -> Result<Self, DrillError> {
-        let DrillSettings { program, settings, seed } = settings;
+        let DrillSettings { program, settings, seed, small_disks } = settings;
+        for node in &small_disks {
+            let unknown = || DrillError::Unknown(format!("node {node}"));
+            topology.node(node).ok_or_else(unknown)?;
+        }
         let namespaces = Namespaces::claim()?;
         let ips = |i| (netns::wan_ip(i), namespaces.lan_ip(i));
         let site = Site::create(namespaces.dir(), topology, &settings, ips)?;
+        small_disks.iter().try_for_each(|node| site.make_disk_small(node))?;
         let count = topology.nodes().len();
         let devices = (0..count).map(|i| namespaces.add(i)).collect::<Result<Vec<_>, _>>()?;
         let rng = Entropy::seeded(seed).stream("drill-links");
@@ -220,83 +173,6 @@ impl Drill {
         log.lines().last().unwrap_or("it logged nothing").to_owned()
     }
 
-    /// All pairs of nodes from one region to another. Within a region nothing can be broken.
-    fn pairs(&self, from: &RegionName, to: &RegionName) -> Result<Vec<Pair>, DrillError> {
-        let of = |region: &RegionName| {
-            let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.region == *region);
-            let nodes: Vec<usize> = nodes.map(|(i, _)| i).collect();
-            let unknown = || DrillError::Unknown(format!("region {region}"));
-            (!nodes.is_empty()).then_some(nodes).ok_or_else(unknown)
-        };
-        let (from_nodes, to_nodes) = (of(from)?, of(to)?);
-        if from == to {
-            return Ok(Vec::new());
-        }
-        let pairs = from_nodes.iter().flat_map(|a| to_nodes.iter().map(move |b| (*a, *b)));
-        Ok(pairs.collect())
-    }
-
-    /// Nothing from one region reaches the other as long as `fault` lasts; what is under way is
-    /// lost. The way back stays.
-    pub fn cut(
-        &self,
-        fault: FaultId,
-        from: &RegionName,
-        to: &RegionName,
-    ) -> Result<(), DrillError> {
-        let pairs = self.pairs(from, to)?;
-        self.emulator.with(|board, _| pairs.iter().for_each(|pair| board.cut(fault, *pair)));
-        Ok(())
-    }
-
-    /// What one region sends to the other is held back as long as `fault` lasts, and arrives at once
-    /// when it ends.
-    pub fn hold(
-        &self,
-        fault: FaultId,
-        from: &RegionName,
-        to: &RegionName,
-    ) -> Result<(), DrillError> {
-        let pairs = self.pairs(from, to)?;
-        self.emulator.with(|board, _| pairs.iter().for_each(|pair| board.hold(fault, *pair)));
-        Ok(())
-    }
-
-    /// The way from one region to the other is as `quality` says as long as `fault` lasts.
-    pub fn worsen(
-        &self,
-        fault: FaultId,
-        from: &RegionName,
-        to: &RegionName,
-        quality: LinkQuality,
-    ) -> Result<(), DrillError> {
-        let pairs = self.pairs(from, to)?;
-        let worsen = |board: &mut Switchboard, _| {
-            pairs.iter().for_each(|pair| board.worsen(fault, *pair, quality));
-        };
-        self.emulator.with(worsen);
-        Ok(())
-    }
-
-    /// What `fault` did to links is over. Other faults go on.
-    pub fn end_fault(&self, fault: FaultId) {
-        self.emulator.with(|board, now| board.end(fault, now));
-    }
-
-    /// All links are whole again.
-    pub fn end_all_faults(&self) {
-        self.emulator.with(|board, now| board.end_all(now));
-    }
-
-    /// What has passed from one region to the other so far, and what was lost.
-    pub fn way(&self, from: &RegionName, to: &RegionName) -> Result<WayCounts, DrillError> {
-        let pairs = self.pairs(from, to)?;
-        Ok(self.emulator.with(|board, _| {
-            let counts = board.counts().filter(|(pair, _)| pairs.contains(pair));
-            counts.fold(WayCounts::default(), |sum, (_, way)| sum + way)
-        }))
-    }
-
     /// Starts a node that does not run, on the data it has.
     pub fn start_node(&mut self, node: &NodeName) -> Result<(), DrillError> {
         let i = self.index(node)?;
@@ -320,8 +196,7 @@ impl Drill {
 
     /// A node does nothing until it is resumed.
     pub async fn pause(&mut self, node: &NodeName) -> Result<(), DrillError> {
-        self.node(node)?.process.pause().await;
-        Ok(())
+        self.node(node)?.process.pause(node).await
     }
 
     /// A paused node goes on.
@@ -348,13 +223,25 @@ impl Drill {
         self.site.wipe(node)
     }
 
+    /// Takes all room that is left on a node's disk, which has to be a small one.
+    pub fn fill_disk(&self, node: &NodeName) -> Result<(), DrillError> {
+        self.index(node)?;
+        self.site.fill_disk(node)
+    }
+
+    /// Gives that room back.
+    pub fn free_disk(&self, node: &NodeName) -> Result<(), DrillError> {
+        self.index(node)?;
+        self.site.free_disk(node)
+    }
+
     /// Keeps a copy of a node's data as it is at this moment, in place of an earlier copy. The node
     /// is paused meanwhile.
     pub async fn keep_copy(&mut self, node: &NodeName) -> Result<(), DrillError> {
         let i = self.index(node)?;
         let was_paused = self.nodes[i].process.is_paused();
-        self.nodes[i].process.pause().await;
-        let kept = self.site.keep_copy(node);
+        let paused = self.nodes[i].process.pause(node).await;
+        let kept = paused.and_then(|()| self.site.keep_copy(node));
         if !was_paused {
             self.nodes[i].process.resume();
         }
@@ -383,6 +270,16 @@ impl Drill {
     pub fn http_addr(&self, node: &NodeName) -> Result<SocketAddr, DrillError> {
         let i = self.index(node)?;
         Ok((self.namespaces.lan_ip(i), site::HTTP_PORT).into())
+    }
+
+    /// Where a node speaks with the others. It is reached from their namespaces alone.
+    pub fn peer_addr(&self, node: &NodeName) -> Result<SocketAddr, DrillError> {
+        Ok((netns::wan_ip(self.index(node)?), site::PEER_PORT).into())
+    }
+
+    /// A command in a node's namespace, to look from where the node stands. It ends with the drill.
+    pub fn command(&self, node: &NodeName, program: &Path) -> Result<Command, DrillError> {
+        Ok(self.namespaces.command(self.index(node)?, program))
     }
 
     /// A connection to a node's HTTP.

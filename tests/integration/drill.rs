@@ -34,7 +34,9 @@ fn start(rtt_ms: u64) -> Option<Drill> {
         );
     }
     let topology = Topology::parse("drill.toml", &text).unwrap();
-    let settings = DrillSettings { program: HOLM.into(), settings: String::new(), seed: 1 };
+    let small_disks = [node("c")].into();
+    let settings =
+        DrillSettings { program: HOLM.into(), settings: String::new(), seed: 1, small_disks };
     match Drill::start(&topology, settings) {
         Ok(drill) => Some(drill),
         Err(error @ DrillError::Needs { .. }) => {
@@ -83,8 +85,23 @@ async fn agree(drill: &mut Drill) {
     }
 }
 
-/// The round trip that one node measured to another, in milliseconds.
-async fn rtt_ms(drill: &Drill, from: &str, to: &str) -> f64 {
+/// A round trip between two nodes, in milliseconds: how long it takes until the other one's kernel
+/// says that nobody listens.
+fn ping_ms(drill: &Drill, from: &str, to: &str) -> f64 {
+    let ip = drill.peer_addr(&node(to)).unwrap().ip();
+    let script = format!(
+        "a=$EPOCHREALTIME; : </dev/tcp/{ip}/1; b=$EPOCHREALTIME; echo $((${{b/./}} - ${{a/./}}))"
+    );
+    let mut command = drill.command(&node(from), "bash".as_ref()).unwrap();
+    let output = command.args(["-c", &script]).env("LC_ALL", "C").output().unwrap();
+    let refused = String::from_utf8(output.stderr).unwrap();
+    assert!(refused.contains("Connection refused"), "{refused}");
+    let micros: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    micros / 1_000.0
+}
+
+/// The same as a node itself measures it.
+async fn shown_rtt_ms(drill: &Drill, from: &str, to: &str) -> f64 {
     let status = client(drill, from).cluster().await.unwrap();
     let regions = status["regions"].as_array().unwrap();
     let of = regions.iter().find(|it| it["region"] == to).unwrap();
@@ -121,15 +138,17 @@ async fn an_island_of_real_processes_goes_on_and_converges() {
     let Some(mut drill) = start(80) else { return };
     drill.ready(PATIENCE).await.unwrap();
     for (from, to) in [("a", "b"), ("c", "a")] {
-        eventually("the distance is measured", async || {
-            (80.0..95.0).contains(&rtt_ms(&drill, from, to).await)
-        })
-        .await;
+        let least = (0..5).map(|_| ping_ms(&drill, from, to)).fold(f64::MAX, f64::min);
+        assert!((80.0..95.0).contains(&least), "{from} is {least} ms from {to}");
+        // QUIC may count the time in which an acknowledgement waits for others, which is up to
+        // 25 ms, and begins with what it measures while the processes start.
+        let shown = shown_rtt_ms(&drill, from, to).await;
+        assert!((80.0..200.0).contains(&shown), "{from} says {shown} ms to {to}");
     }
     write(&drill, "a", "k", "1").await;
     eventually("b reads what a wrote", async || reads(&drill, "b", "k").await.is_some()).await;
     assert_eq!(reads(&drill, "b", "k").await.as_deref(), Some("1"));
-    assert!(drill.credential_file().is_some() || probe(&mut drill, "a").await.term > 0);
+    eventually("the cluster is founded", async || drill.credential_file().is_some()).await;
 
     let (a, b, c) = (region("a"), region("b"), region("c"));
     for (from, to) in [(&c, &a), (&c, &b), (&a, &c), (&b, &c)] {
@@ -209,6 +228,27 @@ async fn real_nodes_are_paused_stopped_wiped_and_rolled_back() {
     drill.start_node(&node("c")).unwrap();
     agree(&mut drill).await;
     assert_eq!(reads(&drill, "c", "k").await.as_deref(), Some("2"), "from the others");
+
+    drill.fill_disk(&node("c")).unwrap();
+    assert!(drill.fill_disk(&node("a")).is_err(), "that one is this machine's");
+    let write_large = async |i: usize| {
+        let large = format!("\"{}\"", "x".repeat(100_000));
+        let write = Write::new(key(&format!("large{i}")), json(&large));
+        client(&drill, "c").write(&document("web/full"), &[write], None).await
+    };
+    let mut refused = None;
+    for i in 0..200 {
+        if let Err(error) = write_large(i).await {
+            refused = Some(error.to_string());
+            break;
+        }
+    }
+    let refused = refused.expect("20 MB do not fit on a full disk");
+    assert!(refused.contains("507") || refused.to_lowercase().contains("full"), "{refused}");
+    drill.free_disk(&node("c")).unwrap();
+    drill.crash(&node("c")).await.unwrap();
+    drill.start_node(&node("c")).unwrap();
+    agree(&mut drill).await;
 
     let slow = LinkQuality { extra: Some(Duration::from_millis(50)), ..LinkQuality::default() };
     drill.worsen(5, &region("a"), &region("b"), slow).unwrap();

@@ -183,12 +183,31 @@ fn clear(block: usize) -> Result<(), DrillError> {
         ip(&["netns", "del", name])?;
     }
     let dir = dir(block);
+    unmount_below(&dir)?;
     match std::fs::remove_dir_all(&dir) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(DrillError::File { path: dir, source })
         }
         _ => Ok(()),
     }
+}
+
+/// Small disks have a file system of their own.
+fn unmount_below(dir: &Path) -> Result<(), DrillError> {
+    let mounts = Path::new("/proc/self/mounts");
+    let failed = |source| DrillError::File { path: mounts.to_owned(), source };
+    let mounts = std::fs::read_to_string(mounts).map_err(failed)?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    for point in points.filter(|point| Path::new(point).starts_with(dir)) {
+        let output = Command::new("umount").arg(point).output();
+        let said = match output {
+            Ok(output) if output.status.success() => continue,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(DrillError::Command { command: format!("umount {point}"), said });
+    }
+    Ok(())
 }
 
 fn check_machine() -> Result<(), DrillError> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -18,6 +18,8 @@ use crate::model::NodeName;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// How long a node may take to stop in order before that is an error: its requests' time, and some.
 const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a node may take to pause: a thread in the midst of a write to disk ends that first.
+const PAUSE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a slowed process runs at a time.
 const RUN_TIME: Duration = Duration::from_millis(4);
 
@@ -104,13 +106,26 @@ impl Process {
         }
     }
 
-    /// It does nothing until it is resumed (SIGSTOP). Its sockets stay open.
-    pub(crate) async fn pause(&mut self) {
-        if let Some(running) = &mut self.running {
-            running.full_speed().await;
-            running.signal(Signal::STOP);
-            running.paused = true;
+    /// It does nothing until it is resumed (SIGSTOP), from when this returns on. Its sockets stay
+    /// open.
+    pub(crate) async fn pause(&mut self, node: &NodeName) -> Result<(), DrillError> {
+        let Some(running) = &mut self.running else { return Ok(()) };
+        running.full_speed().await;
+        running.signal(Signal::STOP);
+        running.paused = true;
+        // The signal is sent, but each of its threads stops when it gets there.
+        let deadline = Instant::now() + PAUSE_TIME_MAX;
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while !matches!(waitid(WaitId::Pid(running.pid), look), Ok(Some(_))) {
+            if running.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(failed(node, format!("did not pause within {PAUSE_TIME_MAX:?}")));
+            }
+            sleep(Duration::from_millis(1)).await;
         }
+        Ok(())
     }
 
     /// It goes on.
@@ -214,11 +229,11 @@ mod tests {
         assert!(process.is_up());
         let again = process.start(&node, Command::new("sleep"), &dir.path().join("log"));
         assert!(again.is_err(), "one at a time");
-        process.pause().await;
+        process.pause(&node).await.unwrap();
         assert_eq!((state(&process), process.is_paused()), ('T', true));
         process.resume();
         assert_ne!(state(&process), 'T');
-        process.pause().await;
+        process.pause(&node).await.unwrap();
         process.kill(&node).await.unwrap();
         assert!(!process.is_up());
     }
@@ -255,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_is_paused_hears_that_it_has_to_stop() {
         let (mut process, node, _dir) = sleeper("60");
-        process.pause().await;
+        process.pause(&node).await.unwrap();
         // `sleep` knows no order: it ends by the signal, which is told.
         let error = process.stop(&node).await.unwrap_err().to_string();
         assert!(error.contains("signal: 15"), "{error}");

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use rand::Rng as _;
@@ -23,13 +24,17 @@ use crate::topology::Topology;
 use crate::transport::{Authority, NODE_VALID};
 
 /// Where every node speaks QUIC, each on an address of its own.
-const PEER_PORT: u16 = 9_100;
+pub(crate) const PEER_PORT: u16 = 9_100;
 /// Where every node answers HTTP.
 pub(crate) const HTTP_PORT: u16 = 8_100;
 /// Whom tokens are meant for.
 const AUDIENCE: &str = "holm";
 /// How long the drill's tokens hold.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How large a small disk is, in bytes. It is made of memory.
+pub(crate) const SMALL_DISK_LEN: u64 = 64 * 1024 * 1024;
+/// What takes all room on a small disk.
+const FILLER: &str = "filler";
 /// Generations of the master key that every node has; a new cluster uses the first.
 const GENERATIONS: u32 = 2;
 
@@ -137,6 +142,54 @@ impl Site {
         Ok(self.key.sign(&claims)?)
     }
 
+    /// Gives a node that has no data yet a file system of its own for it, a small one.
+    pub(crate) fn make_disk_small(&self, node: &NodeName) -> Result<(), DrillError> {
+        let data = self.data(node);
+        make_dir(&data)?;
+        let options = format!("size={SMALL_DISK_LEN},mode=0700");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &options, "holm-drill"]).arg(&data);
+        let output = command.output();
+        let said = match output {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(DrillError::Command { command: format!("{command:?}"), said })
+    }
+
+    /// Takes all room that is left on a node's small disk.
+    pub(crate) fn fill_disk(&self, node: &NodeName) -> Result<(), DrillError> {
+        let path = self.data(node).join(FILLER);
+        let failed = |source| DrillError::File { path: path.clone(), source };
+        let mut options = OpenOptions::new();
+        let mut file = options.create(true).append(true).open(&path).map_err(failed)?;
+        // In large pieces, and then what is left in small ones. Never more than the disk has: on
+        // another one this would fill the machine's.
+        for (piece, times) in [(vec![0; 65_536], SMALL_DISK_LEN / 65_536), (vec![0; 512], 256)] {
+            for _ in 0..times {
+                match file.write_all(&piece) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+        match file.write_all(&[0; 4_096]) {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+            Err(error) => Err(failed(error)),
+            Ok(()) => {
+                remove(&path)?;
+                Err(failed(io::Error::other("this node's disk is no small one")))
+            }
+        }
+    }
+
+    /// Gives that room back.
+    pub(crate) fn free_disk(&self, node: &NodeName) -> Result<(), DrillError> {
+        remove(&self.data(node).join(FILLER))
+    }
+
     /// Keeps a copy of a node's data, in place of an earlier one. The node may not write meanwhile.
     pub(crate) fn keep_copy(&self, node: &NodeName) -> Result<(), DrillError> {
         let copy = self.dir.join("copies").join(node.as_str());
@@ -155,9 +208,17 @@ impl Site {
         copy_dir(&copy, &self.data(node))
     }
 
-    /// Removes a node's data.
+    /// Removes a node's data. The directory stays: it may be a file system.
     pub(crate) fn wipe(&self, node: &NodeName) -> Result<(), DrillError> {
-        remove(&self.data(node))
+        let data = self.data(node);
+        let failed = |source| DrillError::File { path: data.clone(), source };
+        match fs::read_dir(&data) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(failed(source)),
+            Ok(entries) => {
+                entries.into_iter().try_for_each(|entry| remove(&entry.map_err(failed)?.path()))
+            }
+        }
     }
 
     /// The size of a node's databases, in bytes.
@@ -286,7 +347,9 @@ fn remove(path: &Path) -> Result<(), DrillError> {
 }
 
 fn copy_dir(from: &Path, to: &Path) -> Result<(), DrillError> {
-    make_dir(to)?;
+    if !to.exists() {
+        make_dir(to)?;
+    }
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| DrillError::File { path, source }
@@ -294,6 +357,9 @@ fn copy_dir(from: &Path, to: &Path) -> Result<(), DrillError> {
     for entry in fs::read_dir(from).map_err(failed(from))? {
         let entry = entry.map_err(failed(from))?;
         let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_name() == FILLER {
+            continue;
+        }
         if source.is_dir() {
             copy_dir(&source, &target)?;
         } else {
@@ -304,74 +370,4 @@ fn copy_dir(from: &Path, to: &Path) -> Result<(), DrillError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ips(i: usize) -> (Ipv4Addr, Ipv4Addr) {
-        (Ipv4Addr::new(10, 0, 0, i as u8), Ipv4Addr::new(198, 18, 0, i as u8))
-    }
-
-    #[test]
-    fn the_topology_reads_back_with_other_addresses_alone() {
-        let text = include_str!("../../../regions/five-continents.toml");
-        let topology = Topology::parse("five", text).unwrap();
-        let mut wanted = topology.clone();
-        for (i, node) in topology.nodes().iter().enumerate() {
-            let (peer, http) = ips(i);
-            wanted = wanted.with_addresses(
-                &node.name,
-                std::net::SocketAddr::from((peer, PEER_PORT)).into(),
-                std::net::SocketAddr::from((http, HTTP_PORT)).into(),
-            );
-        }
-        let text = topology_text(&topology, ips).unwrap();
-        assert_eq!(Topology::parse("drill", &text).unwrap(), wanted, "{text}");
-    }
-
-    #[test]
-    fn the_scenarios_settings_stay_beside_the_keys() {
-        let key = MintKey::from_seed(&[1; 32]).unwrap();
-        let settings = "[access]\n[quorum]\nelection_timeout = \"2s\"\n[http]\nlog_reads = true";
-        let settings = settings.replace("[quorum]\nelection_timeout = \"2s\"\n", "");
-        let text = settings_text(&settings, &key, Path::new("/d")).unwrap();
-        let settings = Settings::from_toml(&text).unwrap();
-        assert!(settings.http.log_reads);
-        assert_eq!(settings.access.keys.len(), 1);
-        assert_eq!(settings.secrets.master_keys[1].file, Some("/d/master-2.key".into()));
-    }
-
-    #[test]
-    fn settings_that_are_none_are_refused_before_anything_starts() {
-        let key = MintKey::from_seed(&[1; 32]).unwrap();
-        for wrong in ["access = 3", "[http]\nno_such = 1", "x"] {
-            assert!(settings_text(wrong, &key, Path::new("/d")).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_kept_copy_is_what_was_there_and_can_be_put_back_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let topology =
-            Topology::parse("t", include_str!("../../../regions/single-region.toml")).unwrap();
-        let site = Site::create(dir.path().join("site"), &topology, "", ips).unwrap();
-        let node = &topology.nodes()[0].name;
-        assert!(site.put_copy_back(node).is_err(), "there is none");
-        make_dir(&site.data(node)).unwrap();
-        make_dir(&site.data(node).join("sub")).unwrap();
-        let file = site.data(node).join("sub/config.redb");
-        fs::write(&file, "old").unwrap();
-        site.keep_copy(node).unwrap();
-        for _ in 0..2 {
-            fs::write(&file, "new").unwrap();
-            site.put_copy_back(node).unwrap();
-            assert_eq!(fs::read(&file).unwrap(), b"old");
-        }
-        fs::write(site.data(node).join("quorum.redb"), [0; 10]).unwrap();
-        assert_eq!(site.disk_bytes(node), 10);
-        site.wipe(node).unwrap();
-        assert!(!site.data(node).exists());
-        let path = dir.path().join("site");
-        drop(site);
-        assert!(!path.exists());
-    }
-}
+mod tests;

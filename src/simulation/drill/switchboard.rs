@@ -10,10 +10,6 @@ use crate::simulation::scenario::LinkQuality;
 
 use super::shaping::{Fate, FaultId, Way, WayCounts};
 
-/// A packet due this much later counts as due: a timer is as coarse as that, and would be late for
-/// it by more.
-const EARLY: Duration = Duration::from_micros(500);
-
 /// Bytes before a datagram's own: IPv4 without options, and UDP.
 const HEADERS: usize = 28;
 
@@ -142,7 +138,7 @@ impl Switchboard {
     /// The next packet whose time has come, and whom it is for.
     pub(crate) fn comes_out(&mut self, now: Duration) -> Option<(usize, Vec<u8>)> {
         while let Some(first) = self.flights.first_entry() {
-            if first.key().0 > now + EARLY {
+            if first.key().0 > now {
                 return None;
             }
             let Flight { pair, packet } = first.remove();
