@@ -6,6 +6,7 @@ pub mod checks;
 pub(crate) mod clock;
 pub(crate) mod events;
 pub(crate) mod fabric;
+pub mod drill;
 pub mod history;
 pub(crate) mod injector;
 pub(crate) mod last;

@@ -12,4 +12,4 @@ pub mod tls;
 pub use endpoint::{EndpointError, endpoint};
 pub use frame::{FRAME_LEN_MAX, FrameError, FrameReader};
 pub use hello::{Hello, HelloError};
-pub use pki::{Authority, Identity, PkiError};
+pub use pki::{Authority, Identity, NODE_VALID, PkiError};

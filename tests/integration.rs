@@ -16,6 +16,8 @@ mod cli_process;
 mod cluster;
 #[path = "integration/converge.rs"]
 mod converge;
+#[path = "integration/drill.rs"]
+mod drill;
 #[path = "integration/history.rs"]
 mod history;
 #[path = "integration/laws.rs"]
