@@ -28,7 +28,7 @@ async fn until_measured(cluster: &Cluster, regions: &[&str]) {
         nodes.flat_map(|it| &it.nodes).all(|node| node.state == "self" || node.rtt_measured)
     };
     let deadline = tokio::time::Instant::now() + PATIENCE;
-    while !regions.iter().all(|region| is_done(&region)) {
+    while !regions.iter().all(is_done) {
         assert!(tokio::time::Instant::now() < deadline, "the round trips are never measured");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
