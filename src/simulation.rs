@@ -4,9 +4,9 @@
 
 pub mod checks;
 pub(crate) mod clock;
+pub mod drill;
 pub(crate) mod events;
 pub(crate) mod fabric;
-pub mod drill;
 pub mod history;
 pub(crate) mod injector;
 pub(crate) mod last;

@@ -31,6 +31,11 @@ impl Failure {
         Self { code: USAGE, message: message.into(), hint: None }
     }
 
+    /// Something with an exit code of its own.
+    pub fn exit(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None }
+    }
+
     /// There is no such thing.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self { code: NOT_FOUND, message: message.into(), hint: None }
@@ -68,6 +73,12 @@ impl Failure {
             let _ = terminal.note(hint);
         }
         self.code
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 

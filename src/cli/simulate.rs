@@ -1,47 +1,73 @@
 //! `holm simulate`: what a partition does, found out before there is one.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
 use super::{Failure, Global, Terminal};
+use crate::simulation::report::Verdict;
 
+mod check;
 mod plan;
+mod scenarios;
+
+/// Exit code of a run that broke a promise.
+const VIOLATION: u8 = 1;
+/// Exit code of a run that shows nothing, or of which it is not known what it shows.
+const UNDECIDED: u8 = 4;
 
 /// Arguments of `holm simulate`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(override_usage = "holm simulate [OPTIONS] <COMMAND>")]
 #[command(after_help = "\
+The real program runs in virtual time, on the scenario's topology, while clients work and things
+break; then what it promises is checked on what the clients saw. The same seed gives the same run.
+
 Examples:
-  holm simulate plan --topology t.toml   what still works when regions are lost or cut off")]
+  holm simulate simulations/islands.toml --seed 7
+  holm simulate simulations/islands.toml --seed 7 --html report.html
+  holm simulate simulations/secrets-under-nemesis.toml --seeds 1..200
+  holm simulate simulations/*.toml --twice           and each twice, compared to the byte
+  holm simulate x.toml --seed 7 --shrink             the fewest faults with which it still fails
+  holm simulate check history.jsonl                  what --history wrote, checked again
+  holm simulate plan --topology t.toml               what still works when regions are lost or cut off
+
+How a scenario is written: simulations/README.md.
+
+Exit codes: 0 everything held; 1 a promise was broken; 2 a bad scenario; 3 the same seed gave another
+run; 4 the run shows nothing, or it is undecided.")]
 pub struct Simulate {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Scenario files.
-    #[arg(value_name = "SCENARIO", required = true, hide = true)]
-    scenarios: Vec<PathBuf>,
+    #[command(flatten)]
+    scenarios: Option<scenarios::Scenarios>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Work out what still works when regions are lost or cut off, and who should vote.
     Plan(plan::Plan),
+    /// Check a history that was written down.
+    Check(check::Check),
 }
 
 impl Simulate {
     pub(crate) fn run(self, global: &Global, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-        match self.action {
-            Some(Action::Plan(plan)) => plan.run(global, terminal),
-            None => Err(Failure::usage("this program runs no scenario files yet")
-                .about(
-                    self.scenarios
-                        .iter()
-                        .map(|file| file.display().to_string())
-                        .collect::<Vec<_>>()
-                        .join(", "),
-                )
-                .hint("`holm simulate plan` works a topology out")),
+        match (self.action, self.scenarios) {
+            (Some(Action::Plan(plan)), _) => plan.run(global, terminal),
+            (Some(Action::Check(check)), _) => check.run(global, terminal),
+            (None, Some(scenarios)) => scenarios.run(global, terminal),
+            (None, None) => Err(Failure::usage("which scenario is not said")),
         }
+    }
+}
+
+/// What a command that shows these ends with.
+fn verdict_failure(verdict: Verdict, what: &str) -> Result<(), Failure> {
+    match verdict {
+        Verdict::Pass => Ok(()),
+        Verdict::Violation => {
+            Err(Failure::exit(VIOLATION, format!("{what}: a promise was broken")))
+        }
+        Verdict::Undecided => Err(Failure::exit(UNDECIDED, format!("{what}: undecided"))),
+        Verdict::Vacuous => Err(Failure::exit(UNDECIDED, format!("{what}: nothing was shown"))),
     }
 }

@@ -69,7 +69,9 @@ pub(crate) async fn last(
     last.heads_hash = hex(&Sha256::digest(format!("{:?}{:?}", last.vector, last.history)));
     last.quorum_applied = cluster["quorum"]["applied"].as_u64().unwrap_or(0);
     let mut quorum = Sha256::new();
-    for path in ["/secrets?consistency=local", "/roles?consistency=local", "/accounts?consistency=local"] {
+    for path in
+        ["/secrets?consistency=local", "/roles?consistency=local", "/accounts?consistency=local"]
+    {
         for item in asking.pages(path).await? {
             quorum.update(item.to_string());
         }
@@ -91,7 +93,10 @@ impl Asking<'_> {
         let asked = request(Method::GET, path, self.token, None).map_err(failed)?;
         let answer = self.http.send(self.node, asked, WITHIN).await.map_err(failed)?;
         if !answer.status.is_success() {
-            return Err(LastError::Status { path: path.to_owned(), status: answer.status.as_u16() });
+            return Err(LastError::Status {
+                path: path.to_owned(),
+                status: answer.status.as_u16(),
+            });
         }
         Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
     }

@@ -9,6 +9,7 @@ mod conflicts;
 mod faults;
 pub mod html;
 pub mod json;
+pub mod judged;
 pub mod many;
 mod operations;
 mod states;

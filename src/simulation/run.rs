@@ -222,7 +222,9 @@ impl Play<'_> {
             probe_at += PROBE_EVERY;
         }
         self.run_until(world, self.duration);
-        for (_, step, number) in steps.filter(|(at, step, _)| *at <= self.duration && *step == Step::End) {
+        for (_, step, number) in
+            steps.filter(|(at, step, _)| *at <= self.duration && *step == Step::End)
+        {
             injector.act(step, number, world)?;
         }
         stop.send_replace(true);
