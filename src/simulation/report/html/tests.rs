@@ -12,7 +12,9 @@ fn unclosed(page: &str) -> Option<String> {
         if let Some(stray) = rest[..start].find('>') {
             return Some(format!("a stray > in {:?}", &rest[stray..start]));
         }
-        let Some(end) = rest[start..].find('>').map(|end| start + end) else { return Some(rest.into()) };
+        let Some(end) = rest[start..].find('>').map(|end| start + end) else {
+            return Some(rest.into());
+        };
         let tag = &rest[start + 1..end];
         if tag.contains('<') || tag.matches('"').count() % 2 == 1 {
             return Some(format!("not a tag: {tag}"));
