@@ -133,6 +133,19 @@ impl<'a> Report<'a> {
     }
 }
 
+impl Violation {
+    /// The nodes, each once, in the order in which they are named.
+    pub(crate) fn nodes_once(&self) -> Vec<&str> {
+        let mut once: Vec<&str> = Vec::new();
+        for node in &self.nodes {
+            if !once.contains(&node.as_str()) {
+                once.push(node);
+            }
+        }
+        once
+    }
+}
+
 impl Checked {
     /// What it looked at and what it found, in words.
     pub(crate) fn words(&self) -> String {

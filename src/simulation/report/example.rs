@@ -17,7 +17,7 @@ const S: u64 = 1000 * MS;
 #[derive(Default)]
 struct Rows {
     rows: BTreeMap<String, Vec<Sibling>>,
-    replaced: BTreeSet<(String, u64)>,
+    replaced: BTreeSet<(String, String)>,
 }
 
 /// One config write, and what it replaced.
@@ -149,7 +149,7 @@ fn checks(stale: [u64; 2]) -> Vec<Checked> {
     linearizable.violations = vec![Violation {
         at_us: 24_120 * MS,
         ops: stale.to_vec(),
-        nodes: vec!["ap-south-1".into()],
+        nodes: vec!["ap-south-1".into(), "ap-south-1".into()],
         what: format!(
             "request {} read version 1 of secret db, after request {} had written a later one",
             stale[1], stale[0]
@@ -350,6 +350,7 @@ impl World {
         let mut probe = Probe { node: format!("{}-1", REGIONS[r]), up, ..Probe::default() };
         if up {
             probe.vector = vector.collect();
+            probe.origin = format!("{:08x}", 0xa1b2_0000_u32 + r as u32);
             probe.view_hash = format!("{:016x}", hash(&self.rows[r].rows));
             let role = if leader == r { "leader" } else { "follower" };
             let role = if self.has_quorum(r, at) { role } else { "candidate" };
@@ -397,12 +398,12 @@ impl World {
 }
 
 fn apply(rows: &mut Rows, write: &Write) {
-    let name = |sibling: &Sibling| (sibling.updated_at.clone(), sibling.version);
+    let name = |sibling: &Sibling| (sibling.updated_at.clone(), sibling.origin.clone());
     rows.replaced.extend(write.replaces.iter().map(name));
     let row = rows.rows.entry(write.key.clone()).or_default();
     row.push(write.sibling.clone());
     row.retain(|sibling| !rows.replaced.contains(&name(sibling)));
-    row.sort_by(|a, b| b.updated_at.cmp(&a.updated_at));
+    row.sort_by(|a, b| (&b.updated_at, &b.origin).cmp(&(&a.updated_at, &a.origin)));
 }
 
 fn hash(rows: &BTreeMap<String, Vec<Sibling>>) -> u64 {

@@ -15,7 +15,7 @@ use super::many::{self, Many};
 use super::operations::{Class, Operation, operations};
 use super::states::{self, Agreement, Missing, Round};
 use super::summary::Summary;
-use super::words::{bytes, count, duration, number, percent};
+use super::words::{bytes, count, duration, moment, number, percent};
 use super::{Report, text};
 use svg::{Axis, escape};
 
@@ -75,7 +75,7 @@ pub fn page(report: &Report<'_>, many: Option<&Many>) -> String {
     if !report.summary.conflicts.is_empty() {
         let note = "Writes of one key in several regions that did not know of each other. Both are \
                     kept and the same one wins everywhere, until a later write replaces them.";
-        body += &section("conflicts", "Conflicts", note, &tables::conflicts(report));
+        body += &section("conflicts", "Conflicts", note, &tables::conflicts(&scene));
     }
     body += &footer(report);
     document(&format!("{}: {}", report.verdict.word(), report.run.scenario), &body)
@@ -153,9 +153,9 @@ fn tiles(report: &Report<'_>) -> String {
         None => "never without".into(),
     };
     let (agreed, agreed_note) = match summary.agreement {
-        Agreement::Reached { after_us: 0 } => ("at once".to_owned(), "after healing"),
-        Agreement::Reached { after_us } => (duration(after_us), "after healing, then all agreed"),
-        Agreement::NotReached => ("never".into(), "agreed until the end"),
+        Agreement::Reached { after_us: 0 } => ("at once".to_owned(), "all agreed after healing"),
+        Agreement::Reached { after_us } => (duration(after_us), "from healing until all agreed"),
+        Agreement::NotReached => ("not reached".into(), "the run ended before all agreed"),
         Agreement::NotMeasured => ("–".into(), "agreement was not measured"),
     };
     let behind = summary.regions.iter().map(|r| r.behind_max.age_us).max().unwrap_or_default();
@@ -208,16 +208,23 @@ fn datagrams(summary: &Summary) -> (&'static str, String, String) {
 fn first_violation(scene: &Scene<'_>) -> String {
     let all = scene.report.violations();
     let Some((checked, violation)) = all.first() else { return String::new() };
-    let mut body = tables::violations(scene.report);
+    let mut body = format!(
+        "<p><code>{}</code> at {}: {}</p>",
+        escape(&checked.check),
+        moment(violation.at_us),
+        escape(&violation.what)
+    );
     let picture = messages::picture(scene, violation);
     if !picture.is_empty() {
+        // Written to a string, which does not fail.
         let _ = write!(
             body,
-            r#"<h3>The requests around the first one <span class="faint">{}</span></h3><p class="faint">Time goes down; it is stretched where much happens and shortened where nothing does. A bar is a request, from sending to answer, at the node that was asked. Framed: what the violation names. Arrows: <span class="key-seen">who read what was written</span>, <span class="key-moved">where a client went on</span>. Shaded: faults.</p><div class="wide">{picture}</div>"#,
-            escape(&checked.check)
+            r#"<h3>The requests around it</h3><p class="faint">Time goes down; it is stretched where much happens and shortened where nothing does. A bar is a request, from sending to answer, at the node that was asked. Framed: what the violation names. Arrows: <span class="key-seen">who read what was written</span>, <span class="key-moved">where a client went on</span>. Shaded: faults.</p><div class="wide">{picture}</div>"#,
         );
     }
     body += &tables::standing(scene, violation.at_us);
+    body += "<h3>All violations</h3>";
+    body += &tables::violations(scene.report);
     section("violations", "What did not hold", "", &body)
 }
 
@@ -280,7 +287,8 @@ fn over_time(scene: &Scene<'_>) -> String {
             .map(|(class, words)| (class.to_owned(), words.to_owned()));
         body += &figure("How long it took", &legend(keys), &dots);
     }
-    let note = "All pictures share one time axis. Rest the pointer on anything for its words.";
+    let note = "All pictures share one time axis. A thin line above a region's strips: a fault hits \
+                it. Rest the pointer on anything for its words.";
     section("time", "What happened when", note, &body)
 }
 

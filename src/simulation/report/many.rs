@@ -4,6 +4,7 @@
 pub mod html;
 pub mod text;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -216,7 +217,7 @@ impl Many {
     /// Seeds that did not pass, the violations first.
     pub fn not_passed(&self) -> Vec<&OneSeed> {
         let mut not: Vec<_> = self.seeds.iter().filter(|o| o.verdict != Verdict::Pass).collect();
-        not.sort_by_key(|one| (std::cmp::Reverse(one.verdict), one.seed));
+        not.sort_by_key(|one| (Reverse(one.verdict), one.seed));
         not
     }
 
@@ -259,7 +260,7 @@ impl Many {
     }
 
     fn without(&self) -> Vec<WithoutSpread> {
-        let mut all: BTreeMap<(&str, Kind), Vec<(u64, u64, Attempts)>> = BTreeMap::new();
+        let mut all: BTreeMap<(&str, Kind), Vec<(u64, &Without)>> = BTreeMap::new();
         let mut order: Vec<&str> = Vec::new();
         for one in &self.seeds {
             for without in &one.without {
@@ -267,20 +268,22 @@ impl Many {
                     order.push(&without.region);
                 }
                 let of_kind = all.entry((&without.region, without.kind)).or_default();
-                of_kind.push((without.longest_us, one.seed, without.attempts));
+                of_kind.push((one.seed, without));
             }
         }
         let mut spread = Vec::new();
         for ((region, kind), seeds) in &all {
-            let longest = Percentiles::of(seeds.iter().map(|(us, _, _)| *us).collect());
-            let worst = seeds.iter().max_by_key(|(us, seed, _)| (*us, std::cmp::Reverse(*seed)));
-            let (Some(longest_us), Some((_, worst_seed, _))) = (longest, worst) else { continue };
+            let longest = Percentiles::of(seeds.iter().map(|(_, w)| w.longest_us).collect());
+            let worst = seeds.iter().max_by_key(|(seed, w)| (w.longest_us, Reverse(*seed)));
+            let (Some(longest_us), Some((worst_seed, _))) = (longest, worst) else { continue };
             spread.push(WithoutSpread {
                 region: (*region).to_owned(),
                 kind: *kind,
                 longest_us,
                 worst_seed: *worst_seed,
-                attempts: seeds.iter().fold(Attempts::default(), |sum, (_, _, a)| sum.plus(*a)),
+                attempts: seeds
+                    .iter()
+                    .fold(Attempts::default(), |sum, (_, w)| sum.plus(w.attempts)),
             });
         }
         spread.sort_by_key(|s| (order.iter().position(|region| *region == s.region), s.kind));

@@ -104,7 +104,9 @@ impl FirstSeen {
         for (origin, n) in union {
             let seen = self.0.entry(origin.clone()).or_default();
             // What is lost (a wiped disk) may come again as something else.
-            seen.retain(|(_, known)| known <= n);
+            while seen.last().is_some_and(|(_, known)| known > n) {
+                seen.pop();
+            }
             if seen.last().is_none_or(|(_, known)| known < n) {
                 seen.push((at_us, *n));
             }

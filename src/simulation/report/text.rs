@@ -173,7 +173,7 @@ fn violations(page: &mut Page, report: &Report<'_>) {
         let at = moment(violation.at_us);
         let mut what = format!("{}: {}", checked.check, violation.what);
         if !violation.nodes.is_empty() {
-            what += &format!(" [{}]", listed(violation.nodes.iter().map(String::as_str)));
+            what += &format!(" [{}]", listed(violation.nodes_once()));
         }
         if !violation.ops.is_empty() {
             let more = violation.ops.len().saturating_sub(6);

@@ -147,7 +147,7 @@ fn mark<'a>(operation: &'a Operation<'a>, named: bool) -> Mark<'a> {
         to_us: operation.over_us,
         class: class_name(operation.class),
         named,
-        first: format!("c{}: {}{session}{account}", call.client, asked(&call.request)),
+        first: format!("#{} c{} {}{session}{account}", call.op, call.client, asked(&call.request)),
         second: answered(operation.outcome),
         writes,
         shows,
@@ -184,7 +184,7 @@ fn sent<'a>(scene: &'a Scene<'_>, violation: &Violation, named: &BTreeSet<u64>) 
             to_us: record.at_us,
             class: "ok",
             named: false,
-            first: format!("c{} is sent{reset}:", watched.client),
+            first: format!("#{} c{} is sent{reset}", watched.op, watched.client),
             second: if rows.is_empty() { "nothing new".into() } else { rows.join(", ") },
             writes: BTreeSet::new(),
             shows: values.filter_map(|sibling| sibling.value.as_deref()).collect(),
@@ -304,9 +304,12 @@ fn backdrop(
         let faults = scene.report.summary.faults.iter();
         for span in faults.filter(|s| s.hits(region) && s.overlaps(*first, *last)).take(40) {
             let (top, end) = (ys.y(span.from_us), ys.y(span.over_us(scene.axis.end_us)));
-            let class = format!("shade {}", span.look().class());
-            let height = (end.min(bottom - 4.0) - top.max(26.0)).max(2.0);
-            svg.rect((x + 2.0, top.max(26.0)), (width - 6.0, height), &class, &span.what);
+            let look = span.look().class();
+            let (top, end) = (top.max(26.0), end.min(bottom - 4.0));
+            let height = (end - top).max(2.0);
+            svg.rect((x + 2.0, top), (width - 6.0, height), &format!("wash bar {look}"), "");
+            let edge = (x + width - 14.0, top);
+            svg.rect(edge, (10.0, height), &format!("shade {look}"), &span.what);
         }
         svg.line((x + 14.0, 26.0), (x + 14.0, bottom - 4.0), "lifeline");
         svg.text((x + 8.0, 17.0), "label strong", &cut(node, 26));
@@ -353,7 +356,9 @@ fn arrows(svg: &mut Svg, marks: &[Mark<'_>], placed: &[Bar]) {
             for (read, to) in marks.iter().zip(placed) {
                 let sees = !read.shows.is_disjoint(&write.writes) && read.to_us >= write.from_us;
                 if sees && (told.insert(read.node) || read.named) {
-                    svg.arrow((from.x + 8.0, from.end), (to.x - 1.0, to.end - 2.0), "seen");
+                    let rightwards = to.x > from.x;
+                    let (start, end) = if rightwards { (8.0, -1.0) } else { (0.0, 9.0) };
+                    svg.arrow((from.x + start, from.end), (to.x + end, to.end - 2.0), "seen");
                 }
             }
         }
@@ -367,8 +372,7 @@ fn arrows(svg: &mut Svg, marks: &[Mark<'_>], placed: &[Bar]) {
 
 fn draw(svg: &mut Svg, mark: &Mark<'_>, bar: &Bar, width: f64) {
     let title = format!(
-        "#{} {} to {}: {} → {}",
-        mark.op,
+        "{} to {}: {} → {}",
         moment(mark.from_us),
         moment(mark.to_us),
         mark.first,
@@ -383,7 +387,8 @@ fn draw(svg: &mut Svg, mark: &Mark<'_>, bar: &Bar, width: f64) {
     );
     svg.line((bar.x + 9.0, bar.top + 1.0), (bar.words_x - 2.0, bar.top + 1.0), "leader-line");
     let room = width - (bar.words_x - bar.x) - 18.0;
-    let most = (room / 5.9).max(8.0) as usize;
+    let letter = if mark.named { 6.9 } else { 6.2 };
+    let most = (room / letter).max(8.0) as usize;
     let class = format!("words{named}");
     let at = (bar.words_x, bar.top + 5.0);
     svg.titled(at, &format!("{class} halo"), &cut(&mark.first, most), &title);

@@ -8,8 +8,15 @@ use super::super::words::{cut, duration, moment, percent};
 use super::Scene;
 use super::svg::{Axis, Svg};
 
-/// Cells of a strip.
-const CELLS: u64 = 150;
+/// Cells of a strip, at least and at most: where little was asked for they are long, so that a strip has
+/// no holes that mean nothing.
+const CELLS: (u64, u64) = (50, 150);
+
+/// Requests that a cell has on average, where that is possible.
+const CELL_REQUESTS: u64 = 2;
+
+/// Faults that are marked above a region's strips.
+const FAULTS_MAX: usize = 100;
 
 /// Dots of a kind in the picture of latencies.
 const DOTS_MAX: u64 = 600;
@@ -31,11 +38,17 @@ pub(crate) fn strips(scene: &Scene<'_>, config: bool) -> String {
     let mut svg = Svg::new();
     let regions = &scene.report.summary.regions;
     let (row, lane) = (15.0, 40.0);
-    let bottom = 6.0 + lane * regions.len() as f64;
+    let bottom = 8.0 + lane * regions.len() as f64;
     axis.draw(&mut svg, 4.0, bottom);
     for (i, region) in regions.iter().enumerate() {
-        let y = 8.0 + lane * i as f64;
+        let y = 10.0 + lane * i as f64;
         svg.text((0.0, y + 20.0), "label strong", &cut(&region.region, 15));
+        let faults = scene.report.summary.faults.iter().filter(|s| s.hits(&region.region));
+        for span in faults.take(FAULTS_MAX) {
+            let (from, to) = (span.from_us, span.over_us(axis.end_us));
+            let class = format!("bar {}", span.look().class());
+            svg.rect((axis.x(from), y - 4.0), (axis.span(from, to), 3.0), &class, &span.what);
+        }
         for (j, (name, which)) in rows.iter().enumerate() {
             let y = y + j as f64 * (row + 2.0);
             svg.text((Axis::LEFT - 6.0, y + 11.0), "tick end", name);
@@ -57,9 +70,10 @@ fn total(region: &RegionSummary, which: Which) -> Attempts {
 
 fn strip(svg: &mut Svg, scene: &Scene<'_>, region: &str, which: Which, (y, height): (f64, f64)) {
     let axis = scene.axis;
-    let length = axis.end_us.div_ceil(CELLS).max(1);
     let mut cells: BTreeMap<u64, BTreeMap<Class, u64>> = BTreeMap::new();
     let of_region = |o: &&Operation<'_>| o.call.region == region && o.kind.is_some_and(which);
+    let requests = scene.operations.iter().filter(of_region).count() as u64;
+    let length = axis.end_us.div_ceil((requests / CELL_REQUESTS).clamp(CELLS.0, CELLS.1)).max(1);
     for operation in scene.operations.iter().filter(of_region) {
         let cell = cells.entry(operation.at_us / length).or_default();
         *cell.entry(operation.class).or_default() += 1;

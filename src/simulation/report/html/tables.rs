@@ -1,13 +1,15 @@
 //! What is told in rows: checks, violations, regions, conflicts, and how nodes stood at a moment.
 
+use std::collections::BTreeMap;
+
 use super::super::operations::Kind;
-use super::super::summary::KindSummary;
+use super::super::summary::{KindSummary, Percentiles};
 use super::super::text::settled_words;
-use super::super::words::{bytes, cut, duration, moment, number, percent};
-use super::super::{Report, Settled, Verdict};
+use super::super::words::{bytes, count, cut, duration, listed, moment, number, percent};
+use super::super::{Checked, Conflict, Report, Settled, Verdict};
 use super::Scene;
 use super::svg::escape;
-use crate::simulation::history::AtUs;
+use crate::simulation::history::{AtUs, RunNode, Sibling};
 
 /// Rows of a table; the others are counted.
 const ROWS_MAX: usize = 200;
@@ -46,7 +48,7 @@ pub(crate) fn badge(verdict: Verdict) -> String {
 
 /// What was checked.
 pub(crate) fn checks(report: &Report<'_>) -> String {
-    let row = |checked: &super::super::Checked| {
+    let row = |checked: &Checked| {
         vec![
             badge(checked.verdict),
             format!("<code>{}</code>", escape(&checked.check)),
@@ -75,7 +77,7 @@ pub(crate) fn violations(report: &Report<'_>) -> String {
                 moment(violation.at_us),
                 format!("<code>{}</code>", escape(&checked.check)),
                 escape(&violation.what),
-                escape(&violation.nodes.join(", ")),
+                escape(&listed(violation.nodes_once())),
                 format!("{}{more}", ops.join(" ")),
             ]
         })
@@ -138,7 +140,7 @@ pub(crate) fn regions(report: &Report<'_>) -> String {
 
 fn kind(kind: &KindSummary) -> Vec<String> {
     let all = kind.all();
-    let latency = |of: fn(&super::super::summary::Percentiles) -> u64| {
+    let latency = |of: fn(&Percentiles) -> u64| {
         kind.latency_us.as_ref().map_or("–".into(), |l| duration(of(l)))
     };
     let some = |n: u64| if n == 0 { "–".into() } else { number(n) };
@@ -171,28 +173,42 @@ fn kind(kind: &KindSummary) -> Vec<String> {
 }
 
 /// Conflicts and what became of them.
-pub(crate) fn conflicts(report: &Report<'_>) -> String {
-    let row = |conflict: &super::super::Conflict| {
-        let write = |w: &crate::simulation::history::Sibling| {
-            let value = w.value.as_deref().unwrap_or("removed");
-            let (value, origin) = (escape(&cut(value, 32)), escape(&cut(&w.origin, 9)));
-            format!(r#"<code>{value}</code> <span class="faint">v{} by {origin}</span>"#, w.version)
-        };
-        let writes: Vec<String> = conflict.writes.iter().take(6).map(write).collect();
-        let regions: Vec<&str> = conflict.regions.iter().map(String::as_str).collect();
+pub(crate) fn conflicts(scene: &Scene<'_>) -> String {
+    let probes = scene.rounds.iter().flat_map(|round| round.probes.values());
+    // Who writes under an origin says more than its number.
+    let writers: BTreeMap<&str, &str> = probes
+        .filter(|probe| !probe.origin.is_empty())
+        .map(|probe| (probe.origin.as_str(), probe.node.as_str()))
+        .collect();
+    let write = |write: &Sibling| {
+        let value = escape(&cut(write.value.as_deref().unwrap_or("removed"), 32));
+        let by = writers.get(write.origin.as_str()).copied().unwrap_or(&write.origin);
+        let by = escape(&cut(by, 24));
+        format!(r#"<code>{value}</code> <span class="faint">v{} by {by}</span>"#, write.version)
+    };
+    let row = |conflict: &Conflict| {
+        let mut writes: Vec<String> = conflict.writes.iter().take(6).map(write).collect();
+        let more = conflict.writes.len().saturating_sub(6);
+        if more > 0 {
+            writes.push(format!(r#"<span class="faint">and {more} more</span>"#));
+        }
+        let regions = listed(conflict.regions.iter().map(String::as_str));
         let class = if conflict.settled == Settled::Open { "open" } else { "" };
+        let seen = format!("{} in {regions}", count(conflict.sightings, "time"));
         vec![
-            format!("<code>{}</code>", escape(&conflict.key)),
+            format!("<code>{}</code>", escape(&cut(&conflict.key, 48))),
             moment(conflict.first_us),
             writes.join("<br />"),
-            escape(&format!("{} times in {}", number(conflict.sightings), regions.join(", "))),
+            escape(&seen),
             format!(
                 r#"<span class="{class}">{}</span>"#,
                 escape(&settled_words(&conflict.settled))
             ),
         ]
     };
-    let rows: Vec<_> = report.summary.conflicts.iter().map(row).collect();
+    let mut conflicts: Vec<&Conflict> = scene.report.summary.conflicts.iter().collect();
+    conflicts.sort_by_key(|conflict| conflict.settled != Settled::Open);
+    let rows: Vec<_> = conflicts.into_iter().map(row).collect();
     table("conflicts", &["Key", "First seen", "Side by side", "Seen", "What became of it"], &rows)
 }
 
@@ -204,7 +220,7 @@ pub(crate) fn standing(scene: &Scene<'_>, at_us: AtUs) -> String {
     let (Some(round), Some(missing)) = (scene.rounds.get(index), scene.missing.get(index)) else {
         return String::new();
     };
-    let row = |node: &crate::simulation::history::RunNode| {
+    let row = |node: &RunNode| {
         let probe = round.probes.get(node.node.as_str())?;
         let lag = missing.regions.get(&node.region).copied().flatten().unwrap_or_default();
         if !probe.up {

@@ -47,6 +47,7 @@ pub(crate) fn lanes(scene: &Scene<'_>) -> String {
     let lane = 32.0;
     let bottom = top + lane * summary.regions.len() as f64;
     axis.draw(&mut svg, 16.0, bottom);
+    healed(&mut svg, scene, 6.0, bottom);
     svg.text((0.0, 31.0), "label", if faults.is_empty() { "no faults" } else { "faults" });
     let alone = faults.len() <= FAULT_ROWS_MAX;
     for (span, row) in faults.iter().zip(&rows) {
@@ -75,7 +76,6 @@ pub(crate) fn lanes(scene: &Scene<'_>) -> String {
             svg.text((Axis::RIGHT - 6.0, y + 20.0), "note end halo", "broken for good");
         }
     }
-    healed(&mut svg, scene, 16.0, bottom);
     axis.finish(svg, bottom + 20.0, "Faults, and the regions that they hit, over time")
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn section(many: &Many) -> String {
     body += &format!(r#"<div class="wide">{}</div>"#, squares(many));
     let not = many.not_passed();
     if !not.is_empty() {
-        let rows: Vec<_> = not.iter().map(|one| row(one)).collect();
+        let rows: Vec<_> = not.into_iter().map(row).collect();
         body += "<h3>Seeds that did not pass</h3>";
         body += &tables::table("seeds", &["Seed", "", "When", "Why", "Again"], &rows);
     }
@@ -61,7 +61,7 @@ pub(crate) fn section(many: &Many) -> String {
     part("seeds", &format!("All {}", count(seeds, "seed")), "", &body)
 }
 
-fn row(one: &&OneSeed) -> Vec<String> {
+fn row(one: &OneSeed) -> Vec<String> {
     vec![
         one.seed.to_string(),
         tables::badge(one.verdict),
@@ -129,7 +129,7 @@ fn columns(many: &Many, max_us: u64) -> String {
             svg.rect((x + 1.0, bottom - height), (width - 2.0, height), "column", &title);
             svg.text((x + width / 2.0, bottom - height - 3.0), "tick middle", &number(*n));
         }
-        if i % 5 == 0 {
+        if i % 5 == 0 && i + 1 < counts.len() {
             svg.text((x, bottom + 14.0), "tick", &duration(from));
         }
     }

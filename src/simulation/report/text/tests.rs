@@ -39,7 +39,7 @@ fn violations_say_what_when_and_where() {
     let at = shown.lines().position(|line| line == "Violations").unwrap();
     let line = shown.lines().nth(at + 1).unwrap();
     assert!(line.starts_with("   24.120 s  linearizable: request 9002 read version 1"), "{line}");
-    assert!(shown.contains("ap-south-1]") && shown.contains("(requests #9001 #9002)"));
+    assert!(shown.contains("[ap-south-1]") && shown.contains("(requests #9001 #9002)"));
     assert!(shown.contains("  VACUOUS    revocation"));
 }
 
