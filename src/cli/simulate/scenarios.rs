@@ -154,7 +154,7 @@ impl Scenarios {
             tries += 1;
             said = terminal.progress(format!("try {tries}: {} faults", faults.len()));
             let options = Options { faults: Some(faults.to_vec()), ..options.clone() };
-            let records = run(scenario, &options).unwrap_or_default();
+            let records = apart(scenario, &options).unwrap_or_default();
             judged(&records).iter().any(|checked| checked.verdict == Verdict::Violation)
         });
         said?;
@@ -254,9 +254,9 @@ struct Done {
 /// The history of one run; of two that have to be one, where that is wanted.
 fn history_of(scenario: &Scenario, options: &Options, twice: bool) -> Result<Vec<Record>, Failure> {
     let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string()).about(&scenario.name);
-    let records = run(scenario, options).map_err(|e| failed(&e))?;
+    let records = apart(scenario, options).map_err(|e| failed(&e))?;
     if twice {
-        let again = run(scenario, options).map_err(|e| failed(&e))?;
+        let again = apart(scenario, options).map_err(|e| failed(&e))?;
         let (first, second) = (trace_hash(&records), trace_hash(&again));
         if first != second {
             let at = records.iter().zip(&again).position(|(a, b)| a != b);
@@ -273,6 +273,20 @@ fn history_of(scenario: &Scenario, options: &Options, twice: bool) -> Result<Vec
         }
     }
     Ok(records)
+}
+
+/// Runs it on a thread of its own: each node's runtime is entered there, which cannot be done inside of
+/// another one.
+fn apart(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, String> {
+    let ran = std::thread::scope(|scope| scope.spawn(|| run(scenario, options)).join());
+    match ran {
+        Ok(ran) => ran.map_err(|e| e.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("the simulator panicked: {}", text.unwrap_or("without a word")))
+        }
+    }
 }
 
 fn trace_hash(records: &[Record]) -> &str {
