@@ -25,7 +25,11 @@ mod watch;
 mod winner;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

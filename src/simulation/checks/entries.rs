@@ -199,4 +199,12 @@ impl<'a> Removals<'a> {
         let unknown = self.unknown.get(key).into_iter().flatten().any(|began| *began <= at_us);
         fits.next().is_some() || unknown
     }
+
+    /// Whether a removal that was asked for before `at_us` can win over `write`, or over whatever
+    /// replaced it: stamps grow along with what replaces what.
+    pub(crate) fn may_win(&self, key: &str, write: &Sibling, at_us: AtUs) -> bool {
+        let mut known = self.known.get(key).into_iter().flatten();
+        let unknown = self.unknown.get(key).into_iter().flatten().any(|began| *began <= at_us);
+        unknown || known.any(|(began, it)| *began <= at_us && precedence(it, write).is_le())
+    }
 }

@@ -237,9 +237,8 @@ impl<'a> History<'a> {
         let mut downs: BTreeMap<String, Vec<(AtUs, AtUs)>> = BTreeMap::new();
         for span in &self.faults {
             for node in &span.fault.nodes_down {
-                let probes = self.probes.get(&**node).into_iter().flatten();
-                let up = probes.filter(|(at, it)| *at > span.from_us && it.up).map(|(at, _)| *at);
-                let to = span.to_us.unwrap_or(AtUs::MAX).min(up.min().unwrap_or(AtUs::MAX));
+                let up = self.up_after(node, span.from_us).unwrap_or(AtUs::MAX);
+                let to = span.to_us.unwrap_or(AtUs::MAX).min(up);
                 downs.entry(node.clone()).or_default().push((span.from_us, to));
             }
         }
@@ -271,12 +270,24 @@ impl<'a> History<'a> {
             || self.faults.iter().any(|it| it.overlaps(from, to) && it.hurts_node(node, region))
     }
 
-    /// When the node last lost what was on its disk at or after `from`, if it did.
+    /// When the node first lost what was on its disk at or after `from`, if it did. What happens at
+    /// once and has no end is over when the node is up again.
     pub fn disk_lost_after(&self, node: &str, from: AtUs) -> Option<AtUs> {
         let region = self.region(node);
         let lost = self.faults.iter().filter(|it| DISK_LOST.contains(&&*it.fault.kind));
-        let lost = lost.filter(|it| it.overlaps(from, AtUs::MAX) && it.hurts_node(node, region));
+        let lost = lost.filter(|it| it.hurts_node(node, region)).filter(|it| {
+            let is_lying = it.fault.kind == "lying_fsync";
+            let up = if is_lying { None } else { self.up_after(node, it.from_us) };
+            let to = it.to_us.unwrap_or(AtUs::MAX).min(up.unwrap_or(AtUs::MAX));
+            to >= from
+        });
         lost.map(|it| it.from_us.max(from)).min()
+    }
+
+    /// When the node first says that it is up after `from`.
+    fn up_after(&self, node: &str, from: AtUs) -> Option<AtUs> {
+        let mut probes = self.probes.get(node).into_iter().flatten();
+        probes.find(|(at, it)| *at > from && it.up).map(|(at, _)| *at)
     }
 
     /// The pairs of regions between which nothing passed all the time from `from` to `to`, in the

@@ -23,7 +23,7 @@ const LONGER_US: u64 = 5_000_000;
 const ANSWERED_WITHIN_US: u64 = 10_000_000;
 
 /// So many requests have to fail in a row, without any that works between, before that is an outage.
-const FAILURES_MIN: usize = 3;
+const FAILURES_MIN: usize = 5;
 
 /// What a request is, in words.
 pub(crate) fn kind(request: &Request) -> &'static str {

@@ -96,7 +96,7 @@ fn acknowledged(history: &History<'_>, it: &Asked<'_>, finals: &Finals<'_>, judg
 }
 
 /// Whether a node has the write for certain whose disk keeps it and who has told the others by the
-/// end. A write that only one disk had may go with that disk.
+/// end. A write that only one disk had may go with that disk, also while its answer is on the way.
 fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: AtUs) -> bool {
     let keeps = |node: &str, from: AtUs| {
         !history.is_void(node)
@@ -105,7 +105,7 @@ fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: 
             && history.disk_lost_after(node, from).is_none()
     };
     let node = &*it.call.node;
-    if keeps(node, answered) {
+    if keeps(node, it.at_us) {
         return true;
     }
     if let Some(Outcome::Wrote { regions, .. }) = it.outcome() {
@@ -115,7 +115,7 @@ fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: 
             nodes.map(|it| &*it.node).collect::<Vec<_>>()
         };
         let mut regions = others.map(nodes).filter(|nodes| !nodes.is_empty());
-        if regions.any(|nodes| nodes.iter().all(|node| keeps(node, answered))) {
+        if regions.any(|nodes| nodes.iter().all(|node| keeps(node, it.at_us))) {
             return true;
         }
     }
@@ -123,7 +123,7 @@ fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: 
         return false;
     }
     // What its own vector names after the answer, and another's named before the disk was lost.
-    let until = history.disk_lost_after(node, answered).unwrap_or(AtUs::MAX);
+    let until = history.disk_lost_after(node, it.at_us).unwrap_or(AtUs::MAX);
     let own = history.probes.get(node).into_iter().flatten();
     let own = own.filter(|(at_us, probe)| *at_us >= answered && *at_us < until && probe.up);
     let Some(n) = own.filter_map(|(_, probe)| probe.vector.get(&sibling.origin)).next() else {
@@ -134,7 +134,7 @@ fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: 
             probe.vector.get(&sibling.origin).is_some_and(|it| it >= n)
         };
         let mut told = probes.iter().filter(|(at_us, probe)| *at_us < until && has(probe));
-        told.next().is_some_and(|(at_us, _)| keeps(other, *at_us))
+        told.any(|(at_us, _)| keeps(other, *at_us))
     })
 }
 

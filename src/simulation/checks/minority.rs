@@ -4,6 +4,8 @@
 //! Only what is certain counts: a node whose whole connected group, over links that were open in both
 //! directions at any time of the request, has no majority.
 
+use std::collections::BTreeMap;
+
 use super::entries::at;
 use super::index::Asked;
 use super::{Check, History, Judge};
@@ -26,13 +28,25 @@ const REFUSED_WITHIN_US: u64 = 15_000_000;
 /// How far a node's own trouble reaches.
 const AROUND_US: u64 = 1_000_000;
 
+/// So many config writes of a node without a known outcome, and none that was taken, are more than
+/// answers that were lost on the way to their clients.
+const UNKNOWN_MIN: usize = 5;
+
+/// The config writes of a node that is cut off: whether one was taken, and those whose outcome is
+/// unknown.
+#[derive(Default)]
+struct Alone<'h, 'a> {
+    is_taken: bool,
+    unknown: Vec<&'h Asked<'a>>,
+}
+
 fn run(history: &History<'_>, judge: &mut Judge) {
     let until = history.voters_changed_us().unwrap_or(AtUs::MAX);
+    let mut alone: BTreeMap<&str, Alone<'_, '_>> = BTreeMap::new();
     for it in &history.calls {
         let Some((ended, outcome)) = it.answers.first().copied() else { continue };
         let (op, node) = (it.call.op, &*it.call.node);
-        let region = &*it.call.region;
-        if ended >= until || !is_cut_off(history, region, it.at_us, ended) {
+        if ended >= until || !is_cut_off(history, &it.call.region, it.at_us, ended) {
             continue;
         }
         let (from, to) = (it.at_us.saturating_sub(AROUND_US), ended.saturating_add(AROUND_US));
@@ -40,6 +54,11 @@ fn run(history: &History<'_>, judge: &mut Judge) {
         let what = if needs_quorum(&it.call.request) {
             quorum(it, outcome, ended - it.at_us, is_hurt)
         } else if is_write(&it.call.request) && !is_hurt {
+            let alone = alone.entry(node).or_default();
+            match outcome {
+                Outcome::Unknown { .. } => alone.unknown.push(it),
+                _ => alone.is_taken |= matches!(outcome, Outcome::Wrote { .. }),
+            }
             config(outcome)
         } else {
             continue;
@@ -49,6 +68,15 @@ fn run(history: &History<'_>, judge: &mut Judge) {
             let asked = super::liveness::kind(&it.call.request);
             let what = format!("{node}, cut off from a majority of the voters, {what} ({asked})");
             judge.violation(ended, &[op], &[node], what);
+        }
+    }
+    for (node, Alone { unknown, .. }) in alone.into_iter().filter(|(_, it)| !it.is_taken) {
+        if let Some(last) = unknown.last().filter(|_| unknown.len() >= UNKNOWN_MIN) {
+            let ops: Vec<u64> = unknown.iter().map(|it| it.call.op).take(5).collect();
+            let what =
+                format!("{node}, cut off from a majority of the voters, took no config write");
+            let what = format!("{what}: of {} the outcome is unknown", unknown.len());
+            judge.violation(last.ended_us().unwrap_or(last.at_us), &ops, &[node], what);
         }
     }
 }
@@ -101,7 +129,6 @@ fn quorum(it: &Asked<'_>, outcome: &Outcome, took: u64, is_hurt: bool) -> Option
 /// What is wrong with this answer to a config write.
 fn config(outcome: &Outcome) -> Option<String> {
     match outcome {
-        Outcome::Unknown { why } => Some(format!("did not say what became of a write: {why}")),
         Outcome::Refused { status, error } if *status >= 500 => {
             Some(format!("refused a write with {status} {error}"))
         }
@@ -116,6 +143,7 @@ mod tests {
         value, write, wrote,
     };
     use super::*;
+    use crate::simulation::history::Event;
 
     fn good() -> Build {
         let mut it = Build::default();
@@ -175,8 +203,15 @@ mod tests {
         it.fault(19 * S, Some(22 * S), fault(2, "disk_full", &["c"]));
         it.passes(CHECK);
         let mut it = good();
-        it.ask((20 * S, 21 * S), "c-1", write("k", "w"), unknown());
-        it.violates(CHECK, "did not say what became of a write");
+        for value in ["u", "v", "w", "x", "y"] {
+            it.ask((20 * S, 21 * S), "c-1", write("k", value), unknown());
+        }
+        it.passes(CHECK);
+        it.records.retain(|it| match &it.event {
+            Event::Answer(answer) => !matches!(answer.outcome, Outcome::Wrote { .. }),
+            _ => true,
+        });
+        it.violates(CHECK, "took no config write: of 5 the outcome is unknown");
     }
 
     #[test]
