@@ -9,7 +9,9 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::history::{End, Event, FORMAT, Finding, Record, Run, RunDelay, RunNode};
+use super::history::{
+    Answer, Call, End, Event, FORMAT, Finding, Outcome, Record, Request, Run, RunDelay, RunNode,
+};
 use super::injector::{Injector, Step};
 use super::last;
 use super::probe::probe;
@@ -32,6 +34,8 @@ const ACCOUNTS: usize = 3;
 const TOKEN_TTL: Duration = Duration::from_secs(365 * 24 * 3_600);
 /// What an island goes on for after its last contact, besides a token's own time.
 const REVOCATION_ON_ISLAND: Duration = Duration::from_secs(24 * 3_600 + 15 * 60 + 30);
+/// What the role that clients write has at first.
+const ROLE_VALUE: &str = "r0";
 /// Kept between the last write and the end of settling.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -72,7 +76,7 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, RunErr
     let token = world
         .token(
             "simulator",
-            "config:* secrets:* access:* audit:read cluster:read cluster:manage",
+            "config:* secrets:* access:read access:manage audit:read cluster:read cluster:manage",
             TOKEN_TTL,
         )
         .map_err(WorldError::from)?;
@@ -203,6 +207,7 @@ impl Play<'_> {
             None => self.scenario.faults_of_seed(self.options.seed),
         };
         self.recorder.add(self.base_us, Event::Run(self.description()));
+        self.record_role();
         let (stop, stopped) = watch::channel(false);
         let site = self.site(world, accounts, stopped);
         site.start();
@@ -230,6 +235,26 @@ impl Play<'_> {
         stop.send_replace(true);
         self.settle(world, &site)?;
         Ok(())
+    }
+
+    /// The role that was made before the run, for whoever reads it.
+    fn record_role(&self) {
+        let Some(node) = self.scenario.topology.nodes().first() else { return };
+        let op = self.recorder.next_call();
+        let call = Call {
+            op,
+            client: 0,
+            node: node.name.to_string(),
+            region: node.region.to_string(),
+            has_session: false,
+            account: None,
+            idempotency_key: None,
+            request: Request::RoleWrite { name: "team".to_owned(), value: ROLE_VALUE.to_owned() },
+        };
+        let value = Some(ROLE_VALUE.to_owned());
+        let outcome = Outcome::Value { value, version: 1, staleness_ms: None };
+        self.recorder.add(self.base_us, Event::Call(call));
+        self.recorder.add(self.base_us, Event::Answer(Answer { op, outcome }));
     }
 
     /// Lets the healed cluster go on, sees that everything works, and asks everybody for everything.
@@ -442,7 +467,7 @@ async fn make(
     token: &str,
     accounts: usize,
 ) -> Result<Vec<Account>, String> {
-    let role = json!({ "name": "team", "grants": [wire::grant("r0")] });
+    let role = json!({ "name": "team", "grants": [wire::grant(ROLE_VALUE)] });
     ask(http, node, token, "/roles", &role).await?;
     let mut made = Vec::new();
     for number in 0..accounts {

@@ -39,20 +39,25 @@ pub const FAULTS_MAX: usize = 1_000;
 /// Most requests a second of one kind.
 pub const RATE_MAX: f64 = 10_000.0;
 
-/// The checks that there are, by name.
-pub const CHECKS: [&str; 15] = [
+/// The checks that there are, by name: those of [`super::checks::all`].
+pub const CHECKS: [&str; 20] = [
     "convergence",
-    "lost-writes",
-    "thin-air",
+    "lost_writes",
+    "thin_air",
+    "identity",
     "winner",
-    "session",
-    "watch",
+    "read_your_writes",
+    "monotonic_reads",
+    "monotonic_writes",
+    "writes_follow_reads",
     "linearizable",
+    "watch",
     "minority",
     "leadership",
     "revocation",
     "plaintext",
     "audit",
+    "findings",
     "bounds",
     "liveness",
     "coverage",

@@ -107,9 +107,11 @@ fn line(asked: &Request, carried: &Carried<'_>) -> (Method, String, Option<Strin
             );
             (Method::POST, "/oauth/token".to_owned(), Some(form))
         }
-        // `METHOD path`, as whoever operates says it.
+        // `METHOD path`, and maybe words for people.
         Request::Operate { what } => {
-            let (method, path) = what.split_once(' ').unwrap_or(("GET", "/healthz"));
+            let mut words = what.split(' ');
+            let (method, path) =
+                (words.next().unwrap_or("GET"), words.next().unwrap_or("/healthz"));
             let method = Method::from_bytes(method.as_bytes()).unwrap_or(Method::GET);
             let body = (method == Method::POST).then(|| "{}".to_owned());
             (method, path.to_owned(), body)

@@ -41,7 +41,7 @@ async fn operate(mut caller: Caller, fault: FaultKind) {
 }
 
 async fn change(caller: &mut Caller, what: &str, node: &NodeName) {
-    let line = format!("POST /cluster/quorum/{what}/{node}");
+    let line = format!("POST /cluster/quorum/{what}/{node} (voters)");
     until_done(caller, &line, |_| true).await;
 }
 

@@ -336,3 +336,9 @@ fn the_format_is_described_as_it_is() {
 }
 
 mod bad;
+
+#[test]
+fn a_file_can_name_every_check_that_there_is() {
+    let names: Vec<&str> = crate::simulation::checks::all().iter().map(|it| it.name).collect();
+    assert_eq!(names, CHECKS);
+}
