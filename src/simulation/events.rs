@@ -22,6 +22,8 @@ const KEPT_MAX: usize = 20_000;
 const PANICS_MAX: usize = 100;
 /// What is recorded of events.
 const TARGET: &str = "holm";
+/// Where a line for each request comes from, which nobody wants to keep beside the history.
+const REQUESTS: &str = "holm::http::edge";
 
 /// Something that a node logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +116,9 @@ impl Shared {
         let at_us = self.timelines.get(node).map_or(0, Timeline::now_us);
         self.trace.add(Subject::Event, &[at_us, node as u64], target.as_bytes());
         self.trace.add(Subject::Event, &[], text.as_bytes());
+        let is_request = level == Level::INFO && target == REQUESTS;
         let mut kept = self.kept();
-        if kept.len() < KEPT_MAX {
+        if kept.len() < KEPT_MAX && !is_request {
             kept.push(NodeEvent { at_us, node, level, target: target.to_owned(), text });
         }
     }

@@ -305,3 +305,6 @@ impl State {
         (first.due_us < self.window_end_us).then_some(first.due_us)
     }
 }
+
+#[cfg(test)]
+mod tests;

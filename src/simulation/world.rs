@@ -4,29 +4,28 @@
 //! give the same run, to the byte. It breaks what it is told to break, and decides nothing.
 
 mod clients;
+mod evidence;
+mod faults;
 mod http;
 mod member;
 mod runtime;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use super::clock::{EPOCH_US, NodeClock, Timeline};
-use super::events::{Events, NodeEvent};
-use super::fabric::{self, Fabric, LinkCounts, Seen};
+use super::events::Events;
+use super::fabric::{self, Fabric};
 use super::network::{self, Doors, NodeNetwork};
 use super::pipe::Exchange;
-use super::scenario::LinkQuality;
 use super::trace::{Subject, Trace};
-use crate::access::mint::{Claims, MintError, MintKey};
+use crate::access::mint::{MintError, MintKey};
 use crate::env::{Blocking, CrashMode, Entropy, Env, ManualClock, MemoryDisk, Stream};
-use crate::model::{NodeName, RegionName, Stamp};
+use crate::model::{NodeName, Stamp};
 use crate::server::Server;
 use crate::settings::{Algorithm, KeySettings, Scopes, SecretSettings, Settings};
 use crate::topology::Topology;
-use crate::transport::pki::NODE_VALID;
 use crate::transport::{Authority, PkiError};
 
 pub(crate) use clients::Clients;
@@ -73,7 +72,7 @@ pub(crate) enum Certificate {
 ///
 /// Nodes: [`World::start`], [`World::stop`] (in order; takes virtual time), [`World::crash`] (at
 /// once), [`World::pause`] and [`World::resume`], [`World::slow`]; [`World::state`],
-/// [`World::is_up`], [`World::failure`], [`World::look`].
+/// [`World::is_up`], [`World::failure`], [`World::look`], [`World::busy_ms`].
 ///
 /// Links, by pairs of regions in one direction: [`World::cut`] and [`World::mend`] (counted, so that
 /// cuts of several faults may overlap), [`World::set_link`], [`World::hold`] and
@@ -193,7 +192,7 @@ impl World {
         self.exchange.open_window(now_us);
         self.fabric.open_window(now_us, end_us);
         for (number, member) in self.members.iter_mut().enumerate() {
-            let runs = !member.is_paused && self.windows % u64::from(member.slowness) == 0;
+            let runs = !member.is_paused && self.windows.is_multiple_of(member.slowness.into());
             match &mut member.running {
                 Some(running) if runs => {
                     self.events.of(number, || running.step(now_us, end_us, &member.timeline))
@@ -305,6 +304,13 @@ impl World {
         member.running.as_ref()?.look(&member.timeline, look)
     }
 
+    /// For how many milliseconds since its start the node did nothing but poll its tasks: work
+    /// takes no time here, but for that of a processor that is fully busy. Many of them are a node
+    /// that spins.
+    pub(crate) fn busy_ms(&self, node: &NodeName) -> u64 {
+        self.member(node).and_then(|it| it.running.as_ref()).map_or(0, Running::busy_ms)
+    }
+
     fn begin(&mut self, number: usize) {
         self.note_on(number, "start");
         let member = &mut self.members[number];
@@ -336,17 +342,9 @@ impl World {
     }
 
     fn begin_stop(&mut self, number: usize) {
-        let member = &mut self.members[number];
-        match member.running.take().map(Running::stop) {
-            Some(Ok(running)) => member.running = Some(running),
-            Some(Err(running)) if running.state() == NodeState::Stopping => {
-                member.running = Some(running);
-            }
-            Some(Err(starting)) => {
-                member.running = Some(starting);
-                self.end(number, CrashMode::KeepUnsynced);
-            }
-            None => {}
+        let Some(running) = &mut self.members[number].running else { return };
+        if !running.stop() && running.state() == NodeState::Starting {
+            self.end(number, CrashMode::KeepUnsynced);
         }
     }
 
@@ -364,191 +362,7 @@ impl World {
     }
 }
 
-/// Links, by pairs of regions in one direction.
 impl World {
-    /// Nothing passes any more.
-    pub(crate) fn cut(&mut self, from: &RegionName, to: &RegionName) {
-        self.note("cut", &format!("{from} {to}"));
-        self.links(from, to).for_each(|(from, to)| self.fabric.cut(from, to));
-    }
-
-    /// Takes back one [`World::cut`].
-    pub(crate) fn mend(&mut self, from: &RegionName, to: &RegionName) {
-        self.note("mend", &format!("{from} {to}"));
-        self.links(from, to).for_each(|(from, to)| self.fabric.mend(from, to));
-    }
-
-    /// Whether nothing passes.
-    pub(crate) fn is_cut(&self, from: &RegionName, to: &RegionName) -> bool {
-        self.links(from, to).any(|(from, to)| self.fabric.is_cut(from, to))
-    }
-
-    /// How the links are from now on; the default is as the topology says.
-    pub(crate) fn set_link(&mut self, from: &RegionName, to: &RegionName, quality: LinkQuality) {
-        self.note("link", &format!("{from} {to} {quality:?}"));
-        self.links(from, to).for_each(|(from, to)| self.fabric.set_quality(from, to, quality));
-    }
-
-    /// From now on datagrams wait.
-    pub(crate) fn hold(&mut self, from: &RegionName, to: &RegionName) {
-        self.note("hold", &format!("{from} {to}"));
-        self.links(from, to).for_each(|(from, to)| self.fabric.hold(from, to));
-    }
-
-    /// Takes back one [`World::hold`]; with the last one, all that waits leaves at once.
-    pub(crate) fn release(&mut self, from: &RegionName, to: &RegionName) {
-        self.note("release", &format!("{from} {to}"));
-        self.links(from, to).for_each(|(from, to)| self.fabric.release(from, to, self.now_us));
-    }
-
-    /// What was sent from one region to the other since the start, and lost on the way.
-    pub(crate) fn counts(&self, from: &RegionName, to: &RegionName) -> LinkCounts {
-        let mut sum = LinkCounts::default();
-        for (from, to) in self.links(from, to) {
-            let counts = self.fabric.counts(from, to);
-            sum.sent += counts.sent;
-            sum.bytes += counts.bytes;
-            sum.lost += counts.lost;
-        }
-        sum
-    }
-
-    /// Bytes on their way between nodes, held ones among them.
-    pub(crate) fn in_flight_bytes(&self) -> usize {
-        self.fabric.in_flight_bytes()
-    }
-
-    fn links(&self, from: &RegionName, to: &RegionName) -> impl Iterator<Item = (usize, usize)> {
-        let within = |region: &RegionName| {
-            let all = self.members.iter().enumerate();
-            let within = all.filter(|(_, member)| member.region == *region);
-            within.map(|(number, _)| number).collect::<Vec<usize>>()
-        };
-        let (senders, receivers) = (within(from), within(to));
-        senders.into_iter().flat_map(move |from| {
-            let others = receivers.clone().into_iter().filter(move |to| *to != from);
-            others.map(move |to| (from, to))
-        })
-    }
-}
-
-/// Disks, clocks, certificates.
-impl World {
-    /// The node's disk as it is now. A crash gives the node another one: ask again after it.
-    pub(crate) fn disk(&self, node: &NodeName) -> Option<&MemoryDisk> {
-        Some(&self.member(node)?.disk)
-    }
-
-    /// Gives a node that is down another disk: an old copy, or an empty one. False where it is not
-    /// down.
-    pub(crate) fn replace_disk(&mut self, node: &NodeName, disk: MemoryDisk) -> bool {
-        let Some(number) = self.number(node) else { return false };
-        if self.members[number].running.is_some() {
-            return false;
-        }
-        self.note_on(number, "disk");
-        self.members[number].disk = disk;
-        true
-    }
-
-    /// The node's wall clock jumps by so many microseconds.
-    pub(crate) fn step_clock(&mut self, node: &NodeName, by_us: i64) {
-        let Some(number) = self.number(node) else { return };
-        self.note_on(number, &format!("clock {by_us}"));
-        self.members[number].clock.step(by_us);
-    }
-
-    /// The node's wall clock runs so many millionths too fast from now on; 0 is right.
-    pub(crate) fn drift_clock(&mut self, node: &NodeName, ppm: i32) {
-        let Some(number) = self.number(node) else { return };
-        self.note_on(number, &format!("drift {ppm}"));
-        self.members[number].clock.drift(ppm);
-    }
-
-    /// The certificate that the node has from its next start on.
-    pub(crate) fn set_certificate(
-        &mut self,
-        node: &NodeName,
-        certificate: Certificate,
-    ) -> Result<(), WorldError> {
-        let Some(number) = self.number(node) else { return Ok(()) };
-        self.note_on(number, &format!("certificate {certificate:?}"));
-        let clock = start_clock();
-        if certificate == Certificate::Expired {
-            let before = NODE_VALID + Duration::from_secs(24 * 3600);
-            clock.set(Stamp(EPOCH_US - before.as_micros() as u64));
-        }
-        let member = &mut self.members[number];
-        member.identity = Arc::new(self.authority.issue(&member.name, &self.entropy, &clock)?);
-        Ok(())
-    }
-}
-
-/// Clients and evidence.
-impl World {
-    /// Where clients run.
-    pub(crate) fn clients(&self) -> Clients {
-        let names = self.members.iter().map(|member| member.name.clone()).collect();
-        self.clients.clients(self.doors.clone(), self.exchange.clone(), names)
-    }
-
-    /// A token for `subject` that every node takes and that grants `scope`, from now on for so long.
-    pub(crate) fn token(
-        &self,
-        subject: &str,
-        scope: &str,
-        valid: Duration,
-    ) -> Result<String, MintError> {
-        let now = self.unix_secs();
-        self.mint.sign(&Claims {
-            sub: subject.to_owned(),
-            aud: AUDIENCE.to_owned(),
-            scope: scope.to_owned(),
-            iat: now,
-            exp: now + valid.as_secs(),
-            ..Claims::default()
-        })
-    }
-
-    /// A random stream of the run's seed.
-    pub(crate) fn entropy(&self, purpose: &str) -> Stream {
-        self.entropy.stream(&format!("run: {purpose}"))
-    }
-
-    /// Adds something to the trace.
-    pub(crate) fn note(&self, what: &str, bytes: &str) {
-        self.trace.add(Subject::World, &[self.now_us], what.as_bytes());
-        self.trace.add(Subject::World, &[], bytes.as_bytes());
-    }
-
-    /// The trace, for records of the history and whatever else makes the run what it is.
-    pub(crate) fn trace(&self) -> &Trace {
-        &self.trace
-    }
-
-    /// The hash of everything that happened so far.
-    pub(crate) fn trace_hash(&self) -> String {
-        self.trace.so_far()
-    }
-
-    /// What nodes logged since the last call, from `info` up; see also [`record_panics`].
-    ///
-    /// [`record_panics`]: super::events::record_panics
-    pub(crate) fn take_events(&mut self) -> Vec<NodeEvent> {
-        self.events.take()
-    }
-
-    /// From now on, datagrams between nodes are looked through for these bytes. False where they are
-    /// too few (less than 8) to mean anything.
-    pub(crate) fn look_for(&mut self, needle: &[u8]) -> bool {
-        self.fabric.look_for(needle)
-    }
-
-    /// What was seen of that since the last call.
-    pub(crate) fn take_seen(&mut self) -> Vec<Seen> {
-        self.fabric.take_seen()
-    }
-
     fn note_on(&self, number: usize, what: &str) {
         self.trace.add(Subject::World, &[self.now_us, number as u64], what.as_bytes());
     }

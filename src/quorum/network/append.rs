@@ -41,12 +41,16 @@ pub(super) async fn stream<S>(
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
 {
+    let mut input = input;
+    // Waits as long as openraft wants to wait after a failure: it does so where it gives a request,
+    // and a stream that fails before it asks for one would be opened again at once, for ever.
+    let first = input.next().await;
     let deadline = Instant::now() + option.hard_ttl();
     let opened = link.gossip()?.open(&link.node, StreamKind::QuorumAppend, deadline).await;
     let PeerStream { mut send, frames, place } = opened.map_err(|error| rpc_error(&error))?;
     let unanswered = Unanswered::default();
     let (to, contact, sent) = (link.to, link.contact.clone(), unanswered.clone());
-    let mut input = input;
+    let mut input = futures_util::stream::iter(first).chain(input);
     let writing = async move {
         frame::write(&mut send, &Opening { to }).await?;
         while let Some(request) = input.next().await {

@@ -184,8 +184,10 @@ impl Writer {
         self.database.clone()
     }
 
+    /// Whether there is something to flush. A store that failed takes nothing more, and is not to
+    /// be tried again and again.
     pub(super) fn is_dirty(&self) -> bool {
-        self.is_dirty
+        self.is_dirty && self.shared.failure().is_none()
     }
 
     /// Carries out a group of jobs, all of it or nothing, and answers them.

@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::runtime;
+use super::runtime::Stepped;
 use crate::model::NodeName;
 use crate::simulation::clock::Timeline;
 use crate::simulation::network::Doors;
@@ -28,15 +27,13 @@ pub(crate) struct Clients {
 
 /// The runtime of all clients.
 pub(super) struct ClientRuntime {
-    runtime: Runtime,
-    began: Instant,
+    runtime: Stepped,
     timeline: Timeline,
 }
 
 impl ClientRuntime {
     pub(super) fn new(seed: u64) -> std::io::Result<Self> {
-        let (runtime, began) = runtime::build(seed)?;
-        Ok(Self { runtime, began, timeline: Timeline::default() })
+        Ok(Self { runtime: Stepped::new(seed)?, timeline: Timeline::default() })
     }
 
     pub(super) fn clients(
@@ -51,9 +48,8 @@ impl ClientRuntime {
 
     /// Runs until `end_us`.
     pub(super) fn step(&self, end_us: u64) {
-        self.timeline.enter(self.began, 0);
-        let until = self.began + Duration::from_micros(end_us);
-        self.runtime.block_on(async { tokio::time::sleep_until(until).await });
+        self.timeline.enter(self.runtime.began(), 0);
+        self.runtime.step(Duration::ZERO, Duration::from_micros(end_us));
         self.timeline.leave(end_us);
     }
 }

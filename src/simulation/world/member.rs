@@ -6,11 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::runtime::Runtime;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::Instant;
 
-use super::runtime;
+use super::runtime::Stepped;
 use crate::env::{Env, MemoryDisk};
 use crate::model::{NodeName, RegionName};
 use crate::server::{Server, ServerError};
@@ -41,9 +39,9 @@ pub(super) struct Member {
 
 /// A node's process.
 pub(super) struct Running {
-    runtime: Runtime,
-    /// The runtime's first instant, and the virtual time then.
-    began: (Instant, u64),
+    runtime: Stepped,
+    /// When it began.
+    began_us: u64,
     /// Up to when it has run.
     at_us: u64,
     life: Life,
@@ -54,6 +52,8 @@ enum Life {
     Starting(JoinHandle<Result<Server, ServerError>>),
     Up(Box<Server>),
     Stopping(JoinHandle<()>),
+    /// While it is changed: nobody sees it.
+    Between,
 }
 
 /// How a node stands.
@@ -88,27 +88,20 @@ impl Running {
         name: NodeName,
         identity: Arc<Identity>,
     ) -> std::io::Result<Self> {
-        let (runtime, instant) = runtime::build(seed)?;
+        let runtime = Stepped::new(seed)?;
         let starting =
             async move { Box::pin(Server::start(env, settings, topology, &name, &identity)).await };
-        let starting = runtime.spawn(starting);
+        let starting = runtime.handle().spawn(starting);
         let life = Life::Starting(starting);
-        Ok(Self { runtime, began: (instant, now_us), at_us: now_us, life })
+        Ok(Self { runtime, began_us: now_us, at_us: now_us, life })
     }
 
     /// Runs until `end_us`. Time in which it could not run has passed at once, as for a process
     /// that the system did not let run.
     pub(super) fn step(&mut self, now_us: u64, end_us: u64, timeline: &Timeline) {
-        let (instant, began_us) = self.began;
-        timeline.enter(instant, began_us);
+        timeline.enter(self.runtime.began(), self.began_us);
         let missed = Duration::from_micros(now_us - self.at_us);
-        let until = instant + Duration::from_micros(end_us - began_us);
-        self.runtime.block_on(async {
-            if !missed.is_zero() {
-                tokio::time::advance(missed).await;
-            }
-            tokio::time::sleep_until(until).await;
-        });
+        self.runtime.step(missed, Duration::from_micros(end_us - self.began_us));
         timeline.leave(end_us);
         self.at_us = end_us;
     }
@@ -117,7 +110,7 @@ impl Running {
         match self.life {
             Life::Starting(_) => NodeState::Starting,
             Life::Up(_) => NodeState::Up,
-            Life::Stopping(_) => NodeState::Stopping,
+            Life::Stopping(_) | Life::Between => NodeState::Stopping,
         }
     }
 
@@ -129,8 +122,7 @@ impl Running {
     ) -> Option<T> {
         let Life::Up(server) = &self.life else { return None };
         let _entered = self.runtime.enter();
-        let (instant, began_us) = self.began;
-        timeline.enter(instant, began_us);
+        timeline.enter(self.runtime.began(), self.began_us);
         let seen = std::panic::catch_unwind(AssertUnwindSafe(|| look(server)));
         timeline.leave(self.at_us);
         match seen {
@@ -139,17 +131,19 @@ impl Running {
         }
     }
 
-    /// Begins to stop in order, where it is up.
-    pub(super) fn stop(self) -> Result<Self, Self> {
-        let Self { runtime, began, at_us, life } = self;
-        let (life, begun) = match life {
+    /// Begins to stop in order, where it is up; whether it was.
+    pub(super) fn stop(&mut self) -> bool {
+        match std::mem::replace(&mut self.life, Life::Between) {
             Life::Up(server) => {
-                (Life::Stopping(runtime.spawn(async move { server.shutdown().await })), true)
+                let stopping = async move { server.shutdown().await };
+                self.life = Life::Stopping(self.runtime.handle().spawn(stopping));
+                true
             }
-            life => (life, false),
-        };
-        let running = Self { runtime, began, at_us, life };
-        if begun { Ok(running) } else { Err(running) }
+            life => {
+                self.life = life;
+                false
+            }
+        }
     }
 
     /// Goes on in its life after a step, if it is time; what it came to, where it has ended.
@@ -171,6 +165,11 @@ impl Running {
             }
             _ => None,
         }
+    }
+
+    /// See [`Stepped::busy_ms`].
+    pub(super) fn busy_ms(&self) -> u64 {
+        self.runtime.busy_ms()
     }
 
     /// Whether it cannot go on and would end its process.

@@ -1,10 +1,14 @@
 //! The gate: real nodes, twice with one seed, are the same run to the byte.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::Method;
 
 use super::*;
+use crate::model::RegionName;
+use crate::simulation::events::NodeEvent;
+use crate::simulation::scenario::LinkQuality;
 
 const SECOND: u64 = 1_000_000;
 
@@ -38,7 +42,8 @@ fn world(regions: &[&str], seed: u64) -> World {
 }
 
 /// What clients were answered: who, status, body.
-type Answers = Arc<Mutex<Vec<(u32, Result<u16, HttpError>, String)>>>;
+type Told = (u32, Result<u16, HttpError>, String);
+type Answers = Arc<Mutex<Vec<Told>>>;
 
 fn answer_of(result: Result<HttpAnswer, HttpError>) -> (Result<u16, HttpError>, String) {
     match result {
@@ -49,15 +54,20 @@ fn answer_of(result: Result<HttpAnswer, HttpError>) -> (Result<u16, HttpError>, 
     }
 }
 
-/// A client that writes configs to a node, and now and then a secret.
+/// A client that writes configs to a node all along, and now and then a secret.
 fn write_all_along(world: &World, number: u32, of: &str, answers: &Answers) {
+    write_rounds(world, number, of, answers, u32::MAX);
+}
+
+/// The same, so many times.
+fn write_rounds(world: &World, number: u32, of: &str, answers: &Answers, rounds: u32) {
     let token = world
         .token("writer", "config:* secrets:* cluster:read", Duration::from_secs(3600))
         .unwrap();
     let (clients, of, answers) = (world.clients(), node(of), answers.clone());
     world.clients().spawn(async move {
         let mut http = HttpClient::new(&clients, number);
-        for round in 0.. {
+        for round in 0..rounds {
             tokio::time::sleep(Duration::from_millis(100)).await;
             let (method, path, body) = if round % 10 == 9 {
                 let body =
@@ -100,7 +110,7 @@ fn a_world_founds_its_quorum_and_takes_writes_and_secrets() {
 }
 
 /// A run with a cut and a crash: its hash, and what clients were answered.
-fn run(seed: u64) -> (String, Vec<(u32, Result<u16, HttpError>, String)>) {
+fn run(seed: u64) -> (String, Vec<Told>) {
     let mut world = world(&["a", "b", "c"], seed);
     let answers = Answers::default();
     for (number, of) in ["a-1", "b-1", "c-1"].into_iter().enumerate() {
@@ -136,7 +146,7 @@ fn a_seed_is_one_run_and_another_seed_another() {
     let (hash, answers) = run(7);
     println!("trace hash {hash}");
     let written = |of: u32| {
-        let done = |it: &&(u32, Result<u16, HttpError>, String)| it.0 == of && it.1.is_ok();
+        let done = |it: &&Told| it.0 == of && it.1.is_ok();
         answers.iter().filter(done).filter(|it| matches!(it.1, Ok(200 | 201))).count()
     };
     assert!((0..3).all(|number| written(number) > 50));
@@ -147,3 +157,5 @@ fn a_seed_is_one_run_and_another_seed_another() {
     assert_eq!(again, hash);
     assert_ne!(run(8).0, hash);
 }
+
+mod faults;
