@@ -1,6 +1,9 @@
-//! How long ago the leader was heard. What counts is a majority: a leader that is cut off and
-//! doesn't know says with each message when a majority had answered it last.
+//! How long ago the leader was heard, and how old what is applied here may be. What counts is a
+//! majority: a leader that is cut off and doesn't know says with each message when a majority had
+//! answered it last. And to have heard is not to have caught up: what is applied is as new as a
+//! message only once everything is applied that was decided when it was sent.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -16,14 +19,36 @@ use crate::env::WallClock;
 /// Where the leader never was heard: longer than anything that asks.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// Most messages that are remembered while what they tell of is not applied yet.
+const AHEAD_MAX: usize = 256;
+
 pub(super) type Metrics = WatchReceiverOf<TypeConfig, RaftMetrics<TypeConfig>>;
 
 /// The last sign of a leader with a majority.
 pub(super) struct Contact {
-    heard: Mutex<Option<Instant>>,
+    heard: Mutex<Heard>,
     metrics: OnceLock<Metrics>,
     store: StoreHandle,
     clock: Arc<dyn WallClock>,
+}
+
+#[derive(Default)]
+struct Heard {
+    /// When a majority had answered the leader, as the newest message says.
+    at: Option<Instant>,
+    /// The same of messages up to which everything is applied.
+    applied: Option<Instant>,
+    /// Messages that tell of more than is applied: up to which index, and when.
+    ahead: VecDeque<(u64, Instant)>,
+}
+
+impl Heard {
+    /// Takes note of what is applied.
+    fn catch_up(&mut self, applied: u64) {
+        while let Some((_, at)) = self.ahead.pop_front_if(|(index, _)| *index <= applied) {
+            self.applied = self.applied.max(Some(at));
+        }
+    }
 }
 
 impl Contact {
@@ -36,20 +61,33 @@ impl Contact {
         let _ = self.metrics.set(metrics);
     }
 
-    /// The leader was heard; a majority had answered it `age` ago.
-    pub(super) fn heard(&self, age: Duration) {
+    /// The leader was heard; a majority had answered it `age` ago, and everything up to `decided`
+    /// was decided.
+    pub(super) fn heard(&self, age: Duration, decided: u64) {
         let Some(at) = Instant::now().checked_sub(age) else { return };
-        {
-            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-            if heard.is_some_and(|heard| heard >= at) {
-                return;
+        let applied = *self.store.applied().borrow();
+        let is_newer = {
+            let mut heard = self.lock();
+            heard.at = heard.at.max(Some(at));
+            let before = heard.applied;
+            // Where too many wait, the newest go: the oldest are the first to be reached.
+            if heard.ahead.len() < AHEAD_MAX {
+                heard.ahead.push_back((decided, at));
             }
-            *heard = Some(at);
+            heard.catch_up(applied);
+            heard.applied > before
+        };
+        if is_newer {
+            let age = self.lock().applied.map_or(age, |at| at.elapsed());
+            let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+            let mut stamp = self.clock.now();
+            stamp.0 = stamp.0.saturating_sub(age);
+            self.store.note_contact(stamp);
         }
-        let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
-        let mut stamp = self.clock.now();
-        stamp.0 = stamp.0.saturating_sub(age);
-        self.store.note_contact(stamp);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long ago a majority answered this node as its leader; none where it does not lead.
@@ -69,23 +107,29 @@ impl Contact {
     /// The same, and what it means is noted.
     pub(super) fn lead(&self) -> Option<Duration> {
         let age = self.majority_age()?;
-        self.heard(age);
+        let decided = self.metrics.get()?.borrow_watched().last_applied.map_or(0, |id| id.index);
+        self.heard(age, decided);
         Some(age)
     }
 
     /// How old what is applied here may be.
     pub(super) fn age(&self) -> Duration {
         self.lead();
-        if let Some(age) = self.age_since_start() {
-            return age;
+        let applied = *self.store.applied().borrow();
+        let at = {
+            let mut heard = self.lock();
+            heard.catch_up(applied);
+            heard.applied
+        };
+        if let Some(at) = at {
+            return at.elapsed();
         }
         let Some(at) = self.store.contact() else { return NEVER };
         Duration::from_micros(self.clock.now().0.saturating_sub(at.0))
     }
 
-    /// The same, where it was heard since this node's start.
+    /// How long ago a leader with a majority was heard, since this node's start.
     pub(super) fn age_since_start(&self) -> Option<Duration> {
-        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.map(|at| at.elapsed())
+        self.lock().at.map(|at| at.elapsed())
     }
 }

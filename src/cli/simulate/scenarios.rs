@@ -21,6 +21,8 @@ use crate::simulation::scenario::{Scenario, TimedFault, shrink};
 const SEEDS_MAX: u64 = 100_000;
 /// Most runs that shrinking takes.
 const SHRINK_TRIES_MAX: usize = 200;
+/// How much is shown of a record that differs.
+const RECORD_SHOWN: usize = 400;
 /// Exit code where the same seed gave another run.
 const NOT_REPRODUCIBLE: u8 = 3;
 
@@ -259,14 +261,20 @@ fn history_of(scenario: &Scenario, options: &Options, twice: bool) -> Result<Vec
         let again = apart(scenario, options).map_err(|e| failed(&e))?;
         let (first, second) = (trace_hash(&records), trace_hash(&again));
         if first != second {
-            let at = records.iter().zip(&again).position(|(a, b)| a != b);
-            let at = at.and_then(|at| records.get(at)).map_or(0, |record| record.at_us);
+            let differ = records.iter().zip(&again).find(|(a, b)| a != b);
+            let at = differ.map_or(0, |(record, _)| record.at_us);
+            let shown = |record: &Record| {
+                let text = serde_json::to_string(record).unwrap_or_default();
+                text.chars().take(RECORD_SHOWN).collect::<String>()
+            };
+            let records = differ.map(|(a, b)| format!("\n{}\n{}", shown(a), shown(b)));
             return Err(Failure::exit(
                 NOT_REPRODUCIBLE,
                 format!(
-                    "seed {} gave two runs: trace {first} and {second}; records differ from {:.3} s",
+                    "seed {} gave two runs: trace {first} and {second}; records differ from {:.3} s{}",
                     options.seed,
-                    at as f64 / 1e6
+                    at as f64 / 1e6,
+                    records.unwrap_or_default()
                 ),
             )
             .about(&scenario.name));

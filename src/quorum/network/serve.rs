@@ -81,18 +81,20 @@ impl Server {
                 };
                 let age = Duration::from_millis(append.age_ms);
                 let request = append.request().ok()?;
-                heard.lock().unwrap_or_else(PoisonError::into_inner).push_back(age);
+                let decided = request.leader_commit.map_or(0, |id| id.index);
+                let told = (age, decided);
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push_back(told);
                 Some((request, frames))
             }
         });
         let mut answers = std::pin::pin!(self.raft.stream_append(requests.boxed()));
         while let Some(Ok(result)) = answers.next().await {
-            let age = ages.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let told = ages.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let appended = Appended::from(&result);
-            if let Some(age) = age
+            if let Some((age, decided)) = told
                 && !matches!(appended, Appended::HigherVote(_))
             {
-                contact.heard(age);
+                contact.heard(age, decided);
             }
             let written = timeout(TALK_TIMEOUT, frame::write(&mut send, &appended)).await;
             if !matches!(written, Ok(Ok(()))) {
