@@ -20,7 +20,7 @@ const CAPACITY: usize = 64 * 1024;
 pub(crate) struct Exchange(Arc<Mutex<Switchboard>>);
 
 struct Switchboard {
-    /// Directions in which something happened since the last window, in that order.
+    /// Directions in which something happened since the last window.
     touched: Vec<Arc<Mutex<Direction>>>,
     opened: u64,
     trace: Trace,
@@ -75,10 +75,13 @@ impl Exchange {
 
     /// A window begins at `now_us`: what was written in the last one can be read.
     pub(crate) fn open_window(&self, now_us: u64) {
-        let (touched, trace) = {
+        let (mut touched, trace) = {
             let mut board = lock(&self.0);
             (std::mem::take(&mut board.touched), board.trace.clone())
         };
+        // In the order in which they were opened: a runtime that is dropped drops its tasks in an
+        // order that depends on how many the process had before.
+        touched.sort_by_key(|direction| lock(direction).number);
         for direction in touched {
             let mut direction = lock(&direction);
             direction.is_touched = false;
