@@ -173,4 +173,5 @@ fn another_process_makes_the_same_run() {
     assert!(told.contains(&format!("trace hash {hash}")), "{hash}: {told}");
 }
 
+mod chaos;
 mod faults;
