@@ -144,7 +144,6 @@ fn run(seed: u64) -> (String, Vec<Told>) {
 #[test]
 fn a_seed_is_one_run_and_another_seed_another() {
     let (hash, answers) = run(7);
-    println!("trace hash {hash}");
     let written = |of: u32| {
         let done = |it: &&Told| it.0 == of && it.1.is_ok();
         answers.iter().filter(done).filter(|it| matches!(it.1, Ok(200 | 201))).count()
@@ -158,4 +157,21 @@ fn a_seed_is_one_run_and_another_seed_another() {
     assert_ne!(run(8).0, hash);
 }
 
+/// What the test below runs in another process.
+#[test]
+fn a_run_tells_its_hash() {
+    println!("trace hash {}", run(7).0);
+}
+
+#[test]
+fn another_process_makes_the_same_run() {
+    let this = std::env::current_exe().unwrap();
+    let test = "simulation::world::tests::a_run_tells_its_hash";
+    let told = std::process::Command::new(this).args(["--exact", "--nocapture", test]).output();
+    let told = String::from_utf8(told.unwrap().stdout).unwrap();
+    let hash = run(7).0;
+    assert!(told.contains(&format!("trace hash {hash}")), "{hash}: {told}");
+}
+
+mod chaos;
 mod faults;

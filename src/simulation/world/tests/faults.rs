@@ -209,6 +209,23 @@ fn write_large(world: &World, of: &str, answers: &Answers) {
 }
 
 #[test]
+fn a_disk_that_lied_is_found_out_when_power_is_lost() {
+    let (mut world, _) = busy(1);
+    world.disk(&node("c-1")).unwrap().lie(true);
+    run_for(&mut world, 3 * SECOND);
+    let before = origin(&world, "c-1");
+    world.take_events();
+    world.crash(&node("c-1"), CrashMode::LoseUnsynced);
+    world.disk(&node("c-1")).unwrap().lie(false);
+    world.start(&node("c-1"));
+    assert!(catches_up(&mut world, "c-1", "a-1") && catches_up(&mut world, "a-1", "c-1"));
+    assert_ne!(origin(&world, "c-1"), before);
+    let events = world.take_events();
+    let noticed = |event: &NodeEvent| event.node == 2 && event.text.contains("new origin");
+    assert!(events.iter().any(noticed), "{events:?}");
+}
+
+#[test]
 fn a_clock_that_is_off_is_seen_by_its_node() {
     let (mut world, _) = busy(1);
     world.step_clock(&node("c-1"), 3_600_000_000);
