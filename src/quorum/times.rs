@@ -88,6 +88,10 @@ impl Times {
             enable_pre_vote: Some(true),
             // A leader that comes back asks first: others may have decided meanwhile.
             enable_leader_restore: Some(false),
+            // A disk that lied about what it had synced can lose what it acknowledged without a trace.
+            // That it is sent again is all that is left to do; without this the leader would panic,
+            // and a bad disk elsewhere would end a good node.
+            allow_log_reversion: Some(true),
             backoff: "100ms 200ms ..500ms".to_owned(),
             ..Config::default()
         }
