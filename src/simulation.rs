@@ -2,12 +2,12 @@
 //! time, with faults, from a seed. What happened is a [`history`]; what was promised is checked on that
 //! alone, so that a history of real processes can be checked the same way.
 
-pub mod history;
-pub mod scenario;
 pub(crate) mod clock;
 pub(crate) mod events;
 pub(crate) mod fabric;
+pub mod history;
 pub(crate) mod network;
 pub(crate) mod pipe;
+pub mod scenario;
 pub(crate) mod trace;
 pub(crate) mod world;
