@@ -174,6 +174,7 @@ impl Fabric {
     }
 
     /// Whether datagrams pass.
+    #[cfg(test)]
     pub(crate) fn is_cut(&self, from: usize, to: usize) -> bool {
         self.state().link(from, to).cuts > 0
     }
@@ -211,6 +212,7 @@ impl Fabric {
     }
 
     /// Bytes on their way, held ones among them.
+    #[cfg(test)]
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.state().links.iter().map(|link| link.in_flight_bytes).sum()
     }

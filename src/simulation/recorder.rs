@@ -89,11 +89,6 @@ impl Recorder {
         std::mem::take(&mut state.records)
     }
 
-    /// Looks at the history so far.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&[Record]) -> T) -> T {
-        look(&self.state().records)
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -36,6 +36,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(365 * 24 * 3_600);
 const REVOCATION_ON_ISLAND: Duration = Duration::from_secs(24 * 3_600 + 15 * 60 + 30);
 /// What the role that clients write has at first.
 const ROLE_VALUE: &str = "r0";
+/// More milliseconds than this, of doing nothing but poll its tasks, and a node spins.
+const SPIN_MS_MAX: u64 = 200;
 /// Kept between the last write and the end of settling.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -57,7 +59,7 @@ pub struct Options {
 pub enum RunError {
     /// The world cannot be made.
     #[error("{0}")]
-    World(#[from] WorldError),
+    World(String),
     /// The scenario's settings are not good.
     #[error("the scenario's settings: {0}")]
     Settings(#[from] SettingsError),
@@ -89,6 +91,7 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, RunErr
         canary,
         base_us: 0,
         failures: BTreeMap::new(),
+        spinning: BTreeSet::new(),
         queue_bytes_max: 0,
     };
     let accounts = play.prepare(&mut world)?;
@@ -107,7 +110,15 @@ struct Play<'a> {
     base_us: u64,
     /// Why nodes went down by themselves, as far as it is recorded.
     failures: BTreeMap<NodeName, String>,
+    /// Nodes that were found doing nothing but poll their tasks.
+    spinning: BTreeSet<NodeName>,
     queue_bytes_max: u64,
+}
+
+impl From<WorldError> for RunError {
+    fn from(error: WorldError) -> Self {
+        Self::World(error.to_string())
+    }
 }
 
 impl Play<'_> {
@@ -147,7 +158,7 @@ impl Play<'_> {
             }
             world.run_until(world.now_us() + 100_000);
         }
-        let made: Arc<Mutex<Option<Result<Vec<Account>, String>>>> = Arc::default();
+        let made = Made::default();
         let (clients, token, told) = (world.clients(), self.token.clone(), made.clone());
         let count = if self.uses_accounts() { ACCOUNTS } else { 0 };
         let first = nodes[0].clone();
@@ -311,6 +322,15 @@ impl Play<'_> {
             found.sent_bytes = sent_bytes(world, &node);
             self.queue_bytes_max = self.queue_bytes_max.max(found.queue_bytes);
             self.recorder.add(now_us, Event::Probe(found));
+            if world.busy_ms(&node) > SPIN_MS_MAX && self.spinning.insert(node.clone()) {
+                let finding = Finding {
+                    kind: "spin".to_owned(),
+                    node: node.to_string(),
+                    what: "it keeps a processor busy and comes to no rest".to_owned(),
+                    expected: false,
+                };
+                self.recorder.add(now_us, Event::Finding(finding));
+            }
             if let Some(why) = world.failure(&node)
                 && self.failures.get(&node).map(String::as_str) != Some(why)
             {
@@ -459,6 +479,9 @@ impl Play<'_> {
         }
     }
 }
+
+/// What came of making accounts, once it is known.
+type Made = Arc<Mutex<Option<Result<Vec<Account>, String>>>>;
 
 /// Makes the role and the accounts that clients use.
 async fn make(

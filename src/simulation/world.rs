@@ -68,7 +68,7 @@ pub(crate) enum Certificate {
 /// Real nodes in virtual time.
 ///
 /// Time: [`World::run_until`] steps everything, a window at a time; nothing moves otherwise.
-/// [`World::now_us`], [`World::window_us`], [`World::unix_secs`].
+/// [`World::now_us`], [`World::unix_secs`].
 ///
 /// Nodes: [`World::start`], [`World::stop`] (in order; takes virtual time), [`World::crash`] (at
 /// once), [`World::pause`] and [`World::resume`], [`World::slow`]; [`World::state`],
@@ -168,11 +168,6 @@ impl World {
     /// Microseconds since the start of the run.
     pub(crate) fn now_us(&self) -> u64 {
         self.now_us
-    }
-
-    /// How far everything is stepped at once. It is part of the run's identity.
-    pub(crate) fn window_us(&self) -> u64 {
-        self.window_us
     }
 
     /// What a right clock shows, in seconds since the Unix epoch.

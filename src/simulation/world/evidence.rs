@@ -36,6 +36,7 @@ impl World {
     }
 
     /// A random stream of the run's seed.
+    #[cfg(test)]
     pub(crate) fn entropy(&self, purpose: &str) -> Stream {
         self.entropy.stream(&format!("run: {purpose}"))
     }

@@ -26,6 +26,7 @@ impl World {
     }
 
     /// Whether nothing passes.
+    #[cfg(test)]
     pub(crate) fn is_cut(&self, from: &RegionName, to: &RegionName) -> bool {
         self.links(from, to).any(|(from, to)| self.fabric.is_cut(from, to))
     }
@@ -61,6 +62,7 @@ impl World {
     }
 
     /// Bytes on their way between nodes, held ones among them.
+    #[cfg(test)]
     pub(crate) fn in_flight_bytes(&self) -> usize {
         self.fabric.in_flight_bytes()
     }
