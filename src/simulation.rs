@@ -11,8 +11,6 @@ pub mod history;
 pub(crate) mod injector;
 pub(crate) mod last;
 pub(crate) mod network;
-pub(crate) mod network;
-pub(crate) mod pipe;
 pub(crate) mod pipe;
 pub mod plan;
 pub(crate) mod probe;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{AUDIENCE, Clients, World};
 use crate::access::mint::{Claims, MintError};
+#[cfg(test)]
 use crate::env::Stream;
 use crate::simulation::events::NodeEvent;
 use crate::simulation::fabric::Seen;
