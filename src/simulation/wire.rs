@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::{Method, Request as HttpRequest, StatusCode};
 use serde_json::{Value, json};
 
@@ -29,6 +29,10 @@ pub(crate) fn to_http(
 ) -> Result<HttpRequest<Full<Bytes>>, HttpError> {
     let (method, path, body) = line(asked, carried);
     let mut built = request(method, &path, carried.token, body)?;
+    if matches!(asked, Request::TokenIssue { .. }) {
+        // Whoever asks for a token says who it is in the form, and in no second way.
+        built.headers_mut().remove(AUTHORIZATION);
+    }
     let mut header = |name: &'static str, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
             built.headers_mut().insert(HeaderName::from_static(name), value);
@@ -243,4 +247,18 @@ fn is_inconsistent(answer: &HttpAnswer) -> bool {
 
 fn number(answer: &HttpAnswer, header: &str) -> Option<u64> {
     answer.headers.get(header)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asks_for_a_token_says_who_it_is_once() {
+        let carried = Carried { token: "t", client_secret: "s", ..Carried::default() };
+        let asked = Request::TokenIssue { name: "ci".to_owned() };
+        assert!(!to_http(&asked, &carried).unwrap().headers().contains_key(AUTHORIZATION));
+        let asked = Request::ConfigRead { document: "web/prod".to_owned(), key: "k".to_owned() };
+        assert_eq!(to_http(&asked, &carried).unwrap().headers()[AUTHORIZATION], "Bearer t");
+    }
 }
