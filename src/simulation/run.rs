@@ -276,7 +276,7 @@ impl Play<'_> {
         }
         let (stop, stopped) = watch::channel(false);
         let writes_for =
-            self.scenario.settle.saturating_sub(self.scenario.expect.converge_within + 2 * MARGIN);
+            self.scenario.settle.saturating_sub(self.scenario.expect.converge_within + 4 * MARGIN);
         operate::start_wave(&site.again(stopped), writes_for.max(2 * MARGIN));
         let mut at = self.duration;
         while at + MARGIN < self.end() {
