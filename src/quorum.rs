@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::audit::{ChainReader, Event};
 use crate::model::NodeName;
 use crate::registry::{Outcome, Proposal, Refusal, State};
+use crate::simulation::planted::{Bug, is_planted};
 
 #[cfg(test)]
 pub(crate) mod alone;
@@ -229,6 +230,9 @@ impl Quorum {
 
     /// A state that includes everything that was decided before the call.
     pub async fn latest(&self, deadline: Instant) -> Result<Arc<State>, ReadError> {
+        if is_planted(Bug::LocalReadAsLinearizable) {
+            return Ok(self.state());
+        }
         let index = self.consensus.read_index(deadline).await?;
         let late = |_| ReadError::Unavailable("this node lags behind the quorum".into());
         self.wait_for(index, deadline).await.map_err(late)

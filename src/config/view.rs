@@ -9,6 +9,7 @@ use imbl::OrdMap;
 
 use super::entry::Entry;
 use crate::model::{DocumentId, Key, Session, Vector};
+use crate::simulation::planted::{Bug, is_planted};
 
 /// Everything one key has at one moment.
 #[derive(Debug)]
@@ -22,7 +23,12 @@ pub struct Row {
 impl Row {
     /// A row of these siblings, in any order; `None` where there are none.
     pub fn new(mut siblings: Vec<Entry>) -> Option<Self> {
-        siblings.sort_by(Entry::precedence);
+        if is_planted(Bug::WinnerByGreaterOrEqual) {
+            siblings.reverse();
+            siblings.sort_by_key(|entry| std::cmp::Reverse(entry.stamp));
+        } else if !is_planted(Bug::WinnerByArrival) {
+            siblings.sort_by(Entry::precedence);
+        }
         (!siblings.is_empty()).then(|| Self { siblings, rendered: OnceLock::new() })
     }
 

@@ -12,6 +12,7 @@ use super::accept::{apply, end_with};
 use super::message::{Answer, Pull};
 use super::peer::Peer;
 use super::state::{Plan, Pulled};
+use crate::simulation::planted::{Bug, is_planted};
 use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
 
 /// How long an answer may make no progress, beyond two round trips.
@@ -25,6 +26,7 @@ pub(super) async fn pull(shared: Arc<Shared>) {
             |name: &_| shared.peers.get(name).is_some_and(|peer| peer.connection().is_some());
         let plan = shared.state().plan(&mine, Instant::now(), is_reachable);
         match plan {
+            _ if is_planted(Bug::SkipAntiEntropy) => std::future::pending().await,
             Plan::Idle => shared.behind.notified().await,
             Plan::Wait(until) => tokio::select! {
                 biased;

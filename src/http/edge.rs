@@ -27,6 +27,7 @@ use super::{
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
+use crate::simulation::planted::{Bug, is_planted};
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -282,6 +283,9 @@ fn authenticate(
         let (caller, remembered) = app.0.verifier.verify(token, now, &**state)?;
         match decide::stands_at(&caller, &state.rules, now) {
             Ok(()) => Ok((caller, remembered)),
+            Err(_) if operation == Operation::GetKey && is_planted(Bug::PermitSkipped) => {
+                Ok((caller, remembered))
+            }
             Err(_) => Err(TokenError::Revoked),
         }
     });

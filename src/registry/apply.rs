@@ -18,6 +18,7 @@ use super::state::{Applied, Remembered, State};
 use crate::access::Rules;
 use crate::audit::{Decision, Event};
 use crate::model::{Id, Stamp, Text};
+use crate::simulation::planted::{Bug, is_planted};
 
 /// A proposal being carried out: the state as it will be if nothing is refused, and which things
 /// are other than before.
@@ -65,6 +66,9 @@ impl State {
     }
 
     fn recall(&self, key: &[u8; 32]) -> Option<&Remembered> {
+        if is_planted(Bug::ApplyWithoutIdempotencyKey) {
+            return None;
+        }
         let index = self.remembered_at.get(key)?;
         self.remembered.get(index).map(|remembered| &**remembered)
     }

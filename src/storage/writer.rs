@@ -28,6 +28,7 @@ use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
+use crate::simulation::planted::{Bug, is_planted};
 
 mod audited;
 mod checkpoint;
@@ -425,7 +426,11 @@ impl Writer {
             return Ok(());
         }
         let database = self.database.get()?;
-        let tx = self.begin(&database)?;
+        let mut tx = self.begin(&database)?;
+        if is_planted(Bug::AcknowledgeBeforeSync) {
+            let set = tx.set_durability(redb::Durability::None);
+            set.map_err(|e| StoreError::Failed(e.to_string()))?;
+        }
         log::put(&tx, &group.records, group.audited.sealed())?;
         group.audited.put(&tx, &self.state.chain, self.stored_spans)?;
         let heads: BTreeMap<Origin, &Record> =

@@ -18,8 +18,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::leave::Leave;
 use crate::config::{Row, Snapshot};
 use crate::http::item;
-use crate::model::{DocumentId, Key, Session, Vector};
+use crate::model::{DocumentId, Dot, Key, Session, Vector};
 use crate::node::{Feed, FeedEvent};
+use crate::simulation::planted::{Bug, is_planted};
 use crate::telemetry::Watching;
 
 /// A chunk ends once it has this many bytes of items.
@@ -116,15 +117,24 @@ impl Watch {
         heartbeat.reset();
         let now = Instant::now();
         let far = Duration::from_secs(365 * 24 * 3600);
+        let is_resumed = start.since.is_some();
+        let mut seen = start.since.unwrap_or_default();
+        if is_resumed && is_planted(Bug::ResumeOneLate) {
+            let unseen = start.snapshot.vector.iter().find(|last| !seen.includes(*last));
+            unseen.into_iter().for_each(|last| {
+                let n = seen.get(last.origin) + 1;
+                seen.advance(Dot { n, ..last });
+            });
+        }
         Self {
             filter: Filter {
                 document: start.document,
                 prefix: start.prefix,
                 leave: start.leave,
-                removals: start.since.is_some(),
+                removals: is_resumed,
             },
             feed: start.feed,
-            seen: start.since.unwrap_or_default(),
+            seen,
             batch: Some(Batch {
                 snapshot: start.snapshot,
                 keys: Keys::Behind(None),

@@ -25,6 +25,7 @@ use crate::env::Disk;
 use crate::model::Stamp;
 use crate::quorum::types::{Coded, LogId, RaftId, StoredMembership, TypeConfig, Vote};
 use crate::registry::{Row, State};
+use crate::simulation::planted::{Bug, is_planted};
 use crate::storage::StoreError;
 use crate::storage::database::Database;
 
@@ -96,7 +97,7 @@ impl Work {
             | Self::Record(_)
             | Self::Install(_)
             | Self::Flush
-            | Self::Close => true,
+            | Self::Close => !(matches!(self, Self::Append(..)) && is_planted(Bug::PushBeforeSync)),
             Self::Committed(_) | Self::Purge(_) | Self::Apply(_) | Self::Contact(_) => false,
         }
     }

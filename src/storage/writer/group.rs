@@ -21,6 +21,7 @@ use crate::config::{
 };
 use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
+use crate::simulation::planted::{Bug, is_planted};
 use crate::storage::error::StoreError;
 use crate::storage::{idempotency, log};
 
@@ -407,7 +408,12 @@ impl Group {
                 .flat_map(|i| ready[*i].1.entries.iter().map(|(key, _)| key.clone()))
                 .collect();
             for key in &keys {
-                if let Some(row) = Row::new(writer.document(&id)?.siblings(key)) {
+                let mut siblings = writer.document(&id)?.siblings(key);
+                if is_planted(Bug::WinnerByArrival) {
+                    let known = writer.state.view(&id).and_then(|view| view.rows.get(key));
+                    siblings.sort_by_key(|it| known.is_none_or(|row| !row.siblings().contains(it)));
+                }
+                if let Some(row) = Row::new(siblings) {
                     writer.state.set_row(&id, key, Arc::new(row));
                 }
             }

@@ -8,6 +8,7 @@ use redb::ReadTransaction;
 use super::{Command, Writer, io_error};
 use crate::config::document::Actor;
 use crate::model::Origin;
+use crate::simulation::planted::{Bug, is_planted};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
 use crate::storage::mark::{self, Mark};
@@ -25,7 +26,7 @@ impl Writer {
         self.actor = Actor { origin, incarnation: self.entropy.random() };
         let mark = self.disk.read(mark::FILE).map_err(io_error)?;
         let mark = mark.as_deref().and_then(mark::Mark::decode);
-        if self.stored_origin.is_none() {
+        if self.stored_origin.is_none() || is_planted(Bug::ReuseOrigin) {
             self.fresh = Some(origin);
         } else {
             if let Err(why) = mark::is_the_same(mark.as_ref(), &self.mark(false)) {
@@ -43,7 +44,7 @@ impl Writer {
     pub(super) fn hear_witnesses(&mut self, commands: &[Command]) {
         for command in commands {
             let Command::Witnessed { by, dot } = command else { continue };
-            if dot.origin != self.actor.origin {
+            if dot.origin != self.actor.origin || is_planted(Bug::ReuseOrigin) {
                 continue;
             }
             if dot.n > self.state.vector.get(dot.origin) {
