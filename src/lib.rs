@@ -16,6 +16,7 @@ pub mod gossip;
 pub mod http;
 pub mod model;
 pub mod node;
+pub(crate) mod planted;
 pub mod quorum;
 pub mod registry;
 pub mod secrets;

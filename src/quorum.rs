@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::audit::{ChainReader, Event};
 use crate::model::NodeName;
+use crate::planted::{Bug, is_planted};
 use crate::registry::{Outcome, Proposal, Refusal, State};
-use crate::simulation::planted::{Bug, is_planted};
 
 #[cfg(test)]
 pub(crate) mod alone;

@@ -13,7 +13,6 @@ pub(crate) mod last;
 pub(crate) mod network;
 pub(crate) mod pipe;
 pub mod plan;
-pub(crate) mod planted;
 pub(crate) mod probe;
 pub(crate) mod recorder;
 pub mod report;

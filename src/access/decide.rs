@@ -11,7 +11,7 @@ use super::rules::Rules;
 use super::scope::{ClusterAction, Glob, Grant, SecretAction, Wish};
 use super::standing::{self, Globs, Here, Standing};
 use crate::model::{DocumentId, Key, SecretName, Stamp, Text};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 
 /// Most grants that a permit names.
 const TEXTS_MAX: usize = 16;

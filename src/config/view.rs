@@ -9,7 +9,7 @@ use imbl::OrdMap;
 
 use super::entry::Entry;
 use crate::model::{DocumentId, Key, Session, Vector};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 
 /// Everything one key has at one moment.
 #[derive(Debug)]

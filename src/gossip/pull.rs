@@ -12,7 +12,7 @@ use super::accept::{apply, end_with};
 use super::message::{Answer, Pull};
 use super::peer::Peer;
 use super::state::{Plan, Pulled};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
 
 /// How long an answer may make no progress, beyond two round trips.

@@ -27,7 +27,7 @@ use super::{
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;

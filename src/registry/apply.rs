@@ -18,7 +18,7 @@ use super::state::{Applied, Remembered, State};
 use crate::access::Rules;
 use crate::audit::{Decision, Event};
 use crate::model::{Id, Stamp, Text};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 
 /// A proposal being carried out: the state as it will be if nothing is refused, and which things
 /// are other than before.

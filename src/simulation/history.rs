@@ -520,7 +520,7 @@ pub fn write(records: &[Record], to: &mut impl Write) -> io::Result<()> {
     to.flush()
 }
 
-/// Reads what [`write`] wrote; refuses what does not begin with a `Run` of a format it knows.
+/// Reads what [`write()`] wrote; refuses what does not begin with a `Run` of a format it knows.
 pub fn read(from: impl BufRead) -> Result<Vec<Record>, HistoryError> {
     let mut records: Vec<Record> = Vec::new();
     for (number, line) in bounded_lines(from).enumerate() {

@@ -2,7 +2,7 @@
 //! reads). Those of changes stand in the changes' own rows of the log, so that no change is on disk
 //! without its record; all share one chain. Lifetime: the store's.
 //!
-//! Which rows of the log carry records, `meta` says ([`Span`]): along those, numbers only rise, so
+//! Which rows of the log carry records, `meta` says (`Span`): along those, numbers only rise, so
 //! that a record is found by bisection, without an index that each write would have to keep.
 
 use std::ops::ControlFlow;

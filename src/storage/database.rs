@@ -1,4 +1,4 @@
-//! Opening, closing and reopening a database file: `config.redb`, or another with a [`Layout`] of
+//! Opening, closing and reopening a database file: `config.redb`, or another with a `Layout` of
 //! its own. A file that redb refuses or panics on is set aside under another name, never
 //! overwritten, and an empty one takes its place: its node fills it from its peers, under a new
 //! origin.

@@ -28,7 +28,7 @@ use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 
 mod audited;
 mod checkpoint;

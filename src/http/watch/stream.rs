@@ -20,7 +20,7 @@ use crate::config::{Row, Snapshot};
 use crate::http::item;
 use crate::model::{DocumentId, Dot, Key, Session, Vector};
 use crate::node::{Feed, FeedEvent};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 use crate::telemetry::Watching;
 
 /// A chunk ends once it has this many bytes of items.

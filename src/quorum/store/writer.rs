@@ -23,9 +23,9 @@ use super::tables::{self, Mark};
 use crate::audit::{Event, Head};
 use crate::env::Disk;
 use crate::model::Stamp;
+use crate::planted::{Bug, is_planted};
 use crate::quorum::types::{Coded, LogId, RaftId, StoredMembership, TypeConfig, Vote};
 use crate::registry::{Row, State};
-use crate::simulation::planted::{Bug, is_planted};
 use crate::storage::StoreError;
 use crate::storage::database::Database;
 

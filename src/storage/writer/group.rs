@@ -21,7 +21,7 @@ use crate::config::{
 };
 use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 use crate::storage::error::StoreError;
 use crate::storage::{idempotency, log};
 

@@ -8,7 +8,7 @@ use redb::ReadTransaction;
 use super::{Command, Writer, io_error};
 use crate::config::document::Actor;
 use crate::model::Origin;
-use crate::simulation::planted::{Bug, is_planted};
+use crate::planted::{Bug, is_planted};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
 use crate::storage::mark::{self, Mark};
