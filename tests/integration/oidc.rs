@@ -52,6 +52,7 @@ async fn a_real_issuers_tokens_are_taken_also_after_a_restart_without_it() {
     let path = dir.path();
     holm(path, &["pki", "init"]);
     holm(path, &["pki", "issue", "--node", "a-1"]);
+    holm(path, &["keys", "generate"]);
     let (peer, http) = free_ports();
     let topology = format!(
         "cluster = \"test\"\nrtt_ms_default = 1\n[[regions]]\nname = \"a\"\nplace = \"here\"\nnodes \
@@ -60,7 +61,7 @@ async fn a_real_issuers_tokens_are_taken_also_after_a_restart_without_it() {
     std::fs::write(path.join("topology.toml"), topology).unwrap();
     let settings = format!(
         "[[access.keys]]\njwks_url = \"{}\"\nissuer = \"{}\"\nalgorithms = [\"RS256\"]\naudience = \
-         \"holm\"\n",
+         \"holm\"\n[secrets]\nmaster_keys = [{{ generation = 1, file = \"master.key\" }}]\n",
         issuer.jwks_uri, issuer.issuer
     );
     std::fs::write(path.join("holm.toml"), settings).unwrap();
