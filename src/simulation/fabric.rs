@@ -3,7 +3,6 @@
 //! real network. It reads no datagram, except to look for what must not be in one.
 
 mod link;
-mod needles;
 mod socket;
 
 use std::cmp::Reverse;
@@ -16,12 +15,12 @@ use quinn::AsyncUdpSocket;
 use quinn::udp::EcnCodepoint;
 
 use super::clock::Timeline;
+use super::needles::Needles;
 use super::scenario::LinkQuality;
 use super::trace::{Subject, Trace};
 use crate::env::Entropy;
 
 pub(crate) use link::{Cause, LinkCounts};
-pub(crate) use needles::Needles;
 
 use link::{Fate, Link};
 use socket::FabricSocket;

@@ -2,77 +2,25 @@
 //! runs the scenario to say.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::history::{Event, Fault};
-use super::recorder::Recorder;
-use super::scenario::{FaultKind, LinkQuality, TimedFault, Unsynced};
+use super::scenario::{FaultKind, LinkQuality, Unsynced};
+use super::schedule::{Schedule, Step};
 use super::world::{Certificate, World, WorldError};
 use crate::env::{CrashMode, MemoryDisk};
 use crate::model::{NodeName, RegionName};
 
-/// What is to be done at a moment of the run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Step {
-    /// An old copy of the disk is taken, for the fault to come.
-    Copy,
-    /// It is over. Before others begin at the same moment.
-    End,
-    /// It begins.
-    Begin,
-    /// A flapping link goes the other way.
-    Flap,
-}
-
-/// The faults of a run.
-pub(crate) struct Injector {
-    faults: Vec<TimedFault>,
+/// What is broken, and what it takes to mend it.
+pub(crate) struct Injector<'a> {
+    schedule: &'a Schedule,
     copies: BTreeMap<usize, MemoryDisk>,
     /// Flapping links that are down just now.
     down: BTreeMap<usize, bool>,
-    recorder: Recorder,
     seed: u64,
 }
 
-impl Injector {
-    pub(crate) fn new(faults: Vec<TimedFault>, recorder: Recorder, seed: u64) -> Self {
-        Self { faults, copies: BTreeMap::new(), down: BTreeMap::new(), recorder, seed }
-    }
-
-    /// Everything there is to do before `end`, in order: when, what, and which fault.
-    pub(crate) fn timeline(&self, end: Duration) -> Vec<(Duration, Step, usize)> {
-        let mut steps = Vec::new();
-        for (number, timed) in self.faults.iter().enumerate() {
-            let (from, to) = timed.window();
-            if let FaultKind::OldCopy { age, .. } = &timed.fault {
-                steps.push((from.saturating_sub(*age), Step::Copy, number));
-            }
-            steps.push((from, Step::Begin, number));
-            if let FaultKind::Flapping { every, .. } = &timed.fault {
-                let mut at = from + *every;
-                while at < to.min(end) {
-                    steps.push((at, Step::Flap, number));
-                    at += *every;
-                }
-            }
-            // What is never healed has no end.
-            if to <= end && to > from {
-                steps.push((to, Step::End, number));
-            }
-        }
-        steps.sort();
-        steps
-    }
-
-    /// The fault itself.
-    pub(crate) fn fault(&self, number: usize) -> &FaultKind {
-        &self.faults[number].fault
-    }
-
-    /// Whether a fault is not a moment.
-    fn goes_on(&self, number: usize) -> bool {
-        let (from, to) = self.faults[number].window();
-        to > from
+impl<'a> Injector<'a> {
+    pub(crate) fn new(schedule: &'a Schedule, seed: u64) -> Self {
+        Self { schedule, copies: BTreeMap::new(), down: BTreeMap::new(), seed }
     }
 
     /// Does one step.
@@ -82,7 +30,7 @@ impl Injector {
         number: usize,
         world: &mut World,
     ) -> Result<(), WorldError> {
-        let fault = self.faults[number].fault.clone();
+        let fault = self.schedule.fault(number).clone();
         match step {
             Step::Copy => {
                 if let FaultKind::OldCopy { node, .. } = &fault
@@ -90,7 +38,6 @@ impl Injector {
                 {
                     self.copies.insert(number, disk.snapshot().copied().rebooted());
                 }
-                return Ok(());
             }
             Step::Flap => {
                 if let FaultKind::Flapping { a, b, .. } = &fault {
@@ -98,32 +45,12 @@ impl Injector {
                     set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], !is_down);
                     self.down.insert(number, !is_down);
                 }
-                return Ok(());
             }
             Step::Begin => self.begin(number, &fault, world)?,
             Step::End => self.end(number, &fault, world)?,
         }
-        self.record(step == Step::Begin, number, &fault, world);
-        if step == Step::Begin && !self.goes_on(number) {
-            self.record(false, number, &fault, world);
-        }
+        self.schedule.record(step, number, world.topology(), world.now_us());
         Ok(())
-    }
-
-    fn record(&self, begins: bool, number: usize, fault: &FaultKind, world: &World) {
-        let topology = world.topology();
-        let text = |name: &RegionName| name.to_string();
-        let links = fault.links_cut(topology);
-        let record = Fault {
-            id: number as u32,
-            kind: fault.kind_name().to_owned(),
-            what: fault.describe(),
-            begins,
-            regions: fault.regions(topology).iter().map(text).collect(),
-            nodes_down: fault.nodes_down().iter().map(ToString::to_string).collect(),
-            links_cut: links.iter().map(|(from, to)| (text(from), text(to))).collect(),
-        };
-        self.recorder.add(world.now_us(), Event::Fault(record));
     }
 
     fn begin(
@@ -221,7 +148,7 @@ impl Injector {
 
     /// A node that came back with another disk starts at once, unless its fault lasts.
     fn start_unless_later(&self, number: usize, node: &NodeName, world: &mut World) {
-        if !self.goes_on(number) {
+        if !self.schedule.goes_on(number) {
             world.start(node);
         }
     }

@@ -9,9 +9,9 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::history::{Final, Sibling};
+use super::http::{HttpClient, HttpError, request};
 use super::probe::hex;
 use super::wire;
-use super::world::{HttpClient, HttpError, request};
 use crate::model::NodeName;
 
 /// How long each answer may take.

@@ -10,7 +10,7 @@ use hyper::{Method, Request as HttpRequest, StatusCode};
 use serde_json::{Value, json};
 
 use super::history::{Outcome, Request, Sibling};
-use super::world::{HttpAnswer, HttpError, request};
+use super::http::{HttpAnswer, HttpError, request};
 
 /// What a request carries beside what it asks for.
 #[derive(Clone, Copy, Default)]

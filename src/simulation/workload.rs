@@ -10,11 +10,12 @@ use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::sync::watch;
 
+use super::clients::Clients;
 use super::history::{Answer, Call, Event, Outcome, Request};
+use super::http::HttpClient;
 use super::recorder::Recorder;
 use super::scenario::Workload;
 use super::wire::{self, Carried};
-use super::world::{Clients, HttpClient};
 use crate::model::{NodeName, RegionName, Session};
 
 mod access;

@@ -6,7 +6,6 @@
 mod clients;
 mod evidence;
 mod faults;
-mod http;
 mod member;
 mod runtime;
 
@@ -28,8 +27,6 @@ use crate::settings::{Algorithm, KeySettings, Scopes, SecretSettings, Settings};
 use crate::topology::Topology;
 use crate::transport::{Authority, PkiError};
 
-pub(crate) use clients::Clients;
-pub(crate) use http::{HttpAnswer, HttpClient, HttpError, HttpStream, request};
 pub(crate) use member::NodeState;
 
 use clients::ClientRuntime;
@@ -84,7 +81,7 @@ pub(crate) enum Certificate {
 /// Clocks and certificates: [`World::step_clock`], [`World::drift_clock`],
 /// [`World::set_certificate`] (for the next start).
 ///
-/// Clients: [`World::clients`] is where client futures run; [`HttpClient`] speaks to a node;
+/// Clients: [`World::clients`] is where client futures run; [`crate::simulation::http::HttpClient`] speaks to a node;
 /// [`World::token`] makes tokens that every node takes; [`World::entropy`] seeds what clients draw.
 ///
 /// Evidence: [`World::take_events`] gives what nodes logged; [`World::note`] adds to the trace,

@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{CONFIG_TIMEOUT, Caller, How, Site};
 use crate::model::{NodeName, RegionName};
 use crate::simulation::history::{Event, Outcome, Request, Watched};
+use crate::simulation::http::{HttpAnswer, HttpStream};
 use crate::simulation::wire::{self, Carried};
-use crate::simulation::world::{HttpAnswer, HttpStream};
 
 /// How long a watcher waits before it connects again.
 const AGAIN_AFTER: Duration = Duration::from_millis(300);

@@ -1,23 +1,21 @@
 //! Where clients run: a runtime beside the nodes', in the same virtual time. A client is a future;
 //! it reaches nodes over byte streams, as over TCP within a region.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 
 use super::runtime::Stepped;
 use crate::model::NodeName;
+use crate::simulation::clients::{ByteStream, Clients, Connecting, Ground};
 use crate::simulation::clock::Timeline;
 use crate::simulation::network::Doors;
-use crate::simulation::pipe::{Exchange, Stream};
+use crate::simulation::pipe::Exchange;
 
-/// Where client futures are spawned and connect from. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Clients {
+/// What clients of a world stand on.
+struct Shore {
     handle: Handle,
     timeline: Timeline,
     doors: Doors,
@@ -43,7 +41,7 @@ impl ClientRuntime {
         names: Arc<[NodeName]>,
     ) -> Clients {
         let (handle, timeline) = (self.runtime.handle().clone(), self.timeline.clone());
-        Clients { handle, timeline, doors, exchange, names }
+        Clients::new(Shore { handle, timeline, doors, exchange, names })
     }
 
     /// Runs until `end_us`.
@@ -54,26 +52,21 @@ impl ClientRuntime {
     }
 }
 
-impl Clients {
-    /// Runs `client` in virtual time from the next window on. Use `tokio::time` in it, for waiting
-    /// and for deadlines, and [`Clients::now_us`] for what time it is.
-    pub(crate) fn spawn<F>(&self, client: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.handle.spawn(client)
+impl Ground for Shore {
+    fn handle(&self) -> &Handle {
+        &self.handle
     }
 
-    /// Microseconds since the start of the run.
-    pub(crate) fn now_us(&self) -> u64 {
+    fn now_us(&self) -> u64 {
         self.timeline.now_us()
     }
 
-    /// A connection to the HTTP listener of `node`; none where it is refused. Each way takes up to
-    /// one window.
-    pub(crate) fn connect(&self, node: &NodeName, from: SocketAddr) -> Option<Stream> {
-        let number = self.names.iter().position(|name| name == node)?;
-        self.doors.connect(&self.exchange, number, from)
+    /// Each way takes up to one window.
+    fn connect<'a>(&'a self, node: &'a NodeName, from: SocketAddr) -> Connecting<'a> {
+        Box::pin(async move {
+            let number = self.names.iter().position(|name| name == node)?;
+            let stream = self.doors.connect(&self.exchange, number, from)?;
+            Some(Box::new(stream) as Box<dyn ByteStream>)
+        })
     }
 }

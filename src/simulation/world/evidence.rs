@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::{AUDIENCE, Clients, World};
+use super::{AUDIENCE, World};
 use crate::access::mint::{Claims, MintError};
 #[cfg(test)]
 use crate::env::Stream;
+use crate::simulation::clients::Clients;
 use crate::simulation::events::NodeEvent;
 use crate::simulation::fabric::Seen;
 use crate::simulation::trace::{Subject, Trace};

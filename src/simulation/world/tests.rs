@@ -8,6 +8,7 @@ use hyper::Method;
 use super::*;
 use crate::model::RegionName;
 use crate::simulation::events::NodeEvent;
+use crate::simulation::http::{HttpAnswer, HttpClient, HttpError, request};
 use crate::simulation::scenario::LinkQuality;
 
 const SECOND: u64 = 1_000_000;

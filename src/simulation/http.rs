@@ -1,4 +1,4 @@
-//! HTTP/1.1 to one node at a time, over the world's byte streams: whole answers, or lines as they
+//! HTTP/1.1 to one node at a time, over whatever byte streams clients have there: whole answers, or lines as they
 //! come. Connections are kept where the node keeps them. No retries, no redirects, no cookies.
 
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use hyper::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, timeout_at};
 
-use super::Clients;
+use super::clients::Clients;
+use super::network::client_address;
 use crate::model::NodeName;
-use crate::simulation::network::client_address;
 
 /// Largest answer that is taken, in bytes.
 const ANSWER_LEN_MAX: usize = 64 * 1024 * 1024;
@@ -129,7 +129,7 @@ impl HttpClient {
     }
 
     async fn connect(&self, node: &NodeName) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-        let stream = self.clients.connect(node, self.from).ok_or(HttpError::Refused)?;
+        let stream = self.clients.connect(node, self.from).await.ok_or(HttpError::Refused)?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|e| HttpError::Broken(e.to_string()))?;
         self.clients.spawn(async move {
