@@ -17,6 +17,7 @@ mod chaos;
 mod dev;
 mod diff;
 mod difference;
+mod drill;
 mod export;
 mod failure;
 pub mod formats;
@@ -201,6 +202,8 @@ pub enum Command {
     Quorum(quorum::Quorum),
     /// Find out what a partition would do, before there is one.
     Simulate(simulate::Simulate),
+    /// Run a scenario with real processes, in network namespaces (Linux, root).
+    Drill(drill::Drill),
     /// Write a topology file from a running cluster, and check one.
     Topology(topology::Topology),
 }
@@ -249,6 +252,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Access(access) => access.run(&global, terminal).await,
         Command::Quorum(quorum) => quorum.run(&global, terminal).await,
         Command::Simulate(simulate) => simulate.run(&global, terminal),
+        Command::Drill(drill) => drill.run(&global, terminal).await,
         Command::Topology(topology) => topology.run(&global, terminal).await,
     }
 }

@@ -8,11 +8,12 @@ use crate::simulation::report::Verdict;
 mod check;
 mod plan;
 mod scenarios;
+pub(super) mod told;
 
 /// Exit code of a run that broke a promise.
 const VIOLATION: u8 = 1;
 /// Exit code of a run that shows nothing, or of which it is not known what it shows.
-const UNDECIDED: u8 = 4;
+pub(super) const UNDECIDED: u8 = 4;
 
 /// Arguments of `holm simulate`.
 #[derive(Args, Debug)]
@@ -61,7 +62,7 @@ impl Simulate {
 }
 
 /// What a command that shows these ends with.
-fn verdict_failure(verdict: Verdict, what: &str) -> Result<(), Failure> {
+pub(super) fn verdict_failure(verdict: Verdict, what: &str) -> Result<(), Failure> {
     match verdict {
         Verdict::Pass => Ok(()),
         Verdict::Violation => {

@@ -48,6 +48,11 @@ impl Terminal<'_> {
         Ok(writeln!(self.out, "{}", printable(line.as_ref()))?)
     }
 
+    /// Whether results are shown in colour.
+    pub(crate) fn paints(&self) -> bool {
+        self.colour && self.out_is_terminal
+    }
+
     /// A line of results, a part of it in colour.
     pub(crate) fn say_painted(
         &mut self,
@@ -56,7 +61,7 @@ impl Terminal<'_> {
         text: &str,
         after: &str,
     ) -> Result<(), Failure> {
-        if !self.colour || !self.out_is_terminal {
+        if !self.paints() {
             return self.say(format!("{before}{text}{after}"));
         }
         let code = match colour {

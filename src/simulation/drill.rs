@@ -2,34 +2,33 @@
 //! and faults of the links between them emulated in userspace. What a simulation claims of the nodes
 //! in virtual time can so be seen of the same program on a real kernel, disk and clock.
 //!
-//! Linux and root alone ([`DrillError::Needs`]). It does no workload and judges nothing: whoever
-//! drives it does, with the same records as of a simulation ([`super::history`]). Which faults it can
-//! do is in [`unsupported`].
+//! Linux and root alone ([`DrillError::Needs`]). By itself it does no workload and judges nothing;
+//! [`play`] runs a scenario on it, with the same records as of a simulation ([`super::history`]).
+//! Which faults it can do is in [`unsupported`].
 //!
 //! Everything is removed when a [`Drill`] is dropped: whoever runs one has to catch the signals that
 //! end a program, and drop it then. What a killed run left behind the next one removes.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use crate::client::{Client, ClientSettings};
 use crate::env::Entropy;
 use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
 
-use super::history::Probe;
-
+mod clients;
 mod emulator;
 mod error;
+mod evidence;
+mod injector;
 mod links;
 mod netns;
+pub mod play;
 mod probe;
 mod process;
 mod shaping;
@@ -52,9 +51,6 @@ use switchboard::{Pair, Switchboard};
 const PROBE_TIME_MAX: Duration = Duration::from_secs(1);
 /// How often a node is asked whether it is there.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Most bytes of a log that are looked through.
-const LOG_LEN_MAX: u64 = 256 * 1024 * 1024;
-
 /// How a drill is set up.
 #[derive(Clone, Debug)]
 pub struct DrillSettings {
@@ -71,10 +67,10 @@ pub struct DrillSettings {
 
 /// A running drill. Methods come in families: links (`cut`, `hold`, `worsen`, `end_fault`,
 /// `end_all_faults`, `way`), nodes (`start_node`, `crash`, `stop`, `pause`, `resume`, `slow`,
-/// `full_speed`), disks (`wipe`, `fill_disk`, `free_disk`,
-/// `keep_copy`, `put_copy_back`), certificates (`expire_certificate`,
-/// `renew_certificate`), clients (`http_addr`, `peer_addr`, `command`, `connect`, `token`, `credential_file`), and what is
-/// seen from outside (`probe`, `ended`, `panics`, `log_file`, `failure`).
+/// `full_speed`), disks (`wipe`, `fill_disk`,
+/// `free_disk`, `keep_copy`, `put_copy_back`), certificates (`expire_certificate`,
+/// `renew_certificate`), clients (`http_addr`, `peer_addr`, `command`, `token`, `credential_file`),
+/// and what is seen from outside (`probe`, `ended`, `new_log_lines`, `files_with`, `failure`).
 pub struct Drill {
     // In the order in which they have to go.
     nodes: Vec<DrillNode>,
@@ -92,6 +88,7 @@ struct DrillNode {
     process: Process,
     /// What it had sent to other regions when it was started last.
     sent_before: u64,
+    log: evidence::LogReader,
 }
 
 impl Drill {
@@ -117,6 +114,7 @@ impl Drill {
             region: node.region.clone(),
             process: Process::default(),
             sent_before: 0,
+            log: evidence::LogReader::default(),
         });
         let client_token = site.token("drill", &["operator"], "cluster:read")?;
         let mut drill = Self {
@@ -168,9 +166,9 @@ impl Drill {
         Ok(&mut self.nodes[i])
     }
 
-    fn last_words(&self, node: &NodeName) -> String {
-        let log = std::fs::read_to_string(self.site.log(node)).unwrap_or_default();
-        log.lines().last().unwrap_or("it logged nothing").to_owned()
+    /// Whether a node's process runs, paused or not.
+    pub fn is_running(&mut self, node: &NodeName) -> Result<bool, DrillError> {
+        Ok(self.node(node)?.process.is_up())
     }
 
     /// Starts a node that does not run, on the data it has.
@@ -282,15 +280,6 @@ impl Drill {
         Ok(self.namespaces.command(self.index(node)?, program))
     }
 
-    /// A connection to a node's HTTP.
-    pub async fn connect(&self, node: &NodeName) -> Result<TcpStream, DrillError> {
-        let addr = self.http_addr(node)?;
-        let failed = |e: io::Error| DrillError::Node { node: node.clone(), why: e.to_string() };
-        let stream = TcpStream::connect(addr).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(stream)
-    }
-
     /// Signs a token with these roles and scopes.
     pub fn token(&self, subject: &str, roles: &[&str], scope: &str) -> Result<String, DrillError> {
         self.site.token(subject, roles, scope)
@@ -301,56 +290,6 @@ impl Drill {
     pub fn credential_file(&self) -> Option<PathBuf> {
         let files = self.nodes.iter().map(|node| self.site.credential(&node.name));
         files.into_iter().find(|file| file.exists())
-    }
-
-    /// How a node stands. A node that does not run, or does not answer within a second, is not up.
-    /// The hash of its view is left out.
-    pub async fn probe(&mut self, node: &NodeName) -> Result<Probe, DrillError> {
-        let i = self.index(node)?;
-        let disk_bytes = self.site.disk_bytes(node);
-        let sent_bytes = self.sent_to_others(i).saturating_sub(self.nodes[i].sent_before);
-        let down = Probe { node: node.to_string(), ..Probe::default() };
-        if !self.nodes[i].process.is_up() {
-            return Ok(down);
-        }
-        let failed = |why: String| DrillError::Node { node: node.clone(), why };
-        let url = format!("http://{}", self.http_addr(node)?);
-        let mut settings = ClientSettings::new(&url, Some(&self.client_token));
-        settings.timeout = PROBE_TIME_MAX;
-        let client = Client::with(settings).map_err(|e| failed(e.to_string()))?;
-        let answer = match timeout(PROBE_TIME_MAX, client.cluster()).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => return Ok(down),
-        };
-        let probe = probe::read(answer).map_err(|e| failed(format!("GET /cluster: {e}")))?;
-        Ok(Probe { sent_bytes, disk_bytes, ..probe })
-    }
-
-    /// Bytes of datagrams that a node has sent to other regions since the start of the drill.
-    fn sent_to_others(&self, from: usize) -> u64 {
-        let other = |to: usize| self.nodes[to].region != self.nodes[from].region;
-        self.emulator.with(|board, _| {
-            let ways = board.counts().filter(|((a, b), _)| *a == from && other(*b));
-            ways.map(|(_, way)| way.sent_bytes).sum()
-        })
-    }
-
-    /// Nodes that ended by themselves, and how. Never part of a good run.
-    pub fn ended(&mut self) -> Vec<(NodeName, String)> {
-        let nodes = self.nodes.iter_mut();
-        let ended = nodes.filter_map(|node| Some((node.name.clone(), node.process.ended()?)));
-        ended.map(|(name, status)| (name, status.to_string())).collect()
-    }
-
-    /// Lines of nodes' logs that tell of a panic.
-    pub fn panics(&self) -> Result<Vec<(NodeName, String)>, DrillError> {
-        let mut found = Vec::new();
-        for node in &self.nodes {
-            let log = read_log(&self.site.log(&node.name))?;
-            let lines = log.lines().filter(|line| line.contains("panicked at"));
-            found.extend(lines.map(|line| (node.name.clone(), line.to_owned())));
-        }
-        Ok(found)
     }
 
     /// What a node logged, over all its starts. Gone with the drill.
@@ -393,13 +332,4 @@ fn delays(topology: &Topology) -> Vec<(Pair, Duration)> {
         }
     }
     delays
-}
-
-fn read_log(path: &Path) -> Result<String, DrillError> {
-    use io::Read as _;
-    let failed = |source| DrillError::File { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(LOG_LEN_MAX).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{scenarios, verdict_failure};
+use super::{told, verdict_failure};
 use crate::cli::{Failure, Global, Terminal};
 use crate::simulation::history;
 use crate::simulation::report::judged::judged;
@@ -31,13 +31,13 @@ impl Check {
         let report = Report::new(&records, judged(&records));
         if let Some(path) = &self.html {
             let page = html::page(&report, None);
-            scenarios::write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
+            told::write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
         }
         if global.json() {
             let json = json::json(&report).map_err(|e| Failure::failed(e.to_string()))?;
             terminal.say_raw(&format!("{json}\n"))?;
         } else {
-            terminal.say_raw(&text::text(&report, terminal.colour))?;
+            terminal.say_raw(&text::text(&report, terminal.paints()))?;
         }
         verdict_failure(report.verdict, &report.run.scenario)
     }

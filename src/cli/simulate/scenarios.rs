@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::verdict_failure;
+use super::{told, verdict_failure};
 use crate::cli::{Failure, Global, Terminal, duration};
 use crate::simulation::history::{self, Event, Record};
 use crate::simulation::report::judged::judged;
 use crate::simulation::report::many::{self, Many, OneSeed};
-use crate::simulation::report::{Report, Verdict, html, json, text};
+use crate::simulation::report::{Report, Verdict, text};
 use crate::simulation::run::{Options, run};
 use crate::simulation::scenario::{Scenario, TimedFault, shrink};
 
@@ -31,7 +31,7 @@ const NOT_REPRODUCIBLE: u8 = 3;
 pub(super) struct Scenarios {
     /// Scenario files.
     #[arg(value_name = "SCENARIO", required = true)]
-    files: Vec<PathBuf>,
+    scenarios: Vec<PathBuf>,
     /// The seed: the same one gives the same run, to the byte.
     #[arg(long, value_name = "NUMBER", default_value = "1", conflicts_with = "seeds")]
     seed: u64,
@@ -47,12 +47,8 @@ pub(super) struct Scenarios {
     /// Drop and shorten faults for as long as it still fails, and print what is left.
     #[arg(long, conflicts_with = "seeds")]
     shrink: bool,
-    /// Write the report as one self-contained page.
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write everything that happened, one JSON object a line: for `holm simulate check`.
-    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
-    history: Option<PathBuf>,
+    #[command(flatten)]
+    files: told::Files,
 }
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -71,12 +67,15 @@ impl Scenarios {
         crate::simulation::events::record_panics();
         let mut scenarios = Vec::new();
         // All of them are read before the first one runs.
-        for file in &self.files {
+        for file in &self.scenarios {
             scenarios
                 .push((file, Scenario::load(file).map_err(|e| Failure::usage(e.to_string()))?));
         }
-        if scenarios.len() > 1 && (self.html.is_some() || self.history.is_some()) {
+        if scenarios.len() > 1 && self.files.is_any() {
             return Err(Failure::usage("--html and --history are for one scenario"));
+        }
+        if self.seeds.is_some() && self.files.history.is_some() {
+            return Err(Failure::usage("--history is for one seed"));
         }
         let mut worst = Verdict::Pass;
         let mut failing = BTreeSet::new();
@@ -114,24 +113,17 @@ impl Scenarios {
         let checks = judged(&records);
         terminal.progress_ends()?;
         let report = Report::new(&records, checks);
-        if let Some(path) = &self.history {
-            write(path, |file| history::write(&records, file))?;
-        }
-        if let Some(path) = &self.html {
-            let page = html::page(&report, None);
-            write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
-        }
+        self.files.write(&records, &report)?;
         if global.json() {
-            let json = json::json(&report).map_err(|e| Failure::failed(e.to_string()))?;
-            terminal.say_raw(&format!("{json}\n"))?;
+            told::say_json(&report, terminal)?;
         } else if is_only {
-            terminal.say_raw(&text::text(&report, terminal.colour))?;
+            terminal.say_raw(&text::text(&report, terminal.paints()))?;
             terminal.say(format!("trace hash {}", trace_hash(&records)))?;
         } else {
             let word = report.verdict.word();
             terminal.say(format!("{word:<9} {} (seed {})", scenario.name, self.seed))?;
             if report.verdict != Verdict::Pass {
-                terminal.say_raw(&text::text(&report, terminal.colour))?;
+                terminal.say_raw(&text::text(&report, terminal.paints()))?;
             }
         }
         let verdict = report.verdict;
@@ -215,15 +207,15 @@ impl Scenarios {
             return Err(failure);
         }
         let many = Many::new(&done.run.unwrap_or_default(), done.seeds);
-        if let Some(path) = &self.html {
+        if let Some(path) = &self.files.html {
             let page = many::html::page(&many);
-            write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
+            told::write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
         }
         if global.json() {
             let json = many.json().map_err(|e| Failure::failed(e.to_string()))?;
             terminal.say_raw(&format!("{json}\n"))?;
         } else {
-            terminal.say_raw(&many::text::text(&many, terminal.colour))?;
+            terminal.say_raw(&many::text::text(&many, terminal.paints()))?;
         }
         Ok(many.verdict())
     }
@@ -303,16 +295,4 @@ fn trace_hash(records: &[Record]) -> &str {
         _ => None,
     });
     end.unwrap_or_default()
-}
-
-pub(super) fn write(
-    path: &Path,
-    content: impl FnOnce(&mut std::io::BufWriter<std::fs::File>) -> std::io::Result<()>,
-) -> Result<(), Failure> {
-    let written = std::fs::File::create(path).and_then(|file| {
-        let mut file = std::io::BufWriter::new(file);
-        content(&mut file)?;
-        std::io::Write::flush(&mut file)
-    });
-    written.map_err(|e| Failure::failed(e.to_string()).about(path.display()))
 }

@@ -59,6 +59,15 @@ pub enum DrillError {
         /// What happened.
         why: String,
     },
+    /// The nodes did not get as far as to be ready for a run.
+    #[error("the cluster could not be prepared: {0}")]
+    Preparation(String),
+    /// The emulated network failed: the run shows nothing.
+    #[error("the network between the nodes: {0}")]
+    Network(String),
+    /// A drill can't do that fault ([`super::unsupported`]).
+    #[error("a drill can't do this: {0}")]
+    Unsupported(String),
     /// The topology has no such node or region.
     #[error("there is no {0} in the topology")]
     Unknown(String),

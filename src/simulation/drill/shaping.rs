@@ -67,6 +67,13 @@ pub struct WayCounts {
     pub lost_full: u64,
 }
 
+impl WayCounts {
+    /// Datagrams that were lost, for whatever reason.
+    pub fn lost(&self) -> u64 {
+        self.lost_cut + self.lost_chance + self.lost_too_large + self.lost_full
+    }
+}
+
 impl std::ops::Add for WayCounts {
     type Output = Self;
 

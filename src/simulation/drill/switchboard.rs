@@ -1,11 +1,12 @@
 //! All links of a drill and the packets in them: takes packets in, gives them out when their time
 //! has come. Pure, like [`super::shaping`]: it opens nothing and reads no clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use crate::env::Stream;
+use crate::simulation::needles::Needles;
 use crate::simulation::scenario::LinkQuality;
 
 use super::shaping::{Fate, FaultId, Way, WayCounts};
@@ -29,6 +30,9 @@ pub(crate) struct Switchboard {
     flights_so_far: u64,
     held: BTreeMap<Pair, VecDeque<Vec<u8>>>,
     strays: u64,
+    /// What nobody may send, and who did.
+    needles: Needles,
+    senders_of_it: BTreeSet<usize>,
     rng: Stream,
 }
 
@@ -42,6 +46,8 @@ impl Switchboard {
             flights_so_far: 0,
             held: BTreeMap::new(),
             strays: 0,
+            needles: Needles::default(),
+            senders_of_it: BTreeSet::new(),
             rng,
         }
     }
@@ -98,6 +104,16 @@ impl Switchboard {
         self.strays
     }
 
+    /// From now on senders of these bytes are noticed.
+    pub(crate) fn look_for(&mut self, bytes: &[u8]) {
+        self.needles.add(bytes);
+    }
+
+    /// The nodes that have sent what is looked for.
+    pub(crate) fn senders_of_it(&self) -> &BTreeSet<usize> {
+        &self.senders_of_it
+    }
+
     /// A node's packet; `node_of` knows whose an address is.
     pub(crate) fn goes_in(
         &mut self,
@@ -106,6 +122,9 @@ impl Switchboard {
         packet: &[u8],
         node_of: impl Fn(Ipv4Addr) -> Option<usize>,
     ) {
+        if self.needles.find(packet).is_some() {
+            self.senders_of_it.insert(from);
+        }
         let to = destination(packet).and_then(node_of);
         let Some((pair, way)) =
             to.and_then(|to| self.ways.get_mut(&(from, to)).map(|way| ((from, to), way)))
