@@ -18,6 +18,8 @@ mod cluster;
 mod converge;
 #[path = "integration/drill.rs"]
 mod drill;
+#[path = "integration/drill_command.rs"]
+mod drill_command;
 #[path = "integration/history.rs"]
 mod history;
 #[path = "integration/laws.rs"]

@@ -40,6 +40,8 @@ pub struct Simulate {
     action: Option<Action>,
     #[command(flatten)]
     scenarios: Option<scenarios::Scenarios>,
+    #[command(flatten)]
+    files: told::Files,
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +57,7 @@ impl Simulate {
         match (self.action, self.scenarios) {
             (Some(Action::Plan(plan)), _) => plan.run(global, terminal),
             (Some(Action::Check(check)), _) => check.run(global, terminal),
-            (None, Some(scenarios)) => scenarios.run(global, terminal),
+            (None, Some(scenarios)) => scenarios.run(&self.files, global, terminal),
             (None, None) => Err(Failure::usage("which scenario is not said")),
         }
     }

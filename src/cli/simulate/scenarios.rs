@@ -47,8 +47,6 @@ pub(super) struct Scenarios {
     /// Drop and shorten faults for as long as it still fails, and print what is left.
     #[arg(long, conflicts_with = "seeds")]
     shrink: bool,
-    #[command(flatten)]
-    files: told::Files,
 }
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -63,7 +61,12 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 }
 
 impl Scenarios {
-    pub(super) fn run(self, global: &Global, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    pub(super) fn run(
+        self,
+        files: &told::Files,
+        global: &Global,
+        terminal: &mut Terminal<'_>,
+    ) -> Result<(), Failure> {
         crate::simulation::events::record_panics();
         let mut scenarios = Vec::new();
         // All of them are read before the first one runs.
@@ -71,18 +74,20 @@ impl Scenarios {
             scenarios
                 .push((file, Scenario::load(file).map_err(|e| Failure::usage(e.to_string()))?));
         }
-        if scenarios.len() > 1 && self.files.is_any() {
+        if scenarios.len() > 1 && files.is_any() {
             return Err(Failure::usage("--html and --history are for one scenario"));
         }
-        if self.seeds.is_some() && self.files.history.is_some() {
+        if self.seeds.is_some() && files.history.is_some() {
             return Err(Failure::usage("--history is for one seed"));
         }
         let mut worst = Verdict::Pass;
         let mut failing = BTreeSet::new();
         for (file, scenario) in &scenarios {
             let verdict = match self.seeds {
-                Some((from, to)) => self.many(file, scenario, (from, to), global, terminal)?,
-                None => self.one(file, scenario, scenarios.len() == 1, global, terminal)?,
+                Some((from, to)) => {
+                    self.many(file, scenario, (from, to), files, global, terminal)?
+                }
+                None => self.one(file, scenario, scenarios.len() == 1, files, global, terminal)?,
             };
             if verdict != Verdict::Pass {
                 failing.insert(scenario.name.clone());
@@ -104,6 +109,7 @@ impl Scenarios {
         file: &Path,
         scenario: &Scenario,
         is_only: bool,
+        files: &told::Files,
         global: &Global,
         terminal: &mut Terminal<'_>,
     ) -> Result<Verdict, Failure> {
@@ -113,7 +119,7 @@ impl Scenarios {
         let checks = judged(&records);
         terminal.progress_ends()?;
         let report = Report::new(&records, checks);
-        self.files.write(&records, &report)?;
+        files.write(&records, &report)?;
         if global.json() {
             told::say_json(&report, terminal)?;
         } else if is_only {
@@ -171,6 +177,7 @@ impl Scenarios {
         file: &Path,
         scenario: &Scenario,
         (from, to): (u64, u64),
+        files: &told::Files,
         global: &Global,
         terminal: &mut Terminal<'_>,
     ) -> Result<Verdict, Failure> {
@@ -207,7 +214,7 @@ impl Scenarios {
             return Err(failure);
         }
         let many = Many::new(&done.run.unwrap_or_default(), done.seeds);
-        if let Some(path) = &self.files.html {
+        if let Some(path) = &files.html {
             let page = many::html::page(&many);
             told::write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
         }

@@ -45,7 +45,7 @@ pub(in crate::cli) fn say_json(
     terminal: &mut Terminal<'_>,
 ) -> Result<(), Failure> {
     let json = json::json(report).map_err(|e| Failure::failed(e.to_string()))?;
-    Ok(terminal.say_raw(&format!("{json}\n"))?)
+    terminal.say_raw(&format!("{json}\n"))
 }
 
 pub(super) fn write(

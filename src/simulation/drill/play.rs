@@ -290,9 +290,26 @@ impl Play<'_> {
     }
 }
 
-/// What a line of a log says: its message, if it is one of ours, and otherwise all of it.
+/// What a line of a log says: the message and the error of one of ours, and otherwise all of it.
 fn message(line: String) -> String {
     let read: Value = serde_json::from_str(&line).unwrap_or_default();
-    let message = read["message"].as_str().or_else(|| read["fields"]["message"].as_str());
-    message.map_or(line.clone(), str::to_owned)
+    let within = if read["fields"].is_object() { &read["fields"] } else { &read };
+    let Some(message) = within["message"].as_str() else { return line };
+    let errors = ["error", "error.message"].into_iter().filter_map(|name| within[name].as_str());
+    errors.fold(message.to_owned(), |text, error| format!("{text}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_log_is_told_with_its_error() {
+        let told = |line: &str| message(line.to_owned());
+        let line = r#"{"level":"WARN","fields":{"message":"could not connect","error":"expired"}}"#;
+        assert_eq!(told(line), "could not connect: expired");
+        let line = r#"{"message":"could not connect","error.message":"expired"}"#;
+        assert_eq!(told(line), "could not connect: expired");
+        assert_eq!(told("thread 'main' panicked at x.rs:1"), "thread 'main' panicked at x.rs:1");
+    }
 }

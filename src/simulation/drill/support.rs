@@ -97,7 +97,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::simulation::scenario::{Expectations, Nemesis, TimedFault, Workload};
+    use crate::simulation::scenario::{Expectations, FAULT_KINDS, Nemesis, TimedFault, Workload};
     use crate::topology::Topology;
 
     fn scenario(faults: Vec<FaultKind>, kinds: &[(&str, f64)]) -> Scenario {
@@ -184,6 +184,23 @@ mod tests {
         assert!(list[0].starts_with("the fault at 1s: all nodes have this machine's clock"));
         assert!(list[3].starts_with("the nemesis' `clock_drift`: "));
         assert_eq!(weaker(&scenario).len(), 1);
+    }
+
+    #[test]
+    fn a_kind_is_refused_by_its_name_as_the_fault_itself_is() {
+        let refused = [
+            FaultKind::DiskError { node: node() },
+            FaultKind::LyingFsync { node: node() },
+            FaultKind::ClockStep { node: node(), by_ms: 1 },
+            FaultKind::ClockDrift { node: node(), ppm: 1 },
+        ];
+        for fault in &refused {
+            assert_eq!(refusal_of_kind(fault.kind_name()), refusal(fault), "{fault:?}");
+        }
+        let names = refused.map(|fault| fault.kind_name());
+        for kind in FAULT_KINDS {
+            assert_eq!(refusal_of_kind(kind).is_some(), names.contains(&kind), "{kind}");
+        }
     }
 
     #[test]
