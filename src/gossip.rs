@@ -1,5 +1,5 @@
-//! Gossip: how changes reach every other node. A commit is pushed to every connected peer at once;
-//! whatever a push misses, anti-entropy brings: peers tell each other their vectors, and who lacks
+//! Gossip: how changes reach every other node. A commit is pushed at once to every connected peer of
+//! the own region and to one of each other, which passes it on ([`tiers`]); whatever a push misses, anti-entropy brings: peers tell each other their vectors, and who lacks
 //! something pulls exactly that, from whichever peer has it. So what A cannot send to C, C pulls
 //! from B. A record is opaque here; what it means, and in which order it can be applied, is the
 //! [`Replica`]'s business.
@@ -41,6 +41,7 @@ mod pull;
 mod state;
 mod status;
 pub mod streams;
+mod tiers;
 
 use message::Have;
 use peer::Peer;
@@ -48,6 +49,7 @@ use state::State;
 pub use status::{GossipStats, PeerStatus};
 use streams::Handlers;
 pub use streams::{AskError, PeerStream, Responder, StreamHandler, StreamKind};
+use tiers::Tiers;
 
 /// Longest record, in bytes: it has to fit into a frame. Longer ones could never leave this node,
 /// so that a store must not take them.
@@ -153,6 +155,7 @@ struct Shared {
     endpoint: quinn::Endpoint,
     replica: Arc<dyn Replica>,
     peers: BTreeMap<NodeName, Arc<Peer>>,
+    tiers: Tiers,
     state: Mutex<State>,
     stats: Mutex<GossipStats>,
     /// Counts up when what is known of a peer's vector changes.
@@ -190,16 +193,11 @@ impl Gossip {
         Self(shared)
     }
 
-    /// Sends records of a local commit, in their order, to every connected peer. Never waits.
-    /// They must be on disk: nothing may be sent that a crash could take back.
+    /// Sends records of a local commit, in their order, to every connected peer of this region, and
+    /// to one of each other. Never waits. They must be on disk: nothing may be sent that a crash
+    /// could take back.
     pub fn push(&self, records: &[Bytes]) {
-        for peer in self.0.peers.values() {
-            let dropped = peer.outbox.push(records, self.0.settings.push_queue_bytes_max);
-            if dropped > 0 {
-                self.0.count(|stats| stats.queue_drops += dropped);
-                tracing::warn!(peer = %peer.node, dropped, "dropped the queue to a slow peer");
-            }
-        }
+        self.0.push(self.0.tiers.told(), records);
     }
 
     /// The replica's vector moved: peers are told, and what was missing may be there.
@@ -297,25 +295,31 @@ impl Shared {
         replica: Arc<dyn Replica>,
     ) -> Self {
         let mut peers = BTreeMap::new();
-        let mut state =
-            State::new(env.entropy.stream("gossip-grace"), settings.grace, settings.heartbeat);
+        let jitter = env.entropy.stream("gossip-grace");
+        let mut state = State::new(node, jitter, settings.grace, settings.heartbeat);
         if let Some(own) = topology.node(node) {
+            let own_region = || topology.nodes_of(&own.region).map(|node| &node.name);
             for peer in topology.peers_of(node) {
                 let rtt = topology.rtt(&own.region, &peer.region);
-                state.add(&peer.name, rtt);
+                let is_far = peer.region != own.region;
+                let collectors = is_far.then(|| tiers::collectors(own_region(), &peer.region));
+                state.add(&peer.name, rtt, collectors);
                 peers.insert(peer.name.clone(), Arc::new(Peer::new(peer, rtt)));
             }
         }
+        let region = topology.region_of(node).cloned();
+        let tiers = Tiers::new(node, region.as_ref(), &peers);
         Self {
-            region: topology.region_of(node).cloned(),
             instance: env.entropy.stream("gossip-instance").next_u64(),
             jitter: Mutex::new(env.entropy.stream("gossip-jitter")),
             env: env.clone(),
             settings,
             topology,
             node: node.clone(),
+            region,
             endpoint,
             replica,
+            tiers,
             peers,
             state: Mutex::new(state),
             stats: Mutex::default(),
@@ -364,9 +368,24 @@ impl Shared {
         }
     }
 
+    fn push<'a>(&self, to: impl Iterator<Item = &'a Arc<Peer>>, records: &[Bytes]) {
+        for peer in to {
+            let dropped = peer.outbox.push(records, self.settings.push_queue_bytes_max);
+            if dropped > 0 {
+                self.count(|stats| stats.queue_drops += dropped);
+                tracing::warn!(peer = %peer.node, dropped, "dropped the queue to a slow peer");
+            }
+        }
+    }
+
+    /// Passes on what the relay of a region was pushed by another one.
+    fn pass_on(&self, records: &[Bytes]) {
+        self.push(self.tiers.near().iter(), records);
+    }
+
     fn advanced(&self) {
         self.state().advanced(&self.replica.vector(), Instant::now());
-        for peer in self.peers.values() {
+        for peer in self.tiers.told() {
             peer.outbox.want_have();
         }
         self.behind.notify_one();

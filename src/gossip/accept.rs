@@ -193,13 +193,26 @@ async fn read(
         }
         shared.state().alive(&peer.node, Instant::now());
         if !batch.records.is_empty() {
-            apply(shared, peer, batch.records).await;
+            take_push(shared, peer, batch.records).await;
         }
         if let Some(have) = batch.have {
             shared.heard(&peer.node, instance, &have, connection.rtt()).await;
         }
     }
     Ok(())
+}
+
+/// Takes what was pushed. What comes from another region came to this node alone: it is passed on.
+async fn take_push(shared: &Shared, peer: &Peer, records: Vec<Bytes>) {
+    let is_relay = shared.region.as_ref() != Some(&peer.region) && !shared.tiers.near().is_empty();
+    let passed_on = if is_relay { records.clone() } else { Vec::new() };
+    let Some(applied) = apply(shared, peer, records).await else { return };
+    // What is known already the others have had from somebody else; what is bad stays here.
+    if applied.new + applied.waiting > 0 && applied.quarantined == 0 && !passed_on.is_empty() {
+        shared.pass_on(&passed_on);
+    }
+    // Whoever pushed waits for the word, whether or not it would be told otherwise.
+    peer.outbox.want_have();
 }
 
 /// Hands records to the store; none where it took nothing.

@@ -114,6 +114,10 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
             tracing::info!(peer = %peer.node, "no answer: dialing beside");
             peer.suspect_outgoing(true);
             peer.outbox.close();
+            // What it had for its region may be lost with it: whoever takes its place hears of it.
+            for other in shared.tiers.all_of(&peer.region) {
+                other.outbox.want_have();
+            }
             beside = Some(dial(shared, peer).boxed());
         } else if silence.is_zero() && peer.suspect_outgoing(false) {
             // Of use again, until the second one takes over all the same: this one's window has

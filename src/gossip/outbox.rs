@@ -36,6 +36,11 @@ impl Outbox {
         queue.have_wanted = true;
     }
 
+    /// Whether there is one.
+    pub(super) fn is_open(&self) -> bool {
+        self.queue().is_open
+    }
+
     /// There is none any more.
     pub(super) fn close(&self) {
         *self.queue() = Queue::default();

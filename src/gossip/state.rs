@@ -28,8 +28,17 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The grace is given up to this more, so that nodes that miss the same don't ask together.
 const GRACE_JITTER: Duration = Duration::from_millis(40);
 
+/// What another of this region collects from a region elsewhere comes within this time, as long as
+/// anything comes.
+const COLLECTOR_PATIENCE: Duration = Duration::from_secs(1);
+/// And within this time it comes at all, or is asked for.
+const COLLECTOR_PATIENCE_MAX: Duration = Duration::from_secs(10);
+
 /// All peers.
 pub(super) struct State {
+    own: NodeName,
+    /// When this node's vector moved last.
+    advanced_at: Option<Instant>,
     peers: BTreeMap<NodeName, Known>,
     jitter: Stream,
     grace: Duration,
@@ -46,7 +55,10 @@ struct Known {
     instance: Option<u64>,
     heard_at: Option<Instant>,
     /// Whom it hears.
-    hears: BTreeSet<NodeName>,
+    hears: Arc<BTreeSet<NodeName>>,
+    /// The nodes of this node's region in the order in which they had better ask it; none where it
+    /// is of that region itself.
+    collectors: Option<Vec<NodeName>>,
     /// The round trip, as measured last.
     rtt: Duration,
     /// Its clock less this node's, in microseconds.
@@ -104,18 +116,37 @@ pub(super) struct Seen {
 }
 
 impl State {
-    pub(super) fn new(jitter: Stream, grace: Duration, heartbeat: Duration) -> Self {
-        Self { peers: BTreeMap::new(), jitter, grace, heard: HEARD.max(3 * heartbeat) }
+    pub(super) fn new(
+        own: &NodeName,
+        jitter: Stream,
+        grace: Duration,
+        heartbeat: Duration,
+    ) -> Self {
+        Self {
+            own: own.clone(),
+            advanced_at: None,
+            peers: BTreeMap::new(),
+            jitter,
+            grace,
+            heard: HEARD.max(3 * heartbeat),
+        }
     }
 
-    /// There is such a peer, at this expected distance.
-    pub(super) fn add(&mut self, peer: &NodeName, rtt: Duration) {
+    /// There is such a peer, at this expected distance. Where it is of another region, `collectors`
+    /// are the nodes of this one in the order in which they had better ask it.
+    pub(super) fn add(
+        &mut self,
+        peer: &NodeName,
+        rtt: Duration,
+        collectors: Option<Vec<NodeName>>,
+    ) {
         let known = Known {
             vector: Arc::default(),
             origin: None,
             instance: None,
             heard_at: None,
-            hears: BTreeSet::new(),
+            hears: Arc::default(),
+            collectors,
             rtt,
             offsets: VecDeque::new(),
             ahead: None,
@@ -166,7 +197,8 @@ impl State {
         }
         known.heard_at = Some(now);
         if let Some(hears) = &have.hears {
-            known.hears = hears.0.iter().filter_map(|name| NodeName::new(name).ok()).collect();
+            let names = hears.0.iter().filter_map(|name| NodeName::new(name).ok());
+            known.hears = Arc::new(names.collect());
         }
         let mut is_news = merge(&mut known.vector, &have.vector);
         known.update_lag(mine, now);
@@ -211,13 +243,24 @@ impl State {
 
     /// This node's vector moved.
     pub(super) fn advanced(&mut self, mine: &Arc<Vector>, now: Instant) {
+        self.advanced_at = Some(now);
         for known in self.peers.values_mut() {
             known.update_lag(mine, now);
         }
     }
 
+    /// Those of this node's region that are heard, and whom each of them hears.
+    fn near(&self, now: Instant) -> BTreeMap<NodeName, Arc<BTreeSet<NodeName>>> {
+        let near = self
+            .peers
+            .iter()
+            .filter(|(_, known)| known.collectors.is_none() && known.is_heard(now, self.heard));
+        near.map(|(name, known)| (name.clone(), known.hears.clone())).collect()
+    }
+
     /// Whom to pull from, of those that `is_reachable`: who has what was missing for longer than a
-    /// push takes, the nearest first.
+    /// push takes, the nearest first. From another region one node of this one collects, and the
+    /// others wait for it.
     pub(super) fn plan(
         &mut self,
         mine: &Vector,
@@ -226,6 +269,7 @@ impl State {
     ) -> Plan {
         let mut best: Option<(Duration, NodeName)> = None;
         let mut next: Option<Instant> = None;
+        let (near, own, advanced_at) = (self.near(now), &self.own, self.advanced_at);
         for (name, known) in &mut self.peers {
             if mine.covers(&known.vector) {
                 known.ahead = None;
@@ -242,7 +286,13 @@ impl State {
                 let due = now + self.grace + known.rtt + jitter;
                 Gap { target: known.vector.clone(), since: now, due }
             });
-            let due = known.pause_until.map_or(gap.due, |pause| gap.due.max(pause));
+            let due = match &known.collectors {
+                Some(order) if !collects(own, order, &near, gap.has_heard_of(name, now)) => {
+                    gap.due_after(advanced_at)
+                }
+                _ => gap.due,
+            };
+            let due = known.pause_until.map_or(due, |pause| due.max(pause));
             if due > now {
                 next = Some(next.map_or(due, |next| next.min(due)));
             } else if best.as_ref().is_none_or(|(rtt, _)| known.rtt < *rtt) {
@@ -313,7 +363,7 @@ impl State {
             vector: known.vector.clone(),
             origin: known.origin,
             heard_at: known.heard_at,
-            hears: known.hears.clone(),
+            hears: (*known.hears).clone(),
             rtt: known.rtt,
             // Both come with what a peer says of itself.
             rtt_measured: !known.offsets.is_empty(),
@@ -342,6 +392,35 @@ impl Known {
             self.lag = Some(Gap { target: mine.clone(), since: now, due: now });
         }
     }
+}
+
+impl Gap {
+    /// When to do something about it where another node is expected to: not as long as this one
+    /// makes progress.
+    fn due_after(&self, advanced_at: Option<Instant>) -> Instant {
+        let moving = advanced_at.map_or(self.since, |at| at.max(self.since));
+        let due = (moving + COLLECTOR_PATIENCE).min(self.since + COLLECTOR_PATIENCE_MAX);
+        due.max(self.due)
+    }
+
+    /// By now everybody else of the region should have heard `peer`, too, and have said so.
+    fn has_heard_of<'a>(&self, peer: &'a NodeName, now: Instant) -> Option<&'a NodeName> {
+        (now - self.since >= COLLECTOR_PATIENCE).then_some(peer)
+    }
+}
+
+/// Whether it is for this node, of all of its region, to ask: of those that are heard, and where
+/// `hearing` says so hear that peer, who comes first in the order.
+fn collects(
+    own: &NodeName,
+    order: &[NodeName],
+    near: &BTreeMap<NodeName, Arc<BTreeSet<NodeName>>>,
+    hearing: Option<&NodeName>,
+) -> bool {
+    let could = |hears: &BTreeSet<NodeName>| hearing.is_none_or(|peer| hears.contains(peer));
+    let first =
+        order.iter().find(|node| *node == own || near.get(*node).is_some_and(|hears| could(hears)));
+    first.is_none_or(|first| first == own)
 }
 
 fn merge(known: &mut Arc<Vector>, vector: &Vector) -> bool {

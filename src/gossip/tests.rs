@@ -12,6 +12,7 @@ use crate::transport::{Authority, Identity, endpoint, hello};
 
 mod memory;
 mod streams;
+mod tiers;
 
 use memory::{Memory, locked};
 
@@ -53,18 +54,27 @@ const NAMES: [&str; 3] = ["a", "b", "c"];
 
 impl Cluster {
     fn start(settings: GossipSettings) -> Self {
-        let mut text = "cluster = \"test\"\nrtt_ms_default = 20\n".to_owned();
-        for name in NAMES {
-            text += &format!(
-                "[[regions]]\nname = \"r{name}\"\nnodes = [{{ name = \"{name}\", peer = \"127.0.0.1:0\", http = \"127.0.0.1:0\" }}]\n"
-            );
+        Self::of(settings, &NAMES.map(|name| [name]))
+    }
+
+    /// Regions of these nodes, each named after its first.
+    fn of<R: AsRef<[&'static str]>>(settings: GossipSettings, regions: &[R]) -> Self {
+        let mut text = "cluster = \"test\"\nrtt_ms_default = 20\nrtt_ms_within = 1\n".to_owned();
+        for names in regions.iter().map(AsRef::as_ref) {
+            text += &format!("[[regions]]\nname = \"r{}\"\nnodes = [\n", names[0]);
+            for name in names {
+                text += &format!(
+                    "{{ name = \"{name}\", peer = \"127.0.0.1:0\", http = \"127.0.0.1:0\" }},\n"
+                );
+            }
+            text += "]\n";
         }
         let mut topology = Topology::parse("test", &text).unwrap();
         let links = topology.links();
         let env = Env::in_memory(MemoryDisk::new(), Some(links.clone()));
         let authority = Authority::create(&env.entropy, &*env.clock).unwrap();
         let mut endpoints = Vec::new();
-        for node in NAMES {
+        for node in regions.iter().flat_map(|names| names.as_ref().iter().copied()) {
             let identity = authority.issue(&name(node), &env.entropy, &*env.clock).unwrap();
             let endpoint = endpoint(&env, &name(node), ANY, &identity).unwrap();
             let addr = endpoint.local_addr().unwrap();
@@ -111,8 +121,12 @@ impl Cluster {
         let stopped = self.nodes.remove(node).unwrap();
         stopped.gossip.shutdown().await;
         drop(stopped.gossip);
+        self.start_again(node, stopped.addr, memory).await;
+    }
+
+    async fn start_again(&mut self, node: &'static str, addr: SocketAddr, memory: Arc<Memory>) {
         let identity = self.identity(node);
-        let bind = || endpoint(&self.env(), &name(node), stopped.addr, &identity).ok();
+        let bind = || endpoint(&self.env(), &name(node), addr, &identity).ok();
         let endpoint = until("the address is free", async || bind()).await;
         self.run(node, endpoint, memory);
     }
@@ -134,12 +148,19 @@ impl Cluster {
         until("all agree", async || {
             let mut all = Vector::new();
             self.nodes.values().for_each(|node| all.merge(&node.memory.vector()));
-            let agrees = |node: &Node| node.gossip.regions_covering(&all).len() == NAMES.len();
+            let agrees = |node: &Node| {
+                node.gossip.regions_covering(&all).len() == self.topology.regions().len()
+            };
             self.nodes.values().all(agrees).then_some(())
         })
         .await;
-        let log = locked(&self.node("a").memory.log).clone();
-        assert!(self.nodes.values().all(|node| *locked(&node.memory.log) == log));
+        self.same_logs();
+    }
+
+    fn same_logs(&self) {
+        let logs = self.nodes.values().map(|node| locked(&node.memory.log).clone());
+        let logs: Vec<_> = logs.collect();
+        assert!(logs.windows(2).all(|pair| pair[0] == pair[1]));
     }
 }
 

@@ -17,9 +17,9 @@ fn vector(dots: &[(u8, u64)]) -> Arc<Vector> {
 }
 
 fn state() -> State {
-    let mut state = State::new(Entropy::seeded(1).stream("test"), GRACE, 1000 * MS);
-    state.add(&name("b"), RTT);
-    state.add(&name("c"), 2 * RTT);
+    let mut state = State::new(&name("a"), Entropy::seeded(1).stream("test"), GRACE, 1000 * MS);
+    state.add(&name("b"), RTT, Some(vec![name("a")]));
+    state.add(&name("c"), 2 * RTT, Some(vec![name("a")]));
     state
 }
 

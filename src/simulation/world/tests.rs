@@ -176,3 +176,4 @@ fn another_process_makes_the_same_run() {
 
 mod chaos;
 mod faults;
+mod tiers;
