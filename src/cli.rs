@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -53,6 +54,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::client::{Client, ClientCredential, ClientSettings, Token};
+use crate::transport::hello::{PROTOCOL, PROTOCOL_MIN};
 
 /// A credential as a node writes it.
 #[derive(Deserialize)]
@@ -63,7 +65,7 @@ struct Written<'a> {
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version, after_help = EXIT_CODES)]
+#[command(name = "holm", version, long_version = FORMATS.as_str(), after_help = EXIT_CODES)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -207,6 +209,20 @@ pub enum Command {
     /// Write a topology file from a running cluster, and check one.
     Topology(topology::Topology),
 }
+
+/// The version, and of what form everything is that outlives the program: what decides whether two
+/// versions can be in one cluster, and whether one can go on with the other's data.
+static FORMATS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "{}\n\n\
+         between nodes  protocol {PROTOCOL}, and down to {PROTOCOL_MIN}\n\
+         config.redb    format {}\n\
+         quorum.redb    format {}",
+        env!("CARGO_PKG_VERSION"),
+        crate::storage::meta::FORMAT,
+        crate::quorum::STORE_FORMAT,
+    )
+});
 
 /// Does what the command line says. Never ends the process itself.
 pub async fn run(cli: Cli, terminal: &mut Terminal<'_>) -> ExitCode {

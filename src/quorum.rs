@@ -31,6 +31,7 @@ mod times;
 pub(crate) mod types;
 
 pub(crate) use driver::{Start, start};
+pub(crate) use store::STORE_FORMAT;
 pub(crate) use times::{Times, first_voters};
 
 /// openraft, with our types and our state machine.

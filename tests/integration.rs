@@ -40,3 +40,5 @@ mod readme;
 mod recover;
 #[path = "integration/topology.rs"]
 mod topology;
+#[path = "integration/upgrade.rs"]
+mod upgrade;

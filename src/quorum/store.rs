@@ -25,6 +25,8 @@ mod machine;
 pub(crate) mod recover;
 mod shared;
 mod tables;
+
+pub(crate) use tables::FORMAT as STORE_FORMAT;
 mod writer;
 
 pub(crate) use chain::QuorumChain;

@@ -10,7 +10,7 @@ use crate::model::{Origin, Vector, cbor};
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The format this program writes. A store of a later one is refused at opening.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// Which format the store has (u32).
 pub(super) const KEY_FORMAT: Key<u32> = Key::new("format");

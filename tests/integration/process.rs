@@ -12,7 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use crate::cluster::{document, eventually, free_ports, json, key};
 
 pub(crate) const HOLM: &str = env!("CARGO_BIN_EXE_holm");
-const REGIONS: [&str; 3] = ["a", "b", "c"];
+pub(crate) const REGIONS: [&str; 3] = ["a", "b", "c"];
 
 /// A process that ends with the test.
 pub(crate) struct Process(pub(crate) Child);
@@ -73,14 +73,19 @@ impl Site {
     }
 
     fn serve(&self, which: usize) -> Process {
-        self.serve_to(which, Stdio::null())
+        self.serve_to(which, HOLM.as_ref(), Stdio::null())
     }
 
     /// As [`Site::serve`], with what it logs in a file of the site.
     pub(crate) fn serve_logged(&self, which: usize) -> Process {
+        self.serve_program(which, HOLM.as_ref())
+    }
+
+    /// The same, with another build of the program.
+    pub(crate) fn serve_program(&self, which: usize, program: &Path) -> Process {
         let log = self.dir.path().join(format!("{}.log", REGIONS[which]));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
-        self.serve_to(which, log.into())
+        self.serve_to(which, program, log.into())
     }
 
     /// Where a node's stores lie.
@@ -88,9 +93,9 @@ impl Site {
         self.dir.path().join(format!("{}-1", REGIONS[which]))
     }
 
-    fn serve_to(&self, which: usize, log: Stdio) -> Process {
+    fn serve_to(&self, which: usize, program: &Path, log: Stdio) -> Process {
         let node = format!("{}-1", REGIONS[which]);
-        let child = Command::new(HOLM)
+        let child = Command::new(program)
             .args(["serve", "--topology", "topology.toml", "--settings", "holm.toml"])
             .args(["--node", &node, "--data", &node])
             .current_dir(self.dir.path())
@@ -101,14 +106,14 @@ impl Site {
         Process(child)
     }
 
-    fn client(&self, which: usize) -> Client {
+    pub(crate) fn client(&self, which: usize) -> Client {
         let url = format!("http://127.0.0.1:{}", self.http[which]);
         let mut settings = ClientSettings::new(&url, Some(&self.token));
         settings.timeout = Duration::from_secs(5);
         Client::with(settings).unwrap()
     }
 
-    async fn vector(&self, which: usize) -> Option<Vector> {
+    pub(crate) async fn vector(&self, which: usize) -> Option<Vector> {
         let status = self.client(which).cluster().await.ok()?;
         let dots = status["vector"].as_object()?.iter().map(|(origin, n)| holm::model::Dot {
             origin: origin.parse().unwrap(),

@@ -26,7 +26,7 @@ pub(crate) const FILE: &str = "quorum.redb";
 pub(super) const MARK: &str = "quorum.mark";
 
 /// The format this program writes. A store of a later one is refused at opening.
-pub(super) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
