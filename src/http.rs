@@ -88,6 +88,8 @@ struct Shared {
     env: Env,
     request_ids: RequestIds,
     metrics: OperationMetrics,
+    /// One for each connection that may be open.
+    connections: Arc<Semaphore>,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
     /// One for each client secret that may be hashed at once.
@@ -112,6 +114,7 @@ impl App {
         Self(Arc::new(Shared {
             request_ids: RequestIds::new(&env.entropy),
             metrics: OperationMetrics::default(),
+            connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),

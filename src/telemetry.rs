@@ -2,10 +2,18 @@
 //! and never count. No recorder and no subscriber is global here, apart from the one that `main`
 //! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
 
+mod disk;
 pub mod logs;
 mod metrics;
+mod peers;
+mod process;
 mod quorum;
 mod routes;
+mod standing;
 
+pub(crate) use disk::STORES;
 pub use metrics::{Metrics, Watching};
+pub use peers::PeerStanding;
+pub use quorum::QuorumStanding;
 pub use routes::RouteMetrics;
+pub use standing::NodeStanding;

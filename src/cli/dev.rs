@@ -118,6 +118,7 @@ async fn run_in(
         let server = server.await.map_err(|e| {
             failed(&e).about(&node.name).hint("is another `holm dev` running, or the port taken?")
         })?;
+        server.node().metrics().show_process();
         servers.push(server);
     }
     let token_file = dir.join("token");

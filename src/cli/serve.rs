@@ -82,6 +82,7 @@ impl Serve {
         let server = Server::start(env, settings, Arc::new(topology), &self.node, &identity)
             .await
             .map_err(|e| Failure::failed(e.to_string()))?;
+        server.node().metrics().show_process();
         terminal.say(format!("{} listens on http://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
         let failed = tokio::select! {

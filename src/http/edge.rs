@@ -114,6 +114,7 @@ struct Log {
 /// Answers a request.
 pub(super) async fn answer(app: App, route: Route, request: Request) -> Response {
     let started = Instant::now();
+    let _under_way = app.node().metrics().under_way();
     let (parts, body) = request.into_parts();
     let request_id = app.0.request_ids.of(&parts.headers);
     let operation = route.operation(&parts.method, &parts.headers);
@@ -235,7 +236,7 @@ async fn dispatch_rest(
         Operation::RetireGeneration => keys::retire(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
-        Operation::GetMetrics => health::metrics(app, &incoming),
+        Operation::GetMetrics => health::metrics(app, &incoming).await,
         Operation::IssueToken => oauth::token(app, &incoming, body).await,
         Operation::GetJwks => discovery::jwks(app),
         Operation::GetDiscovery => discovery::metadata(app, &incoming),

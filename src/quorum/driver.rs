@@ -420,7 +420,9 @@ impl Driver {
             ServerState::Learner => "no member yet",
             ServerState::Shutdown => "stopped",
         };
-        let role = self.store_failed().unwrap_or_else(|| role.to_owned());
+        let failure = self.store_failed();
+        let store_failed = failure.is_some();
+        let role = failure.unwrap_or_else(|| role.to_owned());
         QuorumStatus {
             leader,
             term: metrics.current_term,
@@ -428,6 +430,7 @@ impl Driver {
             applied: *self.store.applied().borrow(),
             last_log: metrics.last_log_index.unwrap_or_default(),
             contact_age_ms: u64::try_from(self.contact.age().as_millis()).unwrap_or(u64::MAX),
+            store_failed,
             members: members.collect(),
         }
     }
