@@ -192,11 +192,14 @@ pub struct LogSettings {
     /// What is logged, as `tracing`'s filter text: `info`, `debug`, `warn,holm::http=debug`.
     /// Default: `info`.
     pub level: String,
+    /// Which share of the traces has its successful reads logged at `info` too, from 0 to 1. Errors
+    /// and writes always are. Default: 0.
+    pub read_sample: f64,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Json, level: "info".to_owned() }
+        Self { format: LogFormat::Json, level: "info".to_owned(), read_sample: 0.0 }
     }
 }
 
@@ -204,7 +207,7 @@ impl Default for LogSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line, for machines.
+    /// One JSON object a line, with the names of the Elastic Common Schema.
     Json,
     /// Text, for people at a terminal.
     Text,
@@ -287,6 +290,11 @@ impl Settings {
             http.quorum_timeout > http.request_timeout,
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
+        )?;
+        refuse(
+            !(0.0..=1.0).contains(&self.log.read_sample),
+            "log.read_sample",
+            "is not from 0 to 1",
         )?;
         self.quorum.check()?;
         self.access.check()?;

@@ -3,6 +3,7 @@
 //! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
 
 mod disk;
+mod ecs;
 pub mod logs;
 mod metrics;
 mod peers;
@@ -10,10 +11,13 @@ mod process;
 mod quorum;
 mod routes;
 mod standing;
+mod trace;
 
 pub(crate) use disk::STORES;
+pub use ecs::Ecs;
 pub use metrics::{Metrics, Watching};
 pub use peers::PeerStanding;
 pub use quorum::QuorumStanding;
 pub use routes::RouteMetrics;
 pub use standing::NodeStanding;
+pub use trace::{TraceContext, TraceIds};
