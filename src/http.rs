@@ -58,7 +58,7 @@ use crate::node::Node;
 use crate::quorum::Quorum;
 use crate::registry;
 use crate::settings::Settings;
-use crate::telemetry::TraceIds;
+use crate::telemetry::{Spans, TraceIds};
 
 use edge::RequestIds;
 use operation::{OperationMetrics, Route};
@@ -91,6 +91,8 @@ struct Shared {
     env: Env,
     request_ids: RequestIds,
     trace_ids: TraceIds,
+    /// Where spans are left, if they are sent anywhere.
+    spans: Option<Spans>,
     metrics: OperationMetrics,
     /// One for each connection that may be open.
     connections: Arc<Semaphore>,
@@ -118,6 +120,7 @@ impl App {
         Self(Arc::new(Shared {
             request_ids: RequestIds::new(&env.entropy),
             trace_ids: trace_ids(&env.entropy),
+            spans: None,
             metrics: OperationMetrics::default(),
             connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
@@ -135,6 +138,15 @@ impl App {
             env,
             stop,
         }))
+    }
+
+    /// The same, with a span of each request that is in the sample left at `spans`.
+    pub(crate) fn exporting(mut self, spans: Spans) -> Self {
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.spans = Some(spans);
+        }
+        self
     }
 
     /// The same over another quorum.

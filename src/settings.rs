@@ -7,6 +7,7 @@ mod audit;
 mod duration;
 mod quorum;
 mod secrets;
+mod traces;
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -15,6 +16,7 @@ pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
+pub use traces::TraceSettings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans of requests are sent.
+    pub traces: TraceSettings,
 }
 
 /// How much of everything is taken. What is past a limit is refused with an answer that names it.
@@ -296,6 +300,7 @@ impl Settings {
             "log.read_sample",
             "is not from 0 to 1",
         )?;
+        self.traces.check()?;
         self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()

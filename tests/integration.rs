@@ -44,3 +44,5 @@ mod readme;
 mod recover;
 #[path = "integration/topology.rs"]
 mod topology;
+#[path = "integration/traces.rs"]
+mod traces;

@@ -142,6 +142,12 @@ fn read_keys(settings: &mut Settings) -> Result<(), Failure> {
             }
         }
     }
+    let traces = &mut settings.traces;
+    if let Some(path) = traces.otlp_ca_file.take() {
+        let read = std::fs::read_to_string(&path);
+        traces.otlp_ca =
+            Some(read.map_err(|e| Failure::usage(e.to_string()).about(path.display()))?);
+    }
     Ok(())
 }
 

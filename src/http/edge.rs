@@ -28,7 +28,7 @@ use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
 use crate::planted::{Bug, is_planted};
-use crate::telemetry::TraceContext;
+use crate::telemetry::{Span, TraceContext};
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -118,7 +118,10 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let mut parents = request.headers().get_all(&TRACEPARENT).iter();
     // Two of them name no trace.
     let parent = parents.next().filter(|_| parents.next().is_none());
-    let context = app.0.trace_ids.enter(parent.and_then(|parent| parent.to_str().ok()));
+    let mut context = app.0.trace_ids.enter(parent.and_then(|parent| parent.to_str().ok()));
+    if app.0.spans.is_some() {
+        context = context.sampled(app.settings().traces.sample);
+    }
     context.within(answer_within(app, route, request, context)).await
 }
 
@@ -167,6 +170,7 @@ async fn answer_within(
     metrics.answered(status.as_u16(), took);
     log.remote = remote;
     write_log(&app, operation, &response, took, (&log, context));
+    leave_span(&app, operation, &response, took, context);
     response
 }
 
@@ -389,6 +393,21 @@ fn write_log(
         _ if quiet => event!(debug),
         _ => event!(info),
     }
+}
+
+/// Leaves the request's span to be sent, where its trace is kept.
+fn leave_span(
+    app: &App,
+    operation: Operation,
+    response: &Response,
+    took: Duration,
+    context: TraceContext,
+) {
+    let Some(spans) = app.0.spans.as_ref().filter(|_| context.is_sampled()) else { return };
+    let (method, route) = operation.method_and_route();
+    let error = response.extensions().get::<Logged>().map(|logged| logged.error);
+    let (ended, status) = (app.0.env.clock.now(), response.status().as_u16());
+    spans.leave(Span { context, ended, took, method, route, status, error });
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::disk::DiskMetrics;
+use super::otlp::SpanMetrics;
 use super::peers::PeerMetrics;
 use super::process::ProcessMetrics;
 use super::quorum::QuorumMetrics;
@@ -52,6 +53,7 @@ pub struct Metrics {
     audit_broken: Counter,
     quarantined: Counter,
     pub(super) disk: DiskMetrics,
+    pub(super) spans: SpanMetrics,
     pub(super) node: NodeMetrics,
     pub(super) process: OnceLock<ProcessMetrics>,
     pub(super) quorum: QuorumMetrics,
@@ -186,6 +188,7 @@ impl Metrics {
                 "Records from peers that were set aside.",
             ),
             disk: DiskMetrics::new(&it),
+            spans: SpanMetrics::new(&it),
             node: NodeMetrics::new(&it),
             process: OnceLock::new(),
             quorum: QuorumMetrics::new(&it),

@@ -1,6 +1,6 @@
 //! Trace ids, by W3C's Trace Context (<https://www.w3.org/TR/trace-context/>): a request belongs to
-//! the trace that its `traceparent` names, or begins one. No spans are sent anywhere: the ids are for
-//! log lines, for the answer, and for the node that a request is forwarded to.
+//! the trace that its `traceparent` names, or begins one. The ids are for log lines, for the answer,
+//! for the node that a request is forwarded to, and for spans (`otlp`).
 
 use std::fmt;
 use std::future::Future;
@@ -13,6 +13,8 @@ pub struct TraceContext {
     trace: u128,
     /// The work within it: never 0.
     span: u64,
+    /// The span that caused it; 0 where none is known.
+    parent: u64,
     /// Whether whoever began it keeps it.
     is_sampled: bool,
 }
@@ -53,7 +55,12 @@ impl TraceContext {
         }
         let (trace, span) = (hex(&head[3..35])?, u64::try_from(hex(&head[36..52])?).ok()?);
         let flags = hex(&head[53..])?;
-        (trace != 0 && span != 0).then_some(Self { trace, span, is_sampled: flags & 1 == 1 })
+        (trace != 0 && span != 0).then_some(Self {
+            trace,
+            span,
+            parent: 0,
+            is_sampled: flags & 1 == 1,
+        })
     }
 
     /// The trace's id, as it is written.
@@ -66,6 +73,23 @@ impl TraceContext {
     pub fn span_id(&self) -> impl fmt::Display {
         let span = self.span;
         fmt::from_fn(move |f| write!(f, "{span:016x}"))
+    }
+
+    /// The id of the span that caused it, where it is known.
+    pub fn parent_id(&self) -> Option<impl fmt::Display> {
+        let parent = self.parent;
+        (parent != 0).then(|| fmt::from_fn(move |f| write!(f, "{parent:016x}")))
+    }
+
+    /// Whether whoever began the trace keeps it.
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// The same, kept where the trace is in a sample of this share, or was kept already.
+    #[must_use]
+    pub fn sampled(self, share: f64) -> Self {
+        Self { is_sampled: self.is_sampled || self.is_within(share), ..self }
     }
 
     /// Whether the trace is in a sample of this share of all traces.
@@ -113,10 +137,10 @@ impl TraceIds {
         let draw = |which: usize| mix(self.seeds[which].wrapping_add(n.wrapping_mul(STEP))).max(1);
         let span = draw(0);
         match parent.and_then(TraceContext::parse) {
-            Some(parent) => TraceContext { span, ..parent },
+            Some(parent) => TraceContext { span, parent: parent.span, ..parent },
             None => {
                 let trace = u128::from(draw(1)) << 64 | u128::from(draw(2));
-                TraceContext { trace, span, is_sampled: false }
+                TraceContext { trace, span, parent: 0, is_sampled: false }
             }
         }
     }
