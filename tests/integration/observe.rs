@@ -44,7 +44,7 @@ pub(crate) fn alerts() -> Vec<Alert> {
     rules.map(alert).collect()
 }
 
-fn dashboards() -> Vec<(String, Value)> {
+pub(crate) fn dashboards() -> Vec<(String, Value)> {
     let files = std::fs::read_dir(deploy("grafana")).unwrap().map(|file| file.unwrap().path());
     let board = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).unwrap();
@@ -56,10 +56,13 @@ fn dashboards() -> Vec<(String, Value)> {
     files.map(board).collect()
 }
 
-fn queries(board: &Value) -> Vec<String> {
+pub(crate) fn queries(board: &Value) -> Vec<String> {
     let panels = board["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
-    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+    let variables = board["templating"]["list"].as_array().unwrap().iter();
+    let of_variables = variables.filter_map(|variable| variable["definition"].as_str());
+    let of_panels = targets.map(|target| target["expr"].as_str().unwrap());
+    of_panels.chain(of_variables).map(str::to_owned).collect()
 }
 
 /// Our metrics in a query, each with the labels that it is selected by.
