@@ -49,14 +49,16 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::HeaderName;
 use axum::routing::any;
+use rand::RngCore as _;
 use tokio::sync::Semaphore;
 
 use crate::access::Verifier;
-use crate::env::Env;
+use crate::env::{Entropy, Env};
 use crate::node::Node;
 use crate::quorum::Quorum;
 use crate::registry;
 use crate::settings::Settings;
+use crate::telemetry::{Spans, TraceIds};
 
 use edge::RequestIds;
 use operation::{OperationMetrics, Route};
@@ -71,6 +73,7 @@ const HOLM_SESSION: HeaderName = HeaderName::from_static("holm-session");
 const HOLM_WAIT: HeaderName = HeaderName::from_static("holm-wait");
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Most client secrets that are hashed at once: each takes 19 MiB and a thread for a while.
@@ -87,7 +90,12 @@ struct Shared {
     settings: Arc<Settings>,
     env: Env,
     request_ids: RequestIds,
+    trace_ids: TraceIds,
+    /// Where spans are left, if they are sent anywhere.
+    spans: Option<Spans>,
     metrics: OperationMetrics,
+    /// One for each connection that may be open.
+    connections: Arc<Semaphore>,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
     /// One for each client secret that may be hashed at once.
@@ -111,7 +119,10 @@ impl App {
     ) -> Self {
         Self(Arc::new(Shared {
             request_ids: RequestIds::new(&env.entropy),
+            trace_ids: trace_ids(&env.entropy),
+            spans: None,
             metrics: OperationMetrics::default(),
+            connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),
@@ -127,6 +138,15 @@ impl App {
             env,
             stop,
         }))
+    }
+
+    /// The same, with a span of each request that is in the sample left at `spans`.
+    pub(crate) fn exporting(mut self, spans: Spans) -> Self {
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.spans = Some(spans);
+        }
+        self
     }
 
     /// The same over another quorum.
@@ -165,6 +185,11 @@ impl App {
     fn settings(&self) -> &Settings {
         &self.0.settings
     }
+}
+
+fn trace_ids(entropy: &Entropy) -> TraceIds {
+    let mut stream = entropy.stream("trace ids");
+    TraceIds::new([(); 3].map(|()| stream.next_u64()))
 }
 
 #[cfg(test)]

@@ -30,7 +30,9 @@ use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
 pub mod feed;
+mod gauges;
 mod keys;
+mod metered;
 pub mod receipts;
 mod replica;
 mod skew;
@@ -77,6 +79,7 @@ struct Inner {
     recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
     skew_max: Duration,
+    gauges: gauges::Gauges,
     stop: watch::Sender<bool>,
     /// Turns true when the store's driver ends without having been asked to.
     failed: watch::Sender<bool>,
@@ -151,7 +154,6 @@ impl Observer for Watcher {
         self.metrics.commit_done(took, committed.outcomes.len());
         let documents = self.published.load().documents.len();
         self.metrics.set_view(documents, counts.rows, counts.conflicts);
-        self.metrics.set_database_bytes(counts.database_bytes);
         for needed in before.documents_needed..counts.documents_needed {
             let loaded = counts.documents_loaded - before.documents_loaded;
             self.metrics.document_needed(needed - before.documents_needed >= loaded);
@@ -161,9 +163,7 @@ impl Observer for Watcher {
             let age = Duration::from_micros(now.0.saturating_sub(stamp.0));
             self.metrics.propagation_done(age);
         }
-        for _ in before.quarantined..counts.quarantined {
-            self.metrics.quarantined("record");
-        }
+        self.metrics.quarantined(counts.quarantined.saturating_sub(before.quarantined));
     }
 }
 
@@ -196,13 +196,13 @@ impl Node {
         let region = topology.region_of(name).cloned();
         let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
+        let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
         let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
         let counts = writer.counts();
         standing.set(counts, writer.origin());
         let gossip = Arc::<OnceLock<Gossip>>::default();
-        let metrics = Arc::new(Metrics::new().map_err(|e| StartError::Metrics(e.to_string()))?);
         let observer = Watcher {
             hub: hub.clone(),
             standing: standing.clone(),
@@ -215,7 +215,6 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
         metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
-        metrics.set_database_bytes(counts.database_bytes);
         let skew_max = settings.gossip.max_clock_skew;
         let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
         let chain = writer.chain();
@@ -248,6 +247,7 @@ impl Node {
         let (desk, recorder) =
             audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let recorder = record(recorder, &store, gossip.get());
+        let gauges = gauges::Gauges::new(&env, settings, &topology);
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
@@ -265,6 +265,7 @@ impl Node {
             recorder,
             keyring,
             skew_max,
+            gauges,
             stop,
             failed,
             driver: Mutex::new(Some(driver)),
@@ -513,32 +514,6 @@ impl Node {
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             regions: status::regions(&self.0.topology, &own, gossip),
             quorum: self.0.quorum.status(),
-        }
-    }
-
-    /// Brings the metrics up to date that are read from elsewhere: called before they are shown.
-    pub fn refresh_metrics(&self) {
-        let metrics = &self.0.metrics;
-        metrics.set_ready(self.readiness().is_ok());
-        let quorum = self.0.quorum.status();
-        let age = Duration::from_millis(quorum.contact_age_ms);
-        metrics.set_quorum(&quorum.role, quorum.term, quorum.applied, quorum.last_log, age);
-        let Some(gossip) = self.0.gossip.get() else { return };
-        for peer in gossip.peers() {
-            metrics.set_peer_connected(&peer.node, peer.connected_out || peer.connected_in > 0);
-            metrics.set_peer_lag(&peer.node, peer.lag_changes, peer.lag);
-        }
-        if let Some(offset) = gossip.clock_offset() {
-            metrics.set_clock_skew(-offset as f64 / 1e6);
-            if skew::is_too_far(offset, self.0.skew_max) {
-                tracing::error!(
-                    offset_us = offset,
-                    "the clock is off: stamping with the peers' time"
-                );
-            }
-        }
-        for (name, value) in gossip.stats().by_name() {
-            metrics.set_gossip(name, value);
         }
     }
 }

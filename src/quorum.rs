@@ -130,6 +130,9 @@ pub struct QuorumStatus {
     pub last_log: u64,
     /// How long ago it heard of the leader, in milliseconds.
     pub contact_age_ms: u64,
+    /// Whether this node's quorum store failed; `role` says how.
+    #[serde(skip)]
+    pub store_failed: bool,
     /// Who is in it.
     pub members: Vec<MemberStatus>,
 }

@@ -4,6 +4,7 @@
 pub(crate) mod founding;
 mod issuers;
 mod rotation;
+mod spans;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,7 +84,7 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let settings = Arc::new(settings);
         let issuers = issuers::Issuers::new(verifier.clone(), env.clone(), &settings);
-        let upkeep = vec![
+        let mut upkeep = vec![
             tokio::spawn(issuers.run(stopped.clone())),
             tokio::spawn(founding::run(
                 node.clone(),
@@ -98,7 +99,12 @@ impl Server {
                 stopped.clone(),
             )),
         ];
-        let app = App::new(node.clone(), verifier, settings, env, stopped);
+        let exporting = spans::open(&node, &env, &settings.traces);
+        let mut app = App::new(node.clone(), verifier, settings, env, stopped.clone());
+        if let Some((spans, export)) = exporting {
+            upkeep.push(tokio::spawn(export.run(stopped)));
+            app = app.exporting(spans);
+        }
         let router = doors.merge(app.router());
         let http = tokio::spawn(http::serve(listener, app, router));
         Ok(Self { node, http_addr, stop, http, upkeep })

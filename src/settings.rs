@@ -7,6 +7,7 @@ mod audit;
 mod duration;
 mod quorum;
 mod secrets;
+mod traces;
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -15,6 +16,7 @@ pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
+pub use traces::TraceSettings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub audit: AuditSettings,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// Where spans of requests are sent.
+    pub traces: TraceSettings,
 }
 
 /// How much of everything is taken. What is past a limit is refused with an answer that names it.
@@ -192,11 +196,14 @@ pub struct LogSettings {
     /// What is logged, as `tracing`'s filter text: `info`, `debug`, `warn,holm::http=debug`.
     /// Default: `info`.
     pub level: String,
+    /// Which share of the traces has its successful reads logged at `info` too, from 0 to 1. Errors
+    /// and writes always are. Default: 0.
+    pub read_sample: f64,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { format: LogFormat::Json, level: "info".to_owned() }
+        Self { format: LogFormat::Json, level: "info".to_owned(), read_sample: 0.0 }
     }
 }
 
@@ -204,7 +211,7 @@ impl Default for LogSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// One JSON object a line, for machines.
+    /// One JSON object a line, with the names of the Elastic Common Schema.
     Json,
     /// Text, for people at a terminal.
     Text,
@@ -288,6 +295,12 @@ impl Settings {
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
+        refuse(
+            !(0.0..=1.0).contains(&self.log.read_sample),
+            "log.read_sample",
+            "is not from 0 to 1",
+        )?;
+        self.traces.check()?;
         self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()

@@ -2,10 +2,24 @@
 //! and never count. No recorder and no subscriber is global here, apart from the one that `main`
 //! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
 
+mod disk;
+mod ecs;
 pub mod logs;
 mod metrics;
+mod otlp;
+mod peers;
+mod process;
 mod quorum;
 mod routes;
+mod standing;
+mod trace;
 
+pub(crate) use disk::STORES;
+pub use ecs::Ecs;
 pub use metrics::{Metrics, Watching};
+pub use otlp::{Resource, Span, Spans, request as span_request};
+pub use peers::PeerStanding;
+pub use quorum::QuorumStanding;
 pub use routes::RouteMetrics;
+pub use standing::NodeStanding;
+pub use trace::{TraceContext, TraceIds};

@@ -26,12 +26,18 @@ mod history;
 mod laws;
 #[path = "integration/linear.rs"]
 mod linear;
+#[path = "integration/logs.rs"]
+mod logs;
+#[path = "integration/observe.rs"]
+mod observe;
 #[path = "integration/oidc.rs"]
 mod oidc;
 #[path = "integration/petclinic.rs"]
 mod petclinic;
 #[path = "integration/process.rs"]
 mod process;
+#[path = "integration/prometheus.rs"]
+mod prometheus;
 #[path = "integration/quorum.rs"]
 mod quorum;
 #[path = "integration/readme.rs"]
@@ -40,5 +46,7 @@ mod readme;
 mod recover;
 #[path = "integration/topology.rs"]
 mod topology;
+#[path = "integration/traces.rs"]
+mod traces;
 #[path = "integration/upgrade.rs"]
 mod upgrade;

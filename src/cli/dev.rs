@@ -94,7 +94,7 @@ async fn run_in(
     let key = token_key(dir)?;
     let mut settings = settings(&key, log);
     settings.secrets = master_key(dir)?;
-    let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
+    let _logs = logs::install(&settings.log, "dev").map_err(|e| Failure::usage(e.to_string()))?;
     let (links, entropy) = (topology.links(), Entropy::system());
     let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string());
     // Throw-away: nobody outside this process has to know these nodes.
@@ -118,6 +118,7 @@ async fn run_in(
         let server = server.await.map_err(|e| {
             failed(&e).about(&node.name).hint("is another `holm dev` running, or the port taken?")
         })?;
+        server.node().metrics().show_process();
         servers.push(server);
     }
     let token_file = dir.join("token");

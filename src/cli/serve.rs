@@ -10,7 +10,7 @@ use super::{Failure, Terminal};
 use crate::env::Env;
 use crate::model::NodeName;
 use crate::server::Server;
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::telemetry::logs;
 use crate::topology::Topology;
 use crate::transport::Identity;
@@ -49,6 +49,15 @@ pub struct Serve {
     /// Settings in TOML: limits, times, the keys whose tokens are trusted.
     #[arg(long, env = "HOLM_SETTINGS", hide_env_values = true, value_name = "FILE")]
     settings: Option<PathBuf>,
+    /// How log lines look on stderr: json, one ECS object a line, or text, for people. Default:
+    /// `log.format` of the settings.
+    #[arg(long, env = "HOLM_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
+    #[arg(value_parser = log_format)]
+    log_format: Option<LogFormat>,
+    /// What is logged: error, warn, info, debug, trace, or a filter. Default: `log.level` of the
+    /// settings.
+    #[arg(long, env = "HOLM_LOG_LEVEL", hide_env_values = true, value_name = "LEVEL")]
+    log_level: Option<String>,
     /// Be ready without having caught up with a peer.
     #[arg(long)]
     alone: bool,
@@ -67,6 +76,8 @@ impl Serve {
             None => Settings::default(),
         };
         settings.alone |= self.alone;
+        settings.log.format = self.log_format.unwrap_or(settings.log.format);
+        settings.log.level = self.log_level.unwrap_or(settings.log.level);
         read_keys(&mut settings)?;
         super::keys::source::read(&mut settings.secrets)?;
         let data = self.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
@@ -76,12 +87,15 @@ impl Serve {
             Failure::usage(e.to_string())
                 .hint(format!("`holm pki issue --node {}` makes what is missing", self.node))
         })?;
-        let _logs = logs::install(&settings.log).map_err(|e| Failure::usage(e.to_string()))?;
+        let format = settings.log.format;
+        let _logs = logs::install(&settings.log, self.node.as_str())
+            .map_err(|e| Failure::usage(e.to_string()))?;
         let env = Env::system(&data, None)
             .map_err(|e| Failure::failed(e.to_string()).about(data.display()))?;
         let server = Server::start(env, settings, Arc::new(topology), &self.node, &identity)
             .await
             .map_err(|e| Failure::failed(e.to_string()))?;
+        server.node().metrics().show_process();
         terminal.say(format!("{} listens on http://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
         let failed = tokio::select! {
@@ -92,12 +106,24 @@ impl Serve {
             }
             () = server.failed() => true,
         };
-        terminal.note("stopping: requests under way are answered first")?;
+        // Where lines are for machines, every one is.
+        match format {
+            LogFormat::Json => tracing::info!("stopping: requests under way are answered first"),
+            LogFormat::Text => terminal.note("stopping: requests under way are answered first")?,
+        }
         server.shutdown().await;
         if failed {
             return Err(Failure::failed("the store's driver ended; the log says why"));
         }
         Ok(())
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err("json or text is expected".to_owned()),
     }
 }
 
@@ -115,6 +141,12 @@ fn read_keys(settings: &mut Settings) -> Result<(), Failure> {
                     Some(read.map_err(|e| Failure::usage(e.to_string()).about(path.display()))?);
             }
         }
+    }
+    let traces = &mut settings.traces;
+    if let Some(path) = traces.otlp_ca_file.take() {
+        let read = std::fs::read_to_string(&path);
+        traces.otlp_ca =
+            Some(read.map_err(|e| Failure::usage(e.to_string()).about(path.display()))?);
     }
     Ok(())
 }

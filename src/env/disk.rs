@@ -39,6 +39,12 @@ pub trait Disk: Send + Sync + 'static {
     /// The length of the file `name` in bytes, if there is one.
     fn len(&self, name: &str) -> io::Result<Option<u64>>;
 
+    /// Bytes that can still be written, and bytes in all, where the files are; none where there is
+    /// no knowing.
+    fn room(&self) -> io::Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     /// What tells this run of the machine from an earlier one, where that can be known.
     fn machine_boot(&self) -> Option<Vec<u8>>;
 }
@@ -231,6 +237,12 @@ impl Disk for FileDisk {
         }
     }
 
+    fn room(&self) -> io::Result<Option<(u64, u64)>> {
+        let file_system = rustix::fs::statvfs(&self.dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(file_system.f_frsize);
+        Ok(Some((bytes(file_system.f_bavail), bytes(file_system.f_blocks))))
+    }
+
     fn machine_boot(&self) -> Option<Vec<u8>> {
         let id = fs::read("/proc/sys/kernel/random/boot_id").ok()?;
         Some(id.trim_ascii().to_vec())
@@ -285,6 +297,13 @@ mod tests {
         disk.remove("mark").unwrap();
         assert_eq!(disk.read("mark").unwrap(), None);
         assert_eq!(disk.identity("mark").unwrap(), None);
+    }
+
+    #[test]
+    fn there_is_room_on_a_real_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (available, size) = FileDisk::open(dir.path()).unwrap().room().unwrap().unwrap();
+        assert!(0 < available && available <= size, "{available} of {size}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! One document over HTTP: what other services publish for nodes to read. One GET, no redirects, no
-//! proxy, no more than so many bytes within so much time.
+//! One question over HTTP: what other services publish for nodes to read, or take from them. One
+//! GET or POST, no redirects, no proxy, no more than so many bytes within so much time.
 
 use std::io;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use super::roots;
 pub struct Fetch<'a> {
     /// Where it is.
     pub url: &'a str,
+    /// JSON to be sent there by POST; none for a GET.
+    pub post: Option<&'a str>,
     /// The certificates that https trusts, in PEM. There are no others.
     pub ca_pem: Option<&'a str>,
     /// Most bytes that are taken.
@@ -34,7 +36,14 @@ pub(super) async fn fetch(what: Fetch<'_>) -> io::Result<Vec<u8>> {
 }
 
 async fn get(client: &reqwest::Client, what: Fetch<'_>) -> io::Result<Vec<u8>> {
-    let request = client.get(what.url).header("accept", "application/json");
+    let request = match what.post {
+        None => client.get(what.url),
+        Some(json) => {
+            let post = client.post(what.url).header("content-type", "application/json");
+            post.body(json.to_owned())
+        }
+    };
+    let request = request.header("accept", "application/json");
     let mut response = request.send().await.map_err(io::Error::other)?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(io::Error::other(format!("the answer is {}", response.status())));

@@ -20,14 +20,15 @@ use super::audit::Attempt;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, accounts, audit, cluster, config_key,
-    config_list, config_write, credentials, discovery, explain, health, key_roles, keys, oauth,
-    permit, quorum, roles, secrets, session, versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, cluster,
+    config_key, config_list, config_write, credentials, discovery, explain, health, key_roles,
+    keys, oauth, permit, quorum, roles, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
 use crate::planted::{Bug, is_planted};
+use crate::telemetry::{Span, TraceContext};
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -109,11 +110,29 @@ impl RequestIds {
 struct Log {
     caller: Option<Arc<Caller>>,
     refused: Option<TokenError>,
+    remote: Option<Remote>,
 }
 
-/// Answers a request.
+/// Answers a request, under the trace that it names or a new one.
 pub(super) async fn answer(app: App, route: Route, request: Request) -> Response {
+    let mut parents = request.headers().get_all(&TRACEPARENT).iter();
+    // Two of them name no trace.
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let mut context = app.0.trace_ids.enter(parent.and_then(|parent| parent.to_str().ok()));
+    if app.0.spans.is_some() {
+        context = context.sampled(app.settings().traces.sample);
+    }
+    context.within(answer_within(app, route, request, context)).await
+}
+
+async fn answer_within(
+    app: App,
+    route: Route,
+    request: Request,
+    context: TraceContext,
+) -> Response {
     let started = Instant::now();
+    let _under_way = app.node().metrics().under_way();
     let (parts, body) = request.into_parts();
     let request_id = app.0.request_ids.of(&parts.headers);
     let operation = route.operation(&parts.method, &parts.headers);
@@ -138,6 +157,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     }
     let mut response = result.unwrap_or_else(ApiError::into_response);
     response.headers_mut().insert(REQUEST_ID, request_id);
+    if let Ok(context) = HeaderValue::try_from(context.to_string()) {
+        response.headers_mut().insert(TRACEPARENT, context);
+    }
     tell_session(&app, &mut response, log.caller.is_some());
     if log.caller.is_some() {
         permit::tell_policy_age(&app, operation, response.headers_mut());
@@ -146,7 +168,9 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     let status = response.status();
     let metrics = app.0.metrics.of(operation, app.node().metrics());
     metrics.answered(status.as_u16(), took);
-    write_log(&app, operation, &response, took, &log);
+    log.remote = remote;
+    write_log(&app, operation, &response, took, (&log, context));
+    leave_span(&app, operation, &response, took, context);
     response
 }
 
@@ -235,7 +259,7 @@ async fn dispatch_rest(
         Operation::RetireGeneration => keys::retire(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
-        Operation::GetMetrics => health::metrics(app, &incoming),
+        Operation::GetMetrics => health::metrics(app, &incoming).await,
         Operation::IssueToken => oauth::token(app, &incoming, body).await,
         Operation::GetJwks => discovery::jwks(app),
         Operation::GetDiscovery => discovery::metadata(app, &incoming),
@@ -324,27 +348,42 @@ fn time_limit(app: &App, headers: &HeaderMap) -> Duration {
     limit
 }
 
-fn write_log(app: &App, operation: Operation, response: &Response, took: Duration, log: &Log) {
+fn write_log(
+    app: &App,
+    operation: Operation,
+    response: &Response,
+    took: Duration,
+    (log, context): (&Log, TraceContext),
+) {
     let status = response.status();
-    let quiet = operation.is_read() && status.as_u16() < 400 && !app.settings().http.log_reads;
+    let settings = app.settings();
+    let is_sample = settings.http.log_reads || context.is_within(settings.log.read_sample);
+    let quiet = operation.is_read() && status.as_u16() < 400 && !is_sample;
     if quiet && !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
     let request_id = response.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
-    let duration_ms = took.as_secs_f64() * 1_000.0;
+    let (method, route) = operation.method_and_route();
+    let outcome = if status.as_u16() < 400 { "success" } else { "failure" };
+    let client = log.remote.map(|remote| tracing::field::display(remote.0.ip()));
+    let duration_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     let principal = log.caller.as_ref().map(|caller| &**caller.principal());
     let error = response.extensions().get::<Logged>().map(|logged| logged.error);
     let why = log.refused.as_ref().map(tracing::field::display);
     macro_rules! event {
         ($level:ident) => {
             tracing::$level!(
-                request_id,
-                route = operation.label(),
-                status = status.as_u16(),
-                duration_ms,
-                principal,
-                error,
-                why,
+                event.dataset = "holm.request",
+                event.outcome = outcome,
+                event.duration = duration_ns,
+                http.request.id = request_id,
+                http.request.method = method,
+                url.path = route,
+                http.response.status_code = status.as_u16(),
+                user.name = principal,
+                client.ip = client,
+                error.code = error,
+                error.message = why,
                 "request"
             )
         };
@@ -354,6 +393,21 @@ fn write_log(app: &App, operation: Operation, response: &Response, took: Duratio
         _ if quiet => event!(debug),
         _ => event!(info),
     }
+}
+
+/// Leaves the request's span to be sent, where its trace is kept.
+fn leave_span(
+    app: &App,
+    operation: Operation,
+    response: &Response,
+    took: Duration,
+    context: TraceContext,
+) {
+    let Some(spans) = app.0.spans.as_ref().filter(|_| context.is_sampled()) else { return };
+    let (method, route) = operation.method_and_route();
+    let error = response.extensions().get::<Logged>().map(|logged| logged.error);
+    let (ended, status) = (app.0.env.clock.now(), response.status().as_u16());
+    spans.leave(Span { context, ended, took, method, route, status, error });
 }
 
 #[cfg(test)]

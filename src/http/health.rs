@@ -31,11 +31,16 @@ pub(super) fn ready(app: &App) -> Result<Response, ApiError> {
 }
 
 /// All metrics in Prometheus' text format.
-pub(super) fn metrics(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+pub(super) async fn metrics(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     if !app.settings().http.metrics_public {
         decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
     }
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    app.node().refresh_metrics();
-    Ok(([(header::CONTENT_TYPE, kind)], app.node().metrics().render()).into_response())
+    app.node().refresh_metrics().await;
+    let (limits, metrics) = (&app.settings().limits, app.node().metrics());
+    let watches = limits.watchers_max.saturating_sub(app.0.watches.available_permits());
+    metrics.set_bounded("watches", watches, limits.watchers_max);
+    let connections = limits.connections_max.saturating_sub(app.0.connections.available_permits());
+    metrics.set_bounded("connections", connections, limits.connections_max);
+    Ok(([(header::CONTENT_TYPE, kind)], metrics.render()).into_response())
 }

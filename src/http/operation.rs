@@ -330,6 +330,15 @@ impl Operation {
         }
     }
 
+    /// Its method and its path's pattern; `other` and a word where it has none of these.
+    pub(super) fn method_and_route(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Options => ("OPTIONS", "any"),
+            Self::MethodNotAllowed | Self::UnknownPath => ("other", self.label()),
+            _ => self.label().split_once(' ').unwrap_or(("other", self.label())),
+        }
+    }
+
     /// Whether it needs a token.
     pub(super) fn needs_token(self, metrics_public: bool) -> bool {
         match self {
@@ -408,7 +417,10 @@ impl Default for OperationMetrics {
 
 impl OperationMetrics {
     pub(super) fn of(&self, operation: Operation, metrics: &Metrics) -> &RouteMetrics {
-        self.0[operation as usize].get_or_init(|| metrics.route(operation.label()))
+        self.0[operation as usize].get_or_init(|| {
+            let (method, route) = operation.method_and_route();
+            metrics.route(method, route)
+        })
     }
 }
 

@@ -7,7 +7,6 @@ mod write_timeout;
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
@@ -39,7 +37,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// signal; returns when all connections have ended, or were given up after the drain's time.
 pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router) {
     let limits = &app.settings().limits;
-    let room = Arc::new(Semaphore::new(limits.connections_max));
+    let room = app.0.connections.clone();
     let mut builder = http1::Builder::new();
     builder
         .auto_date_header(false)

@@ -102,11 +102,13 @@ pub(super) async fn reach(app: &App, headers: &HeaderMap) -> Result<Reached, Api
     let snapshot = node.snapshot();
     let Some(session) = one(headers, &HOLM_SESSION, "Holm-Session")? else {
         wait(headers, settings)?;
+        node.metrics().view_read("at_once");
         return Ok(Reached { snapshot, missing: None, quorum: None });
     };
     // A client that keeps to one node mostly brings the session that it is given back.
     let told = app.0.told.load();
     if told.text == session && Arc::ptr_eq(&told.vector, &snapshot.vector) {
+        node.metrics().view_read("at_once");
         return Ok(Reached { snapshot, missing: None, quorum: told.quorum });
     }
     drop(told);
@@ -129,7 +131,14 @@ pub(super) async fn wait_for(
         Some("serve") => true,
         Some(_) => return Err(bad("Holm-Inconsistent", "has to be `serve`, or absent")),
     };
-    match node.wait_for(seen, at_most).await {
+    let is_there = node.snapshot().vector.covers(seen);
+    let reached = node.wait_for(seen, at_most).await;
+    node.metrics().view_read(match &reached {
+        Ok(_) if is_there => "at_once",
+        Ok(_) => "waited",
+        Err(_) => "not_reached",
+    });
+    match reached {
         Ok(snapshot) => Ok(Reached { snapshot, missing: None, quorum: None }),
         Err(snapshot) if serve_anyway => {
             Ok(Reached { snapshot, missing: Some(seen.clone()), quorum: None })

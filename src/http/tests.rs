@@ -8,6 +8,7 @@ mod harness;
 mod keys;
 mod lists;
 mod logs;
+mod metrics;
 mod oauth;
 mod policy;
 mod resolve;

@@ -157,6 +157,12 @@ impl Desk {
         }
     }
 
+    /// How many events wait, and how many may.
+    pub(super) fn taken(&self) -> (&'static str, usize, usize) {
+        let notes = &self.0.notes;
+        ("audit_notes", notes.max_capacity() - notes.capacity(), notes.max_capacity())
+    }
+
     fn drop_notes(&self, count: u64) {
         self.0.dropped.fetch_add(count, Ordering::Relaxed);
         self.0.metrics.audit_dropped(count);

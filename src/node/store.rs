@@ -81,6 +81,16 @@ impl Store {
         (store, tokio::spawn(driver.run(writer, stop)))
     }
 
+    /// What waits, of what has a bound: commands, and bytes of values.
+    pub(crate) fn taken(&self) -> [(&'static str, usize, usize); 2] {
+        let jobs = self.jobs.max_capacity() - self.jobs.capacity();
+        let kib = (QUEUE_KIB_MAX as usize).saturating_sub(self.room.available_permits());
+        [
+            ("store_commands", jobs, self.jobs.max_capacity()),
+            ("store_bytes", kib * 1024, QUEUE_KIB_MAX as usize * 1024),
+        ]
+    }
+
     /// The state that is on disk and visible.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.published.load_full()

@@ -31,7 +31,7 @@ use crate::gossip::{AskError, Gossip, StreamKind};
 use crate::model::{NodeName, RegionName, cbor};
 use crate::registry::Proposal;
 use crate::settings::QuorumSettings;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TraceContext};
 use crate::topology::Topology;
 
 /// How often what is waited for is looked at, besides when openraft says that it changed.
@@ -269,7 +269,8 @@ impl Driver {
         let Some(gossip) = &self.gossip else { return Err(Attempt::Again("there is no peer")) };
         let budget = deadline.saturating_duration_since(Instant::now());
         let budget_ms = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
-        let question = cbor::encode(&Propose { proposal: proposal.clone(), budget_ms });
+        let trace = TraceContext::current().map(|context| context.to_string());
+        let question = cbor::encode(&Propose { proposal: proposal.clone(), budget_ms, trace });
         let asking = gossip.ask(leader, StreamKind::QuorumPropose, &question, deadline);
         let answer = tokio::select! {
             biased;
@@ -420,7 +421,9 @@ impl Driver {
             ServerState::Learner => "no member yet",
             ServerState::Shutdown => "stopped",
         };
-        let role = self.store_failed().unwrap_or_else(|| role.to_owned());
+        let failure = self.store_failed();
+        let store_failed = failure.is_some();
+        let role = failure.unwrap_or_else(|| role.to_owned());
         QuorumStatus {
             leader,
             term: metrics.current_term,
@@ -428,6 +431,7 @@ impl Driver {
             applied: *self.store.applied().borrow(),
             last_log: metrics.last_log_index.unwrap_or_default(),
             contact_age_ms: u64::try_from(self.contact.age().as_millis()).unwrap_or(u64::MAX),
+            store_failed,
             members: members.collect(),
         }
     }
@@ -455,13 +459,23 @@ impl Driver {
 struct Proposals(Weak<Driver>);
 
 impl crate::gossip::Responder for Proposals {
-    fn answer(&self, _: NodeName, question: bytes::Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
+    fn answer(
+        &self,
+        from: NodeName,
+        question: bytes::Bytes,
+    ) -> BoxFuture<'static, Option<Vec<u8>>> {
         let driver = self.0.clone();
         async move {
             let driver = driver.upgrade()?;
-            let Propose { proposal, budget_ms } = cbor::decode(&question).ok()?;
+            let Propose { proposal, budget_ms, trace } = cbor::decode(&question).ok()?;
             let deadline = Instant::now() + Duration::from_millis(budget_ms.min(600_000));
-            let answer = match driver.propose_here_once(&proposal, deadline).await {
+            let work = driver.propose_for(&from, &proposal, deadline);
+            let context = trace.as_deref().and_then(TraceContext::parse);
+            let decided = match context {
+                Some(context) => context.within(work).await,
+                None => work.await,
+            };
+            let answer = match decided {
                 Ok(decided) => Proposed::Decided(decided),
                 Err(Attempt::Again(_)) => Proposed::Elsewhere,
                 Err(Attempt::Final(error)) => error.into(),
@@ -473,6 +487,25 @@ impl crate::gossip::Responder for Proposals {
 }
 
 impl Driver {
+    /// For another node, whose request's trace this is done under.
+    async fn propose_for(
+        &self,
+        from: &NodeName,
+        proposal: &Proposal,
+        deadline: Instant,
+    ) -> Result<Decided, Attempt> {
+        let decided = self.propose_here_once(proposal, deadline).await;
+        let outcome = if decided.is_ok() { "success" } else { "failure" };
+        tracing::info!(
+            event.dataset = "holm.forward",
+            event.outcome = outcome,
+            %from,
+            %proposal,
+            "a proposal was forwarded here"
+        );
+        decided
+    }
+
     async fn propose_here_once(
         &self,
         proposal: &Proposal,

@@ -16,6 +16,9 @@ pub(super) struct Propose {
     /// How long the asking node waits, in milliseconds.
     #[n(1)]
     pub(super) budget_ms: u64,
+    /// The `traceparent` of the request that it comes of.
+    #[n(2)]
+    pub(super) trace: Option<String>,
 }
 
 /// What came of it.

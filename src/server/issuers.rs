@@ -118,7 +118,7 @@ impl Issuers {
 
     async fn fetch(&self, key: &KeySettings, url: &str) -> io::Result<String> {
         let ca_pem = key.jwks_ca.as_deref();
-        let what = Fetch { url, ca_pem, bytes_max: BYTES_MAX, timeout: TIMEOUT };
+        let what = Fetch { url, post: None, ca_pem, bytes_max: BYTES_MAX, timeout: TIMEOUT };
         let bytes = self.env.net.fetch(what).await?;
         String::from_utf8(bytes).map_err(|_| io::Error::other("the answer is not UTF-8"))
     }

@@ -1,9 +1,10 @@
 //! The log writer, which `main` alone installs: one line an event on standard error, as JSON for
-//! machines or as text for people.
+//! machines (`ecs`) or as text for people.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
+use super::ecs::Ecs;
 use crate::settings::{LogFormat, LogSettings};
 
 /// Why logs cannot be written. Nothing was installed.
@@ -27,8 +28,9 @@ pub struct Logs {
     _writer: tracing_appender::non_blocking::WorkerGuard,
 }
 
-/// Writes this process' logs as the settings say. To be called once in a process.
-pub fn install(settings: &LogSettings) -> Result<Logs, LogError> {
+/// Writes this process' logs as the settings say, as those of `node`. To be called once in a
+/// process.
+pub fn install(settings: &LogSettings, node: &str) -> Result<Logs, LogError> {
     let filter = EnvFilter::try_new(&settings.level)?;
     let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_MAX)
@@ -38,7 +40,7 @@ pub fn install(settings: &LogSettings) -> Result<Logs, LogError> {
         .with_writer(writer)
         .with_ansi(settings.format == LogFormat::Text);
     match settings.format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Json => builder.event_format(Ecs::new(node)).try_init(),
         LogFormat::Text => builder.try_init(),
     }
     .map_err(|_| LogError::Installed)?;
@@ -52,6 +54,6 @@ mod tests {
     #[test]
     fn a_level_that_is_none_is_refused() {
         let settings = LogSettings { level: "holm=loud".to_owned(), ..LogSettings::default() };
-        assert!(matches!(install(&settings), Err(LogError::Level(_))));
+        assert!(matches!(install(&settings, "a-1"), Err(LogError::Level(_))));
     }
 }

@@ -5,7 +5,7 @@
 //! past participles for what is counted, and `watching`, whose value counts as long as it lives.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder, Unit};
@@ -13,9 +13,14 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::disk::DiskMetrics;
+use super::otlp::SpanMetrics;
+use super::peers::PeerMetrics;
+use super::process::ProcessMetrics;
 use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
-use crate::model::NodeName;
+use super::standing::NodeMetrics;
+use crate::model::{NodeName, RegionName};
 
 const SECONDS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -27,7 +32,7 @@ const METADATA: Metadata<'static> = Metadata::new("holm", Level::INFO, None);
 
 /// One node's metrics.
 pub struct Metrics {
-    recorder: Arc<PrometheusRecorder>,
+    pub(super) recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     commit_duration: Histogram,
     commit_group: Histogram,
@@ -35,9 +40,6 @@ pub struct Metrics {
     conflicts: Gauge,
     documents: Gauge,
     rows: Gauge,
-    db_bytes: Gauge,
-    ready: Gauge,
-    clock_skew: Gauge,
     watchers: Gauge,
     connections: Gauge,
     connections_refused: Counter,
@@ -46,17 +48,17 @@ pub struct Metrics {
     tokens_refused: Counter,
     documents_loaded: Counter,
     documents_remembered: Counter,
+    pub(super) peer_queue_limit: Gauge,
+    audit_dropped: Counter,
+    audit_broken: Counter,
+    quarantined: Counter,
+    pub(super) disk: DiskMetrics,
+    pub(super) spans: SpanMetrics,
+    pub(super) node: NodeMetrics,
+    pub(super) process: OnceLock<ProcessMetrics>,
     pub(super) quorum: QuorumMetrics,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
-    quarantined: Mutex<BTreeMap<&'static str, Counter>>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
-}
-
-#[derive(Clone)]
-struct PeerMetrics {
-    connected: Gauge,
-    lag_changes: Gauge,
-    lag_seconds: Gauge,
 }
 
 /// Registers metrics by name, with what they mean.
@@ -94,34 +96,29 @@ impl Registrar<'_> {
         self.0.register_histogram(&Key::from_parts(name, labels), &METADATA)
     }
 
-    pub(super) fn requests(&self, route: &'static str, status: u16) -> Counter {
-        let labels = vec![Label::new("route", route), Label::new("status", status.to_string())];
+    pub(super) fn requests(
+        &self,
+        (method, route): (&'static str, &'static str),
+        status: u16,
+    ) -> Counter {
+        let labels = vec![
+            Label::new("method", method),
+            Label::new("route", route),
+            Label::new("status", status.to_string()),
+        ];
         self.counter("holm_http_requests_total", "Requests answered.", labels)
     }
 
-    pub(super) fn request_duration(&self, route: &'static str) -> Histogram {
-        let labels = vec![Label::new("route", route)];
+    pub(super) fn request_duration(
+        &self,
+        (method, route): (&'static str, &'static str),
+    ) -> Histogram {
+        let labels = vec![Label::new("method", method), Label::new("route", route)];
         self.histogram(
             "holm_http_request_duration_seconds",
             "Time from a request's headers to its answer's; a watch counts to its first byte.",
             labels,
         )
-    }
-
-    fn peer(&self, peer: &NodeName) -> PeerMetrics {
-        let labels = || vec![Label::new("peer", peer.as_str().to_owned())];
-        let gauge = |name, what| self.gauge(name, what, labels());
-        PeerMetrics {
-            connected: gauge("holm_peer_connected", "1 where the peer is connected, else 0."),
-            lag_changes: gauge(
-                "holm_replication_lag_changes",
-                "Changes that are here and not yet known to be with the peer.",
-            ),
-            lag_seconds: gauge(
-                "holm_replication_lag_seconds",
-                "Age of the oldest change that the peer is not known to have.",
-            ),
-        }
     }
 }
 
@@ -162,12 +159,6 @@ impl Metrics {
             conflicts: gauge("holm_conflicts", "Keys with concurrent writes nobody has settled."),
             documents: gauge("holm_documents", "Documents: pairs of service and environment."),
             rows: gauge("holm_rows", "Keys in memory, removed ones included."),
-            db_bytes: gauge("holm_database_bytes", "Size of the database file."),
-            ready: gauge("holm_ready", "1 where the node is ready, else 0."),
-            clock_skew: gauge(
-                "holm_clock_skew_seconds",
-                "How far the clock is off the median of the peers'.",
-            ),
             watchers: gauge("holm_watchers", "Watches that are open."),
             connections: gauge("holm_http_connections", "HTTP connections that are open."),
             connections_refused: counter(
@@ -179,9 +170,29 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
+            peer_queue_limit: gauge(
+                "holm_peer_queue_limit_bytes",
+                "How many bytes may wait for one peer; past that the queue is dropped.",
+            ),
+            // From the start, so that a rule sees the first one.
+            audit_dropped: counter(
+                "holm_audit_dropped_total",
+                "Events that were not recorded in the audit log, for want of room.",
+            ),
+            audit_broken: counter(
+                "holm_audit_broken_total",
+                "Times a peer's audit chain did not follow from what is remembered of it.",
+            ),
+            quarantined: counter(
+                "holm_quarantined_total",
+                "Records from peers that were set aside.",
+            ),
+            disk: DiskMetrics::new(&it),
+            spans: SpanMetrics::new(&it),
+            node: NodeMetrics::new(&it),
+            process: OnceLock::new(),
             quorum: QuorumMetrics::new(&it),
             peers: Mutex::default(),
-            quarantined: Mutex::default(),
             gossip: Mutex::default(),
             recorder: Arc::new(recorder),
         })
@@ -197,9 +208,9 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    /// The metrics of one route; register it once.
-    pub fn route(&self, route: &'static str) -> RouteMetrics {
-        RouteMetrics::new(&self.recorder, route)
+    /// The metrics of one method of one route; register it once.
+    pub fn route(&self, method: &'static str, route: &'static str) -> RouteMetrics {
+        RouteMetrics::new(&self.recorder, (method, route))
     }
 
     /// A group of this many requests took this long to be on disk.
@@ -220,33 +231,6 @@ impl Metrics {
         self.conflicts.set(conflicts as f64);
     }
 
-    /// The database file's size, in bytes.
-    pub fn set_database_bytes(&self, bytes: u64) {
-        self.db_bytes.set(bytes as f64);
-    }
-
-    /// Whether the node is ready.
-    pub fn set_ready(&self, ready: bool) {
-        self.ready.set(f64::from(u8::from(ready)));
-    }
-
-    /// How far the clock is off the median of the peers', in seconds; ahead is positive.
-    pub fn set_clock_skew(&self, seconds: f64) {
-        self.clock_skew.set(seconds);
-    }
-
-    /// Whether a peer is connected.
-    pub fn set_peer_connected(&self, peer: &NodeName, connected: bool) {
-        self.peer(peer).connected.set(f64::from(u8::from(connected)));
-    }
-
-    /// What a peer is not known to have: how many changes, and how old the oldest is.
-    pub fn set_peer_lag(&self, peer: &NodeName, changes: u64, oldest: Duration) {
-        let peer = self.peer(peer);
-        peer.lag_changes.set(changes as f64);
-        peer.lag_seconds.set(oldest.as_secs_f64());
-    }
-
     /// What gossip counted under this name since the node's start.
     pub fn set_gossip(&self, name: &'static str, value: u64) {
         let mut known = self.gossip.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,29 +242,19 @@ impl Metrics {
         counter.absolute(value);
     }
 
-    /// A record from a peer was set aside, for one of a few reasons.
-    pub fn quarantined(&self, reason: &'static str) {
-        let mut known = self.quarantined.lock().unwrap_or_else(PoisonError::into_inner);
-        let counter = known.entry(reason).or_insert_with(|| {
-            let labels = vec![Label::new("reason", reason)];
-            let what = "Records from peers that were set aside.";
-            Registrar(&self.recorder).counter("holm_quarantined_total", what, labels)
-        });
-        counter.increment(1);
+    /// So many records from peers were set aside.
+    pub fn quarantined(&self, count: u64) {
+        self.quarantined.increment(count);
     }
 
     /// Events that belong on the audit log were not recorded.
     pub fn audit_dropped(&self, count: u64) {
-        let what = "Events that were not recorded in the audit log, for want of room.";
-        let dropped = Registrar(&self.recorder).counter("holm_audit_dropped_total", what, vec![]);
-        dropped.increment(count);
+        self.audit_dropped.increment(count);
     }
 
     /// A peer's audit chain did not follow from what is remembered of it.
     pub fn audit_broken(&self) {
-        let what = "Times a peer's audit chain did not follow from what is remembered of it.";
-        let broken = Registrar(&self.recorder).counter("holm_audit_broken_total", what, vec![]);
-        broken.increment(1);
+        self.audit_broken.increment(1);
     }
 
     /// A document was needed; it was in memory, or had to be loaded.
@@ -315,12 +289,12 @@ impl Metrics {
         Watching::new(&self.watchers)
     }
 
-    fn peer(&self, peer: &NodeName) -> PeerMetrics {
+    pub(super) fn peer(&self, peer: &NodeName, region: &RegionName) -> PeerMetrics {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = peers.get(peer) {
             return known.clone();
         }
-        let new = Registrar(&self.recorder).peer(peer);
+        let new = PeerMetrics::new(&Registrar(&self.recorder), peer, region);
         peers.insert(peer.clone(), new.clone());
         new
     }
@@ -330,7 +304,7 @@ impl Metrics {
 pub struct Watching(Gauge);
 
 impl Watching {
-    fn new(gauge: &Gauge) -> Self {
+    pub(super) fn new(gauge: &Gauge) -> Self {
         gauge.increment(1.0);
         Self(gauge.clone())
     }
@@ -353,11 +327,9 @@ mod tests {
     #[test]
     fn what_was_told_is_rendered() {
         let metrics = Metrics::new().unwrap();
-        let peer = NodeName::new("us-east-1").unwrap();
         metrics.commit_done(Duration::from_millis(2), 64);
-        metrics.set_peer_lag(&peer, 7, Duration::from_millis(1_500));
         metrics.set_gossip("queue_drops", 1);
-        metrics.quarantined("undecodable");
+        metrics.quarantined(3);
         metrics.set_view(2, 10, 1);
         metrics.token_taken(true);
         metrics.upkeep();
@@ -365,10 +337,9 @@ mod tests {
         for expected in [
             "holm_commit_duration_seconds_bucket{le=\"0.0025\"} 1",
             "holm_commit_group_size_sum 64",
-            "holm_replication_lag_changes{peer=\"us-east-1\"} 7",
-            "holm_replication_lag_seconds{peer=\"us-east-1\"} 1.5",
             "holm_gossip_events_total{event=\"queue_drops\"} 1",
-            "holm_quarantined_total{reason=\"undecodable\"} 1",
+            "holm_quarantined_total 3",
+            "holm_audit_broken_total 0",
             "holm_conflicts 1",
             "holm_tokens_total{result=\"remembered\"} 1",
         ] {
@@ -380,7 +351,7 @@ mod tests {
     #[test]
     fn a_route_counts_its_answers_by_status() {
         let metrics = Metrics::new().unwrap();
-        let route = metrics.route("GET /config/{service}");
+        let route = metrics.route("GET", "/config/{service}");
         route.answered(200, Duration::from_micros(200));
         route.answered(200, Duration::from_micros(200));
         route.answered(404, Duration::from_micros(200));
@@ -388,7 +359,7 @@ mod tests {
         let text = metrics.render();
         let requests = |status: &str| {
             format!(
-                "holm_http_requests_total{{route=\"GET /config/{{service}}\",status=\"{status}\"}}"
+                "holm_http_requests_total{{method=\"GET\",route=\"/config/{{service}}\",status=\"{status}\"}}"
             )
         };
         assert!(line(&text, &requests("200")).ends_with(" 2"));

@@ -11,6 +11,25 @@ const OUTCOMES: [&str; 5] = ["done", "refused", "unavailable", "unknown", "faile
 /// What a node can be.
 const ROLES: [&str; 4] = ["leader", "follower", "candidate", "learner"];
 
+/// How the quorum stands, as one node sees it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QuorumStanding {
+    /// What the node is: `leader`, `follower`, `candidate`, `learner`; another word is none.
+    pub role: String,
+    /// Whether a leader is known that a majority has answered lately.
+    pub is_available: bool,
+    /// The quorum's term.
+    pub term: u64,
+    /// Up to which index of the log is applied here.
+    pub applied: u64,
+    /// Up to which index the log here reaches.
+    pub last: u64,
+    /// How long ago a leader with a majority was heard.
+    pub contact_age: Duration,
+    /// How many nodes vote.
+    pub voters: usize,
+}
+
 /// Handles of the quorum path's metrics.
 pub(super) struct QuorumMetrics {
     proposals: Vec<(&'static str, Counter)>,
@@ -21,6 +40,8 @@ pub(super) struct QuorumMetrics {
     applied: Gauge,
     lag: Gauge,
     contact_age: Gauge,
+    available: Gauge,
+    voters: Gauge,
 }
 
 impl QuorumMetrics {
@@ -56,6 +77,11 @@ impl QuorumMetrics {
                 "holm_quorum_contact_age_seconds",
                 "How long ago a leader with a majority was heard.",
             ),
+            available: gauge(
+                "holm_quorum_available",
+                "1 where a leader is known that a majority has answered lately, else 0.",
+            ),
+            voters: gauge("holm_quorum_voters", "Nodes that vote."),
         }
     }
 }
@@ -79,22 +105,17 @@ impl Metrics {
     }
 
     /// How the quorum stands, as this node sees it.
-    pub fn set_quorum(
-        &self,
-        role: &str,
-        term: u64,
-        applied: u64,
-        last: u64,
-        contact_age: Duration,
-    ) {
+    pub fn set_quorum(&self, quorum: &QuorumStanding) {
         let it = &self.quorum;
         for (name, gauge) in &it.roles {
-            gauge.set(f64::from(u8::from(*name == role)));
+            gauge.set(f64::from(u8::from(*name == quorum.role)));
         }
-        it.term.set(term as f64);
-        it.applied.set(applied as f64);
-        it.lag.set(last.saturating_sub(applied) as f64);
-        it.contact_age.set(contact_age.as_secs_f64());
+        it.term.set(quorum.term as f64);
+        it.applied.set(quorum.applied as f64);
+        it.lag.set(quorum.last.saturating_sub(quorum.applied) as f64);
+        it.contact_age.set(quorum.contact_age.as_secs_f64());
+        it.available.set(f64::from(u8::from(quorum.is_available)));
+        it.voters.set(quorum.voters as f64);
     }
 }
 
@@ -107,7 +128,15 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.proposed("unknown");
         metrics.read_index_done(Duration::from_millis(40), true);
-        metrics.set_quorum("follower", 7, 90, 95, Duration::from_millis(1_500));
+        metrics.set_quorum(&QuorumStanding {
+            role: "follower".to_owned(),
+            is_available: true,
+            term: 7,
+            applied: 90,
+            last: 95,
+            contact_age: Duration::from_millis(1_500),
+            voters: 3,
+        });
         let text = metrics.render();
         for line in [
             "holm_quorum_proposals_total{outcome=\"unknown\"} 1",
@@ -116,6 +145,8 @@ mod tests {
             "holm_quorum_role{role=\"leader\"} 0",
             "holm_quorum_term 7",
             "holm_quorum_lag_entries 5",
+            "holm_quorum_available 1",
+            "holm_quorum_voters 3",
             "holm_quorum_contact_age_seconds 1.5",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");

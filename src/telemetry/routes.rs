@@ -15,24 +15,22 @@ const STATUSES: std::ops::Range<u16> = 100..600;
 /// One route's metrics.
 pub struct RouteMetrics {
     recorder: Arc<PrometheusRecorder>,
-    route: &'static str,
+    route: (&'static str, &'static str),
     duration: Histogram,
     by_status: Box<[OnceLock<Counter>]>,
 }
 
 impl RouteMetrics {
-    pub(super) fn new(recorder: &Arc<PrometheusRecorder>, route: &'static str) -> Self {
+    pub(super) fn new(
+        recorder: &Arc<PrometheusRecorder>,
+        route: (&'static str, &'static str),
+    ) -> Self {
         Self {
             recorder: recorder.clone(),
             route,
             duration: Registrar(recorder).request_duration(route),
             by_status: (0..=STATUSES.len()).map(|_| OnceLock::new()).collect(),
         }
-    }
-
-    /// The route, as it is labelled.
-    pub fn route(&self) -> &'static str {
-        self.route
     }
 
     /// A request was answered with this status after this long.

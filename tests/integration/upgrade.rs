@@ -199,10 +199,10 @@ async fn a_cluster_is_upgraded_a_node_at_a_time_and_nothing_is_refused_or_lost()
     let told = Told::default();
     let clients: Vec<Client> = (0..REGIONS.len()).map(|which| site.client(which)).collect();
     let upgrade = async {
-        for which in 0..REGIONS.len() {
+        for (which, process) in processes.iter_mut().enumerate() {
             sleep(Duration::from_millis(500)).await;
-            stop(&mut processes[which]).await;
-            processes[which] = site.serve_program(which, HOLM.as_ref());
+            stop(process).await;
+            *process = site.serve_program(which, HOLM.as_ref());
             ready(&site, which).await;
             if which + 1 < REGIONS.len() {
                 see_each_other(&site, which, which + 1).await;

@@ -142,8 +142,8 @@ async fn an_island_is_alive_and_not_ready_and_says_how_it_stands() {
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in [
         "holm_ready 0",
-        "holm_http_requests_total{route=\"GET /readyz\",status=\"503\"} 1",
-        "holm_peer_connected{peer=\"us-east-1\"} 0",
+        "holm_http_requests_total{method=\"GET\",route=\"/readyz\",status=\"503\"} 1",
+        "holm_peer_connected{peer=\"us-east-1\",peer_region=\"us-east\"} 0",
     ] {
         assert!(metrics.body.lines().any(|it| it == line), "{line}\n{}", metrics.body);
     }
