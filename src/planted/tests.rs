@@ -30,7 +30,7 @@ fn violated(verdicts: &Verdicts) -> Vec<(&'static str, &str)> {
 const CONFLICTS: &str = r#"
 claim = "Everybody shows the same winner."
 duration = "8s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 80
 regions = ["a", "b"]
@@ -51,7 +51,7 @@ coverage = ["conflict"]
 const MISSED: &str = r#"
 claim = "What was missed while a region was cut off is fetched."
 duration = "8s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -68,7 +68,7 @@ converge_within = "3s"
 const CUT_OFF_READER: &str = r#"
 claim = "A region that is cut off serves no old secret as the newest."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
@@ -87,7 +87,7 @@ converge_within = "3s"
 const WATCH_MOVES: &str = r#"
 claim = "A watch that resumes elsewhere misses nothing."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b"]
@@ -104,7 +104,7 @@ converge_within = "3s"
 const REVOKED: &str = r#"
 claim = "A disabled account is served nowhere."
 duration = "12s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -122,7 +122,7 @@ revocation_within = "500ms"
 const RETRIES: &str = r#"
 claim = "A retry does nothing twice."
 duration = "12s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
@@ -152,7 +152,7 @@ converge_within = "3s"
 const POWER_LOSS_ALONE: &str = r#"
 claim = "What a region acknowledged while it was alone survives the loss of its power."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -175,7 +175,7 @@ converge_within = "3s"
 const POWER_LOSS_EVERYWHERE: &str = r#"
 claim = "What was decided survives the loss of power everywhere at once."
 duration = "9s"
-settle = "8s"
+settle = "9s"
 [topology]
 rtt_ms_default = 20
 regions = ["a", "b", "c"]
@@ -214,7 +214,7 @@ converge_within = "4s"
 const PUT_BACK: &str = r#"
 claim = "A node that is started on an old copy of its disk numbers no change twice."
 duration = "10s"
-settle = "8s"
+settle = "9s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", { name = "b", voters = false }, { name = "c", voters = false }]

@@ -9,14 +9,16 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::events::{PANIC, record_panics};
 use super::history::{
     Answer, Call, End, Event, FORMAT, Finding, Outcome, Record, Request, Run, RunDelay, RunNode,
+    Sent,
 };
 use super::injector::{Injector, Step};
 use super::last;
 use super::probe::probe;
 use super::recorder::Recorder;
-use super::scenario::{FaultKind, Scenario, TimedFault};
+use super::scenario::{FaultKind, SETTLE_MORE, Scenario, TimedFault};
 use super::wire;
 use super::workload::{Account, Parts, Site, operate};
 use super::world::{HttpClient, World, WorldError, request};
@@ -70,6 +72,7 @@ pub enum RunError {
 
 /// Runs `scenario`; gives its history.
 pub fn run(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, RunError> {
+    record_panics();
     let settings = Settings::from_toml(&scenario.settings)?;
     let mut world = World::new(&scenario.topology, options.seed, settings)?;
     let recorder = Recorder::new(Some(world.trace().clone()));
@@ -275,8 +278,9 @@ impl Play<'_> {
             world.start(node);
         }
         let (stop, stopped) = watch::channel(false);
-        let writes_for =
-            self.scenario.settle.saturating_sub(self.scenario.expect.converge_within + 4 * MARGIN);
+        // Readers of scenarios see to it that there is as much.
+        let until_agreed = self.scenario.expect.converge_within + SETTLE_MORE;
+        let writes_for = self.scenario.settle.saturating_sub(until_agreed);
         operate::start_wave(&site.again(stopped), writes_for.max(2 * MARGIN));
         let mut at = self.duration;
         while at + MARGIN < self.end() {
@@ -288,6 +292,7 @@ impl Play<'_> {
         self.run_until(world, self.end());
         self.probe(world);
         self.lasts(world);
+        self.findings(world);
         self.look_for_plaintext(world);
         let links = world.topology().clone();
         let (mut datagrams, mut datagrams_lost) = (0, 0);
@@ -319,7 +324,8 @@ impl Play<'_> {
             let mut found = world.look(&node, probe).unwrap_or_default();
             found.node = node.to_string();
             found.up = world.is_up(&node);
-            found.sent_bytes = sent_bytes(world, &node);
+            found.sent_to = sent_to(world, &node);
+            found.sent_bytes = found.sent_to.values().map(|sent| sent.bytes).sum();
             self.queue_bytes_max = self.queue_bytes_max.max(found.queue_bytes);
             self.recorder.add(now_us, Event::Probe(found));
             if world.busy_ms(&node) > SPIN_MS_MAX && self.spinning.insert(node.clone()) {
@@ -353,7 +359,7 @@ impl Play<'_> {
         let names = self.nodes();
         for event in world.take_events() {
             let Some(node) = names.get(event.node) else { continue };
-            let kind = if event.target == "panic" {
+            let kind = if event.target == PANIC {
                 "panic"
             } else if event.text.contains("set aside") || event.text.contains("a new origin") {
                 "damage"
@@ -527,12 +533,17 @@ async fn ask(
     Err(last)
 }
 
-/// Bytes sent to other regions from the node's region.
-fn sent_bytes(world: &World, node: &NodeName) -> u64 {
-    let topology = world.topology().clone();
-    let Some(from) = topology.region_of(node) else { return 0 };
-    let others = topology.regions().iter().filter(|region| region.name != *from);
-    others.map(|to| world.counts(from, &to.name).bytes).sum()
+/// What the node has sent to each other region.
+fn sent_to(world: &World, node: &NodeName) -> BTreeMap<String, Sent> {
+    let topology = world.topology();
+    let own = topology.region_of(node);
+    let others = topology.regions().iter().filter(|region| Some(&region.name) != own);
+    let sent = others.map(|to| {
+        let counts = world.counts_of(node, &to.name);
+        let sent = Sent { bytes: counts.bytes, datagrams: counts.sent, lost: counts.lost };
+        (to.name.to_string(), sent)
+    });
+    sent.collect()
 }
 
 fn micros(time: Duration) -> u64 {

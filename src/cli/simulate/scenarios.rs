@@ -68,7 +68,6 @@ fn seeds(text: &str) -> Result<(u64, u64), String> {
 
 impl Scenarios {
     pub(super) fn run(self, global: &Global, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-        crate::simulation::events::record_panics();
         let mut scenarios = Vec::new();
         // All of them are read before the first one runs.
         for file in &self.files {

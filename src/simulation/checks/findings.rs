@@ -1,12 +1,14 @@
 //! What must never be found: a plaintext, a broken audit chain, a panic. A scenario that breaks
 //! something on purpose says which finding it expects.
 
+use super::index::Asked;
 use super::{Check, History, Judge};
+use crate::simulation::history::Request;
 
 pub(crate) const PLAINTEXT: Check = Check {
     name: "plaintext",
     claim: "No secret's value is ever on a wire or on a disk in the clear.",
-    run: |history, judge| kinds(history, judge, |kind| kind == "plaintext"),
+    run: plaintext,
 };
 
 pub(crate) const AUDIT: Check = Check {
@@ -18,10 +20,29 @@ pub(crate) const AUDIT: Check = Check {
 pub(crate) const OTHERS: Check = Check {
     name: "findings",
     claim: "No node panics, and nothing else is found that the scenario does not expect.",
-    run: |history, judge| {
-        kinds(history, judge, |kind| kind != "plaintext" && kind != "audit");
-    },
+    run: others,
 };
+
+/// Only a secret that was written could be found.
+fn plaintext(history: &History<'_>, judge: &mut Judge) {
+    kinds(history, judge, |kind| kind == "plaintext");
+    let is_write = |it: &&Asked<'_>| matches!(it.call.request, Request::SecretWrite { .. });
+    let written = history.calls.iter().filter(is_write).filter(|it| !it.is_refused());
+    written.for_each(|_| judge.examine());
+    if judge.examined == 0 {
+        judge.note("no secret was written");
+    }
+}
+
+/// Only a node that was seen running could show anything.
+fn others(history: &History<'_>, judge: &mut Judge) {
+    kinds(history, judge, |kind| kind != "plaintext" && kind != "audit");
+    let ran = history.probes.values().filter(|probes| probes.iter().any(|(_, it)| it.up));
+    ran.for_each(|_| judge.examine());
+    if judge.examined == 0 {
+        judge.note("no node was seen running");
+    }
+}
 
 fn kinds(history: &History<'_>, judge: &mut Judge, wanted: fn(&str) -> bool) {
     let mut expected = 0;

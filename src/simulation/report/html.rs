@@ -3,6 +3,7 @@
 //! page's size does not grow with the run's length.
 
 mod curve;
+mod links;
 mod messages;
 mod service;
 pub(crate) mod svg;
@@ -277,10 +278,8 @@ fn over_time(scene: &Scene<'_>) -> String {
         &curve::divergence(scene),
     );
     body += &figure("Who leads", &legend(lines.into_iter().chain(gap)), &timeline::leaders(scene));
-    let cuts =
-        [("wire-cut", "cut both ways"), ("wire-cut half", "one way"), ("heat", "bytes sent")]
-            .map(|(class, words)| (class.to_owned(), words.to_owned()));
-    body += &figure("Links", &legend(cuts), &timeline::links(scene));
+    let (keys, picture) = links::links(scene);
+    body += &figure("Links between regions", &keys, &picture);
     let dots = service::latencies(scene);
     if !dots.is_empty() {
         let keys = [("dot-config", "configurations"), ("dot-secret", "secrets and rights")]

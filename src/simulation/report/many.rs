@@ -229,7 +229,7 @@ impl Many {
             match one.verdict {
                 Verdict::Pass => counts.passed += 1,
                 Verdict::Violation => counts.violated += 1,
-                Verdict::Vacuous => counts.vacuous += 1,
+                Verdict::Vacuous | Verdict::NotExercised => counts.vacuous += 1,
                 Verdict::Undecided => counts.undecided += 1,
             }
         }
