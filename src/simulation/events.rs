@@ -77,7 +77,8 @@ pub(crate) fn record_panics() {
                 return before(info);
             }
             let text = info.payload_as_str().unwrap_or("without a word");
-            let at = info.location().map(|at| format!(" ({}:{})", at.file(), at.line()));
+            let at = info.location();
+            let at = at.map(|at| format!(" ({}:{})", without_home(at.file()), at.line()));
             PANICS.with_borrow_mut(|panics| {
                 if panics.len() < PANICS_MAX {
                     panics.push(format!("{text}{}", at.unwrap_or_default()));
@@ -85,6 +86,13 @@ pub(crate) fn record_panics() {
             });
         }));
     });
+}
+
+/// The path of a source file, of a dependency's without where this machine keeps it: it is part of the
+/// trace.
+fn without_home(file: &str) -> &str {
+    let kept = file.split_once("/registry/src/").and_then(|(_, kept)| kept.split_once('/'));
+    kept.map_or(file, |(_, file)| file)
 }
 
 impl Events {
@@ -240,6 +248,13 @@ mod tests {
         assert_eq!(taken.len(), KEPT_MAX + 1);
         let last = taken.last().unwrap();
         assert!(last.target == PANIC && last.text.starts_with("in a task (src/"), "{last:?}");
+    }
+
+    #[test]
+    fn a_panics_place_is_the_same_on_every_machine() {
+        let kept = "/home/x/.cargo/registry/src/some-host-1949/openraft-0.10.0/src/core.rs";
+        assert_eq!(without_home(kept), "openraft-0.10.0/src/core.rs");
+        assert_eq!(without_home("src/node.rs"), "src/node.rs");
     }
 
     #[test]

@@ -215,7 +215,7 @@ impl Scenarios {
         }
         let many = Many::new(&done.run.unwrap_or_default(), done.seeds);
         if let Some(path) = &self.html {
-            let page = many::html::page(&many);
+            let page = self.page_of_many(file, scenario, &many)?;
             write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
         }
         if global.json() {
@@ -225,6 +225,19 @@ impl Scenarios {
             terminal.say_raw(&many::text::text(&many, terminal.colour))?;
         }
         Ok(many.verdict())
+    }
+
+    /// The page of many seeds, and on it the whole report of the first one that did not pass, or of
+    /// the first one where all passed: run again, because no seed's history is kept.
+    fn page_of_many(
+        &self,
+        file: &Path,
+        scenario: &Scenario,
+        many: &Many,
+    ) -> Result<String, Failure> {
+        let Some(seed) = many.shown() else { return Ok(many::html::page(many)) };
+        let records = history_of(scenario, &self.options(file, seed), false)?;
+        Ok(html::page(&Report::new(&records, judged(&records)), Some(many)))
     }
 
     fn seed_of_many(&self, file: &Path, scenario: &Scenario, seed: u64, done: &Mutex<Done>) {

@@ -84,7 +84,7 @@ fn audit(history: &History<'_>, judge: &mut Judge) {
 #[cfg(test)]
 mod tests {
     use super::super::Judgement;
-    use super::super::testing::{Build, S, down};
+    use super::super::testing::{Build, S, down, probe, secret_write, value};
     use super::*;
     use crate::simulation::history::{Event, Final, Finding};
 
@@ -112,10 +112,22 @@ mod tests {
             let violation = it.violates(check, &format!("{kind}: is there"));
             assert_eq!((violation.at_us, violation.nodes), (5 * S, vec!["b-1".to_owned()]));
             for other in [PLAINTEXT, AUDIT, OTHERS].iter().filter(|it| it.name != check.name) {
-                assert!(matches!(it.judge(*other), Judgement::Pass { .. }));
+                assert!(!matches!(it.judge(*other), Judgement::Violation { .. }));
             }
             found(kind, true).passes(check);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_found_is_no_pass() {
+        let mut it = Build::default();
+        for check in [PLAINTEXT, AUDIT, OTHERS] {
+            assert!(matches!(it.judge(check), Judgement::NotExercised { .. }), "{}", check.name);
+        }
+        it.ask((S, 2 * S), "a-1", secret_write("s", "x"), value("x", 1));
+        it.passes(PLAINTEXT);
+        it.probe(S, probe("a-1", &[], ""));
+        it.passes(OTHERS);
     }
 
     #[test]

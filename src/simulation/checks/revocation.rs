@@ -148,7 +148,7 @@ mod tests {
         Build, S, call, isolate, read, refused, row, sibling, unknown, write, wrote,
     };
     use super::*;
-    use crate::simulation::history::Call;
+    use crate::simulation::history::{Call, Fault};
 
     fn by_account(
         it: &mut Build,
@@ -217,16 +217,19 @@ mod tests {
 
     #[test]
     fn where_a_majority_is_together_a_cut_of_others_excuses_nothing() {
+        // Who is cut off from one is named, too.
+        let regions = ["a", "b", "c"].map(str::to_owned);
+        let cut = || Fault { regions: regions.clone().into(), ..isolate(1, "c") };
         let mut it = good();
-        it.fault(4 * S, Some(50 * S), isolate(1, "c"));
+        it.fault(4 * S, Some(50 * S), cut());
         it.passes(CHECK);
         // What the leader was cut off after is excused.
         let mut late = good();
-        late.fault(7 * S, Some(50 * S), isolate(1, "c"));
+        late.fault(7 * S, Some(50 * S), cut());
         by_account(&mut late, 10 * S, "a-1", read("k"), row(&[]));
         assert!(!matches!(late.judge(CHECK), Judgement::Violation { .. }));
         by_account(&mut it, 10 * S, "a-1", read("k"), row(&[]));
-        it.violates(CHECK, "a-1 served eve (call 5) 4.000 s after it was disabled (call 2)");
+        it.violates(CHECK, "a-1 served eve (call 6) 4.000 s after it was disabled (call 2)");
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn every_check_has_a_name_of_its_own_and_one_sentence() {
 fn only_the_named_checks_are_made_and_an_unknown_name_is_no_pass() {
     let mut it = Build::default();
     it.ask((S, 2 * S), "a-1", write("k", "x"), wrote("k", sibling("x", 1, "a", 1)));
+    it.ask((3 * S, 4 * S), "b-1", read("k"), row(&[sibling("x", 1, "a", 1)]));
     let records = it.records();
     let verdicts = run(&records, &names(&["winner", "thin_air"]));
     let made: Vec<&str> = verdicts.verdicts.iter().map(|it| it.check).collect();

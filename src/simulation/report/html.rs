@@ -17,7 +17,7 @@ use super::operations::{Class, Operation, operations};
 use super::states::{self, Agreement, Missing, Round};
 use super::summary::Summary;
 use super::words::{bytes, count, duration, moment, number, percent};
-use super::{Report, text};
+use super::{Report, Verdict, text};
 use svg::{Axis, escape};
 
 const STYLE: &str = include_str!("html/page.css");
@@ -61,6 +61,13 @@ pub fn page(report: &Report<'_>, many: Option<&Many>) -> String {
     let mut body = header(report);
     if let Some(many) = many {
         body += &many::html::section(many);
+        let which = if report.verdict == Verdict::Pass {
+            "All that is below is of this seed alone, as an example."
+        } else {
+            "All that is below is of this seed alone: the first of those that did not pass, the \
+             violations before the others."
+        };
+        body += &section("one", &format!("The run of seed {}", report.run.seed), which, "");
     }
     body += &tiles(report);
     body += &first_violation(&scene);

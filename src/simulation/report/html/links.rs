@@ -22,7 +22,7 @@ const PAIRS_MAX: usize = 15;
 const NODES_MAX: usize = 40;
 
 /// Cells of a strip.
-const CELLS: usize = 120;
+const CELLS: usize = 100;
 
 /// Steps of the colour for bytes, and of that for losses.
 const LEVELS: (f64, f64) = (12.0, 4.0);
