@@ -71,6 +71,8 @@ pub(super) fn verdict_failure(verdict: Verdict, what: &str) -> Result<(), Failur
             Err(Failure::exit(VIOLATION, format!("{what}: a promise was broken")))
         }
         Verdict::Undecided => Err(Failure::exit(UNDECIDED, format!("{what}: undecided"))),
-        Verdict::Vacuous => Err(Failure::exit(UNDECIDED, format!("{what}: nothing was shown"))),
+        Verdict::Vacuous | Verdict::NotExercised => {
+            Err(Failure::exit(UNDECIDED, format!("{what}: nothing was shown")))
+        }
     }
 }

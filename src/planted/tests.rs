@@ -26,11 +26,10 @@ fn violated(verdicts: &Verdicts) -> Vec<(&'static str, &str)> {
     violated.collect()
 }
 
-/// With the first seed two of the writes that `a` and `b` make while they are cut off have one stamp.
 const CONFLICTS: &str = r#"
 claim = "Everybody shows the same winner."
 duration = "8s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 80
 regions = ["a", "b"]
@@ -48,10 +47,30 @@ converge_within = "3s"
 coverage = ["conflict"]
 "#;
 
+/// Stamps come at few instants of a second here, and there are so many writes that two regions' often
+/// have the same one before they hear of each other: about once a second, and one will do.
+const TIES: &str = r#"
+claim = "Everybody shows the same winner of writes with one stamp."
+duration = "8s"
+settle = "7s"
+[topology]
+rtt_ms_default = 80
+regions = ["a", "b"]
+[workload]
+documents = 1
+keys = 12
+key_skew = 0.0
+config_writes = 150
+config_reads = 30
+[expect]
+converge_within = "3s"
+coverage = ["conflict"]
+"#;
+
 const MISSED: &str = r#"
 claim = "What was missed while a region was cut off is fetched."
 duration = "8s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -68,7 +87,7 @@ converge_within = "3s"
 const CUT_OFF_READER: &str = r#"
 claim = "A region that is cut off serves no old secret as the newest."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
@@ -87,7 +106,7 @@ converge_within = "3s"
 const WATCH_MOVES: &str = r#"
 claim = "A watch that resumes elsewhere misses nothing."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b"]
@@ -104,7 +123,7 @@ converge_within = "3s"
 const REVOKED: &str = r#"
 claim = "A disabled account is served nowhere."
 duration = "12s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -122,7 +141,7 @@ revocation_within = "500ms"
 const RETRIES: &str = r#"
 claim = "A retry does nothing twice."
 duration = "12s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
@@ -152,7 +171,7 @@ converge_within = "3s"
 const POWER_LOSS_ALONE: &str = r#"
 claim = "What a region acknowledged while it was alone survives the loss of its power."
 duration = "10s"
-settle = "6s"
+settle = "7s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", "b"]
@@ -175,7 +194,7 @@ converge_within = "3s"
 const POWER_LOSS_EVERYWHERE: &str = r#"
 claim = "What was decided survives the loss of power everywhere at once."
 duration = "9s"
-settle = "8s"
+settle = "9s"
 [topology]
 rtt_ms_default = 20
 regions = ["a", "b", "c"]
@@ -214,7 +233,7 @@ converge_within = "4s"
 const PUT_BACK: &str = r#"
 claim = "A node that is started on an old copy of its disk numbers no change twice."
 duration = "10s"
-settle = "8s"
+settle = "9s"
 [topology]
 rtt_ms_default = 40
 regions = ["a", { name = "b", voters = false }, { name = "c", voters = false }]
@@ -236,14 +255,15 @@ old_copy = { node = "b-1", age = "2s" }
 converge_within = "5s"
 "#;
 
-/// The check sees the bug, and finds nothing where there is none.
-fn is_caught(bug: Bug, by: &str, text: &str, seed: u64) {
+/// The check sees the bug, and finds nothing where there is none. All checks that saw it.
+fn is_caught(bug: Bug, by: &str, text: &str, seed: u64) -> BTreeSet<&'static str> {
     let good = judged(None, text, seed);
     assert_eq!(violated(&good), [], "without a bug");
     assert_eq!(good.exit_code(), 0, "without a bug: {good:#?}");
     let bad = judged(Some(bug), text, seed);
     let found = violated(&bad);
     assert!(found.iter().any(|(check, _)| *check == by), "with {bug:?}: {found:#?}");
+    found.into_iter().map(|(check, _)| check).collect()
 }
 
 #[test]
@@ -253,7 +273,13 @@ fn a_winner_by_arrival_is_caught() {
 
 #[test]
 fn a_winner_by_greater_or_equal_is_caught() {
-    is_caught(Bug::WinnerByGreaterOrEqual, "winner", CONFLICTS, 1);
+    // Whether two stamps are equal is luck; each of these seeds has some.
+    let is_seen = |seed| {
+        assert_eq!(violated(&judged(None, TIES, seed)), [], "without a bug, seed {seed}");
+        let bad = judged(Some(Bug::WinnerByGreaterOrEqual), TIES, seed);
+        violated(&bad).iter().any(|(check, _)| *check == "winner")
+    };
+    assert!((1..=3).any(is_seen));
 }
 
 #[test]
@@ -283,7 +309,9 @@ fn an_acknowledgement_before_the_sync_is_caught() {
 
 #[test]
 fn a_push_before_the_sync_is_caught() {
-    is_caught(Bug::PushBeforeSync, "linearizable", POWER_LOSS_EVERYWHERE, 2);
+    let found = is_caught(Bug::PushBeforeSync, "linearizable", POWER_LOSS_EVERYWHERE, 2);
+    // openraft does not get over it, in a task that nobody waits for.
+    assert!(found.contains("findings"), "{found:?}");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod linearizable;
 mod liveness;
 mod lost_writes;
 mod minority;
+mod quarantine;
 mod revocation;
 mod session;
 mod thin_air;
@@ -75,6 +76,12 @@ pub enum Judgement {
         /// What a reader should know of it, if anything.
         note: String,
     },
+    /// There was nothing to judge: what it is about did not come up in this run. Neither a pass nor a
+    /// failure; a scenario that is about it demands it with `coverage`.
+    NotExercised {
+        /// What was not there.
+        why: String,
+    },
     /// It does not.
     Violation {
         /// How many things were looked at.
@@ -117,9 +124,9 @@ pub struct Verdicts {
 }
 
 impl Verdicts {
-    /// Whether every check passed.
+    /// Whether every check passed that had something to judge, and one had.
     pub fn pass(&self) -> bool {
-        self.verdicts.iter().all(|it| matches!(it.result, Judgement::Pass { .. }))
+        self.exit_code() == 0
     }
 
     /// The first violation by time, and the check that found it.
@@ -134,13 +141,15 @@ impl Verdicts {
     }
 
     /// What a command that shows these exits with: 1 for a violation, 4 where something is undecided
-    /// or vacuous, else 0.
+    /// or vacuous or nothing was judged at all, else 0.
     pub fn exit_code(&self) -> u8 {
         let is = |wanted: fn(&Judgement) -> bool| self.verdicts.iter().any(|it| wanted(&it.result));
         if is(|it| matches!(it, Judgement::Violation { .. })) {
             return 1;
         }
-        if is(|it| !matches!(it, Judgement::Pass { .. })) { 4 } else { 0 }
+        let is_open =
+            is(|it| matches!(it, Judgement::Undecided { .. } | Judgement::Vacuous { .. }));
+        if is_open || !is(|it| matches!(it, Judgement::Pass { .. })) { 4 } else { 0 }
     }
 }
 
@@ -176,7 +185,7 @@ impl Judge {
         self.vacuous.push(why.into());
     }
 
-    /// What a reader of a pass should know.
+    /// What a reader of a pass should know; where nothing was looked at, why not.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.note = note.into();
     }
@@ -201,8 +210,9 @@ impl Judge {
         if !self.vacuous.is_empty() {
             return Judgement::Vacuous { why: text(self.vacuous) };
         }
-        if examined == 0 && self.note.is_empty() {
-            self.note("there was nothing to look at");
+        if examined == 0 {
+            let why = if self.note.is_empty() { "it did not come up".into() } else { self.note };
+            return Judgement::NotExercised { why };
         }
         Judgement::Pass { examined, note: self.note }
     }
@@ -229,6 +239,7 @@ pub fn all() -> &'static [Check] {
         findings::AUDIT,
         findings::OTHERS,
         bounds::CHECK,
+        quarantine::CHECK,
         liveness::CHECK,
         coverage::CHECK,
     ];

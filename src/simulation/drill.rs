@@ -86,8 +86,6 @@ struct DrillNode {
     name: NodeName,
     region: RegionName,
     process: Process,
-    /// What it had sent to other regions when it was started last.
-    sent_before: u64,
     log: evidence::LogReader,
 }
 
@@ -113,7 +111,6 @@ impl Drill {
             name: node.name.clone(),
             region: node.region.clone(),
             process: Process::default(),
-            sent_before: 0,
             log: evidence::LogReader::default(),
         });
         let client_token = site.token("drill", &["operator"], "cluster:read")?;
@@ -176,8 +173,7 @@ impl Drill {
         let i = self.index(node)?;
         let mut command = self.namespaces.command(i, &self.program);
         command.args(self.site.arguments(node));
-        let (log, sent) = (self.site.log(node), self.sent_to_others(i));
-        self.nodes[i].sent_before = sent;
+        let log = self.site.log(node);
         self.nodes[i].process.start(node, command, &log)
     }
 

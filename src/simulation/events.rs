@@ -22,6 +22,8 @@ const KEPT_MAX: usize = 20_000;
 const PANICS_MAX: usize = 100;
 /// What is recorded of events.
 const TARGET: &str = "holm";
+/// The target of panics. They are kept however much else was logged.
+pub(crate) const PANIC: &str = "panic";
 /// Where a line for each request comes from, which nobody wants to keep beside the history.
 const REQUESTS: &str = "holm::http::edge";
 
@@ -63,8 +65,9 @@ thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// From now on, panics of simulated nodes are events of theirs; all others are told as before. For
-/// the process: whoever runs simulations calls it once.
+/// From now on, panics of simulated nodes are events of theirs; all others are told as before. Nothing
+/// else would tell of one in a task that nobody waits for: tokio keeps it for whoever asks. For the
+/// process; every run of a scenario calls it, and the first call counts.
 pub(crate) fn record_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -74,7 +77,8 @@ pub(crate) fn record_panics() {
                 return before(info);
             }
             let text = info.payload_as_str().unwrap_or("without a word");
-            let at = info.location().map(|at| format!(" ({}:{})", at.file(), at.line()));
+            let at = info.location();
+            let at = at.map(|at| format!(" ({}:{})", without_home(at.file()), at.line()));
             PANICS.with_borrow_mut(|panics| {
                 if panics.len() < PANICS_MAX {
                     panics.push(format!("{text}{}", at.unwrap_or_default()));
@@ -82,6 +86,13 @@ pub(crate) fn record_panics() {
             });
         }));
     });
+}
+
+/// The path of a source file, of a dependency's without where this machine keeps it: it is part of the
+/// trace.
+fn without_home(file: &str) -> &str {
+    let kept = file.split_once("/registry/src/").and_then(|(_, kept)| kept.split_once('/'));
+    kept.map_or(file, |(_, file)| file)
 }
 
 impl Events {
@@ -95,18 +106,32 @@ impl Events {
     /// Does `work` as the node with that number.
     pub(crate) fn of<T>(&self, node: usize, work: impl FnOnce() -> T) -> T {
         self.shared.current.store(node, Ordering::Relaxed);
-        IS_NODE.set(true);
-        let done = tracing::dispatcher::with_default(&self.dispatch, work);
-        IS_NODE.set(false);
-        for text in PANICS.take() {
-            self.shared.record(Level::ERROR, "panic", text);
-        }
-        done
+        let _turn = Turn::begin(&self.shared);
+        tracing::dispatcher::with_default(&self.dispatch, work)
     }
 
     /// What was logged since the last call.
     pub(crate) fn take(&self) -> Vec<NodeEvent> {
         std::mem::take(&mut self.shared.kept())
+    }
+}
+
+/// A node's turn on this thread. At its end, however it ends, its panics are recorded.
+struct Turn<'a>(&'a Shared);
+
+impl<'a> Turn<'a> {
+    fn begin(shared: &'a Shared) -> Self {
+        IS_NODE.set(true);
+        Self(shared)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        IS_NODE.set(false);
+        for text in PANICS.take() {
+            self.0.record(Level::ERROR, PANIC, text);
+        }
     }
 }
 
@@ -118,7 +143,7 @@ impl Shared {
         self.trace.add(Subject::Event, &[], text.as_bytes());
         let is_request = level == Level::INFO && target == REQUESTS;
         let mut kept = self.kept();
-        if kept.len() < KEPT_MAX && !is_request {
+        if (kept.len() < KEPT_MAX || target == PANIC) && !is_request {
             kept.push(NodeEvent { at_us, node, level, target: target.to_owned(), text });
         }
     }
@@ -203,5 +228,42 @@ mod tests {
         assert_eq!(taken[0].text, "hello peer=\"b\"");
         assert!(taken[1].text.starts_with("by accident (src/"), "{:?}", taken[1]);
         assert_eq!(events.take(), []);
+    }
+
+    #[test]
+    fn a_panic_in_a_task_that_nobody_waits_for_is_kept_among_many_events() {
+        record_panics();
+        let events = Events::new(vec![Timeline::default()], Trace::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        events.of(0, || {
+            for _ in 0..=KEPT_MAX {
+                tracing::info!("noise");
+            }
+            runtime.block_on(async {
+                drop(tokio::spawn(async { panic!("in a task") }));
+                tokio::task::yield_now().await;
+            });
+        });
+        let taken = events.take();
+        assert_eq!(taken.len(), KEPT_MAX + 1);
+        let last = taken.last().unwrap();
+        assert!(last.target == PANIC && last.text.starts_with("in a task (src/"), "{last:?}");
+    }
+
+    #[test]
+    fn a_panics_place_is_the_same_on_every_machine() {
+        let kept = "/home/x/.cargo/registry/src/some-host-1949/openraft-0.10.0/src/core.rs";
+        assert_eq!(without_home(kept), "openraft-0.10.0/src/core.rs");
+        assert_eq!(without_home("src/node.rs"), "src/node.rs");
+    }
+
+    #[test]
+    fn a_panic_that_ends_the_turn_is_kept() {
+        record_panics();
+        let events = Events::new(vec![Timeline::default()], Trace::default());
+        let turn = std::panic::AssertUnwindSafe(|| events.of(0, || panic!("through")));
+        assert!(std::panic::catch_unwind(turn).is_err());
+        assert!(!IS_NODE.get());
+        assert!(events.take()[0].text.starts_with("through (src/"));
     }
 }

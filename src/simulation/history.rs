@@ -152,6 +152,8 @@ pub enum Coverage {
     NewOrigin,
     /// A token was refused after its account was revoked.
     RevocationSeen,
+    /// The same while regions were cut off from each other.
+    RevocationDuringCut,
     /// A compare-and-set was refused.
     CasRefused,
     /// A write's outcome was unknown to its client.
@@ -439,8 +441,23 @@ pub struct Probe {
     pub clock_offset_us: Option<i64>,
     /// Bytes that it has sent to other regions since its start.
     pub sent_bytes: u64,
+    /// The same by region, with what did not arrive; empty where it was not counted.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent_to: BTreeMap<String, Sent>,
     /// Its databases' size in bytes.
     pub disk_bytes: u64,
+}
+
+/// What a node has sent to a region since the run's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sent {
+    /// Bytes, those that were lost among them.
+    pub bytes: u64,
+    /// Datagrams, those that were lost among them.
+    pub datagrams: u64,
+    /// Datagrams that did not arrive.
+    pub lost: u64,
 }
 
 /// Everything a node shows at the end.
@@ -594,6 +611,16 @@ mod tests {
         let mut bytes = Vec::new();
         write(&records, &mut bytes).unwrap();
         assert_eq!(read(&bytes[..]).unwrap(), records);
+    }
+
+    #[test]
+    fn a_probe_from_before_links_were_counted_is_read() {
+        let run = r#"{"at_us":0,"event":"run","format":1}"#;
+        let probe = r#"{"at_us":5,"event":"probe","node":"a-1","up":true,"sent_bytes":7}"#;
+        let records = read(format!("{run}\n{probe}\n").as_bytes()).unwrap();
+        let Event::Probe(probe) = &records[1].event else { panic!("{records:?}") };
+        assert_eq!((probe.sent_bytes, probe.sent_to.len()), (7, 0));
+        assert!(!serde_json::to_string(&records[1]).unwrap().contains("sent_to"));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! How a running node stands, as a record of the history. It looks and changes nothing.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest as _, Sha256};
 
 use super::history::Probe;
 use crate::config::Snapshot;
 use crate::server::Server;
 
-/// What a node says of itself. `sent_bytes` and `disk_bytes` are whoever carries them to say.
+/// What a node says of itself. What it has sent is whoever carries it to say.
 pub(crate) fn probe(server: &Server) -> Probe {
     let node = server.node();
     let status = node.cluster();
@@ -31,6 +33,7 @@ pub(crate) fn probe(server: &Server) -> Probe {
         forks: status.store.forks,
         clock_offset_us: status.clock_offset_us,
         sent_bytes: 0,
+        sent_to: BTreeMap::new(),
         disk_bytes: status.store.database_bytes,
     }
 }

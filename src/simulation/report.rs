@@ -34,10 +34,12 @@ use super::history::{AtUs, Event, Record, Run};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
+    /// There was nothing to judge. A check says so; a run of such checks alone is vacuous.
+    NotExercised,
     /// What was claimed held.
     #[default]
     Pass,
-    /// There was nothing to look at, or what had to happen did not.
+    /// What had to happen did not, or nothing was judged at all.
     Vacuous,
     /// It could not be found out: a search was given up.
     Undecided,
@@ -49,6 +51,7 @@ impl Verdict {
     /// As it stands on a report.
     pub fn word(self) -> &'static str {
         match self {
+            Self::NotExercised => "NO CASE",
             Self::Pass => "PASS",
             Self::Vacuous => "VACUOUS",
             Self::Undecided => "UNDECIDED",
@@ -113,7 +116,8 @@ impl<'a> Report<'a> {
         let run = run_of(records);
         let summary = Summary::of(records, &run);
         let worst = checks.iter().map(|checked| checked.verdict).max();
-        Self { records, run, checks, summary, verdict: worst.unwrap_or(Verdict::Vacuous) }
+        let verdict = worst.filter(|worst| *worst != Verdict::NotExercised);
+        Self { records, run, checks, summary, verdict: verdict.unwrap_or(Verdict::Vacuous) }
     }
 
     /// All violations that are described, each with its check, by when they showed.
@@ -155,6 +159,9 @@ impl Checked {
         }
         if self.verdict == Verdict::Violation {
             parts.push(words::count(self.count.max(self.violations.len() as u64), "violation"));
+        }
+        if self.verdict == Verdict::NotExercised {
+            parts.push("nothing to judge".to_owned());
         }
         if !self.note.is_empty() {
             parts.push(self.note.clone());

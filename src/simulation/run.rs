@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::history::{End, Event, Record};
+use super::events::{PANIC, record_panics};
+use super::history::{End, Event, Record, Sent};
 use super::http::HttpClient;
 use super::injector::Injector;
 use super::probe::probe;
@@ -55,6 +56,7 @@ pub enum RunError {
 
 /// Runs `scenario`; gives its history.
 pub fn run(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, RunError> {
+    record_panics();
     let settings = Settings::from_toml(&scenario.settings)?;
     let mut world = World::new(&scenario.topology, options.seed, settings)?;
     let recorder = Recorder::new(Some(world.trace().clone()));
@@ -184,6 +186,7 @@ impl Play<'_> {
         self.run_until(world, self.script.end());
         self.probe(world);
         self.lasts(world);
+        self.findings(world);
         self.look_for_plaintext(world);
         let links = world.topology().clone();
         let (mut datagrams, mut datagrams_lost) = (0, 0);
@@ -215,7 +218,8 @@ impl Play<'_> {
             let mut found = world.look(&node, probe).unwrap_or_default();
             found.node = node.to_string();
             found.up = world.is_up(&node);
-            found.sent_bytes = sent_bytes(world, &node);
+            found.sent_to = sent_to(world, &node);
+            found.sent_bytes = found.sent_to.values().map(|sent| sent.bytes).sum();
             self.queue_bytes_max = self.queue_bytes_max.max(found.queue_bytes);
             self.script.recorder.add(now_us, Event::Probe(found));
             if world.busy_ms(&node) > SPIN_MS_MAX && self.spinning.insert(node.clone()) {
@@ -238,7 +242,7 @@ impl Play<'_> {
         let names = self.script.nodes();
         for event in world.take_events() {
             let Some(node) = names.get(event.node) else { continue };
-            let is_panic = event.target == "panic";
+            let is_panic = event.target == PANIC;
             self.script.find_in_log(event.at_us, node, is_panic, event.text);
         }
     }
@@ -285,10 +289,15 @@ impl Play<'_> {
 /// What came of making accounts, once it is known.
 type Made = Arc<Mutex<Option<Result<Vec<Account>, String>>>>;
 
-/// Bytes sent to other regions from the node's region.
-fn sent_bytes(world: &World, node: &NodeName) -> u64 {
-    let topology = world.topology().clone();
-    let Some(from) = topology.region_of(node) else { return 0 };
-    let others = topology.regions().iter().filter(|region| region.name != *from);
-    others.map(|to| world.counts(from, &to.name).bytes).sum()
+/// What the node has sent to each other region.
+fn sent_to(world: &World, node: &NodeName) -> BTreeMap<String, Sent> {
+    let topology = world.topology();
+    let own = topology.region_of(node);
+    let others = topology.regions().iter().filter(|region| Some(&region.name) != own);
+    let sent = others.map(|to| {
+        let counts = world.counts_of(node, &to.name);
+        let sent = Sent { bytes: counts.bytes, datagrams: counts.sent, lost: counts.lost };
+        (to.name.to_string(), sent)
+    });
+    sent.collect()
 }

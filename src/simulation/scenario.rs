@@ -25,6 +25,7 @@ mod write;
 
 pub use effect::{FAULT_KINDS, Lasting};
 pub use error::{Flaw, Problem, ScenarioError};
+pub(crate) use expect::SETTLE_MORE;
 pub use shrink::{Shrunk, shrink};
 pub use timeline::{Resource, TimelineFlaw, check as check_timeline};
 
@@ -40,7 +41,7 @@ pub const FAULTS_MAX: usize = 1_000;
 pub const RATE_MAX: f64 = 10_000.0;
 
 /// The checks that there are, by name: those of [`super::checks::all`].
-pub const CHECKS: [&str; 20] = [
+pub const CHECKS: [&str; 21] = [
     "convergence",
     "lost_writes",
     "thin_air",
@@ -59,6 +60,7 @@ pub const CHECKS: [&str; 20] = [
     "audit",
     "findings",
     "bounds",
+    "quarantine",
     "liveness",
     "coverage",
 ];

@@ -10,7 +10,7 @@ use super::clients::Clients;
 use super::history::{Answer, Call, Event, Finding, Outcome, Request};
 use super::recorder::Recorder;
 use super::run::Options;
-use super::scenario::{FaultKind, Scenario};
+use super::scenario::{FaultKind, SETTLE_MORE, Scenario};
 use super::schedule::Schedule;
 use super::workload::{Account, Parts, Site};
 use crate::model::{NodeName, RegionName};
@@ -125,9 +125,10 @@ impl<'a> Script<'a> {
     }
 
     /// For how long configurations are written while all settles: what comes after has to converge.
+    /// Readers of scenarios see to it that there is as much.
     pub(crate) fn writes_for(&self) -> Duration {
-        let kept = self.scenario.expect.converge_within + 4 * MARGIN;
-        self.scenario.settle.saturating_sub(kept).max(2 * MARGIN)
+        let until_agreed = self.scenario.expect.converge_within + SETTLE_MORE;
+        self.scenario.settle.saturating_sub(until_agreed).max(2 * MARGIN)
     }
 
     /// The run begins, at `now_us`.

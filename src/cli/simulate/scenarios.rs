@@ -13,7 +13,7 @@ use crate::cli::{Failure, Global, Terminal, duration};
 use crate::simulation::history::{self, Event, Record};
 use crate::simulation::report::judged::judged;
 use crate::simulation::report::many::{self, Many, OneSeed};
-use crate::simulation::report::{Report, Verdict, text};
+use crate::simulation::report::{Report, Verdict, html, text};
 use crate::simulation::run::{Options, run};
 use crate::simulation::scenario::{Scenario, TimedFault, shrink};
 
@@ -67,7 +67,6 @@ impl Scenarios {
         global: &Global,
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
-        crate::simulation::events::record_panics();
         let mut scenarios = Vec::new();
         // All of them are read before the first one runs.
         for file in &self.scenarios {
@@ -215,7 +214,7 @@ impl Scenarios {
         }
         let many = Many::new(&done.run.unwrap_or_default(), done.seeds);
         if let Some(path) = &files.html {
-            let page = many::html::page(&many);
+            let page = self.page_of_many(file, scenario, &many)?;
             told::write(path, |file| std::io::Write::write_all(file, page.as_bytes()))?;
         }
         if global.json() {
@@ -225,6 +224,19 @@ impl Scenarios {
             terminal.say_raw(&many::text::text(&many, terminal.paints()))?;
         }
         Ok(many.verdict())
+    }
+
+    /// The page of many seeds, and on it the whole report of the first one that did not pass, or of
+    /// the first one where all passed: run again, because no seed's history is kept.
+    fn page_of_many(
+        &self,
+        file: &Path,
+        scenario: &Scenario,
+        many: &Many,
+    ) -> Result<String, Failure> {
+        let Some(seed) = many.shown() else { return Ok(many::html::page(many)) };
+        let records = history_of(scenario, &self.options(file, seed), false)?;
+        Ok(html::page(&Report::new(&records, judged(&records)), Some(many)))
     }
 
     fn seed_of_many(&self, file: &Path, scenario: &Scenario, seed: u64, done: &Mutex<Done>) {

@@ -20,6 +20,9 @@ const DIVERGENCE_US: u64 = 1_000_000;
 const CLOCK_SKEW_US: u64 = 500_000;
 
 fn run(history: &History<'_>, judge: &mut Judge) {
+    if history.run.coverage.is_empty() {
+        judge.note("the scenario demands nothing");
+    }
     for wanted in &history.run.coverage {
         judge.examine();
         if !happened(history, *wanted) {
@@ -42,6 +45,9 @@ fn in_words(wanted: Coverage) -> &'static str {
         Coverage::DiskFull => "a write was refused because a disk was full",
         Coverage::NewOrigin => "a node took a new origin",
         Coverage::RevocationSeen => "a disabled account was refused",
+        Coverage::RevocationDuringCut => {
+            "a disabled account was refused while regions were cut off"
+        }
         Coverage::CasRefused => "a compare-and-set was refused",
         Coverage::OutcomeUnknown => "a write's outcome was unknown",
         Coverage::RetrySettled => "a retry settled an unknown outcome",
@@ -60,6 +66,11 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         let outcome = it.outcome();
         matches!(outcome, Some(Outcome::Refused { status: it, error }) if *it == status
             && error.contains(name))
+    };
+    let revoked = |it: &Asked<'_>| {
+        let is_no = refused(it, 401, "") || refused(it, 403, "");
+        let account = it.call.account.as_ref();
+        is_no && account.is_some_and(|name| is_disabled(history, name, it.at_us))
     };
     let finding = |test: &dyn Fn(&str) -> bool| {
         history.findings.iter().any(|(_, it)| it.expected && test(&it.kind))
@@ -85,10 +96,10 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
             let up = probes.iter().filter(|(_, it)| it.up && !it.origin.is_empty());
             up.map(|(_, it)| &it.origin).collect::<BTreeSet<_>>().len() > 1
         }),
-        Coverage::RevocationSeen => any(&|it| {
-            let is_no = refused(it, 401, "") || refused(it, 403, "");
-            is_no
-                && it.call.account.as_ref().is_some_and(|name| is_disabled(history, name, it.at_us))
+        Coverage::RevocationSeen => any(&revoked),
+        Coverage::RevocationDuringCut => any(&|it| {
+            let mut cuts = history.faults.iter().filter(|span| !span.fault.links_cut.is_empty());
+            revoked(it) && cuts.any(|span| span.covers(it.at_us, it.ended_us().unwrap_or(it.at_us)))
         }),
         Coverage::CasRefused => {
             any(&|it| is_cas(&it.call.request) && refused(it, 412, "Precondition"))

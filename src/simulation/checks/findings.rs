@@ -1,12 +1,14 @@
 //! What must never be found: a plaintext, a broken audit chain, a panic. A scenario that breaks
 //! something on purpose says which finding it expects.
 
+use super::index::Asked;
 use super::{Check, History, Judge};
+use crate::simulation::history::Request;
 
 pub(crate) const PLAINTEXT: Check = Check {
     name: "plaintext",
     claim: "No secret's value is ever on a wire or on a disk in the clear.",
-    run: |history, judge| kinds(history, judge, |kind| kind == "plaintext"),
+    run: plaintext,
 };
 
 pub(crate) const AUDIT: Check = Check {
@@ -18,10 +20,29 @@ pub(crate) const AUDIT: Check = Check {
 pub(crate) const OTHERS: Check = Check {
     name: "findings",
     claim: "No node panics, and nothing else is found that the scenario does not expect.",
-    run: |history, judge| {
-        kinds(history, judge, |kind| kind != "plaintext" && kind != "audit");
-    },
+    run: others,
 };
+
+/// Only a secret that was written could be found.
+fn plaintext(history: &History<'_>, judge: &mut Judge) {
+    kinds(history, judge, |kind| kind == "plaintext");
+    let is_write = |it: &&Asked<'_>| matches!(it.call.request, Request::SecretWrite { .. });
+    let written = history.calls.iter().filter(is_write).filter(|it| !it.is_refused());
+    written.for_each(|_| judge.examine());
+    if judge.examined == 0 {
+        judge.note("no secret was written");
+    }
+}
+
+/// Only a node that was seen running could show anything.
+fn others(history: &History<'_>, judge: &mut Judge) {
+    kinds(history, judge, |kind| kind != "plaintext" && kind != "audit");
+    let ran = history.probes.values().filter(|probes| probes.iter().any(|(_, it)| it.up));
+    ran.for_each(|_| judge.examine());
+    if judge.examined == 0 {
+        judge.note("no node was seen running");
+    }
+}
 
 fn kinds(history: &History<'_>, judge: &mut Judge, wanted: fn(&str) -> bool) {
     let mut expected = 0;
@@ -63,7 +84,7 @@ fn audit(history: &History<'_>, judge: &mut Judge) {
 #[cfg(test)]
 mod tests {
     use super::super::Judgement;
-    use super::super::testing::{Build, S, down};
+    use super::super::testing::{Build, S, down, probe, secret_write, value};
     use super::*;
     use crate::simulation::history::{Event, Final, Finding};
 
@@ -91,10 +112,22 @@ mod tests {
             let violation = it.violates(check, &format!("{kind}: is there"));
             assert_eq!((violation.at_us, violation.nodes), (5 * S, vec!["b-1".to_owned()]));
             for other in [PLAINTEXT, AUDIT, OTHERS].iter().filter(|it| it.name != check.name) {
-                assert!(matches!(it.judge(*other), Judgement::Pass { .. }));
+                assert!(!matches!(it.judge(*other), Judgement::Violation { .. }));
             }
             found(kind, true).passes(check);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_found_is_no_pass() {
+        let mut it = Build::default();
+        for check in [PLAINTEXT, AUDIT, OTHERS] {
+            assert!(matches!(it.judge(check), Judgement::NotExercised { .. }), "{}", check.name);
+        }
+        it.ask((S, 2 * S), "a-1", secret_write("s", "x"), value("x", 1));
+        it.passes(PLAINTEXT);
+        it.probe(S, probe("a-1", &[], ""));
+        it.passes(OTHERS);
     }
 
     #[test]

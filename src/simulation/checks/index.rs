@@ -325,6 +325,25 @@ impl<'a> History<'a> {
         reached
     }
 
+    /// Whether the region was in a group of regions that all reached each other, with a majority of the
+    /// voters up and well, all the time from `from` to `to`.
+    pub(crate) fn is_with_majority(&self, region: &str, from: AtUs, to: AtUs) -> bool {
+        let cut = self.cut_within(from, to);
+        let group = self.component(region, &cut);
+        let is_whole = group.iter().all(|a| group.iter().all(|b| !cut.contains(&(*a, *b))));
+        let is_well = |region: &str| {
+            let mut faults = self.faults.iter().filter(|it| it.overlaps(from, to));
+            faults.all(|it| it.is_plain() || !it.concerns(region))
+        };
+        let is_changed = self.voters_changed_us().is_some_and(|changed| changed <= to);
+        let voters = self.run.nodes.iter().filter(|it| it.voter && group.contains(&*it.region));
+        let up = voters.filter(|it| !self.is_down_within(&it.node, from, to)).count();
+        is_whole
+            && !is_changed
+            && group.iter().all(|region| is_well(region))
+            && up * 2 > self.voters()
+    }
+
     /// How many voters there are at the start.
     pub fn voters(&self) -> usize {
         self.run.nodes.iter().filter(|it| it.voter).count()

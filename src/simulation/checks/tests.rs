@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::testing::{Build, S, read, row, sibling};
+use super::testing::{Build, S, read, row, sibling, write, wrote};
 use super::{Check, Judge, Judgement, VIOLATIONS_MAX, Verdicts, all, judge, run};
 use crate::simulation::checks::History;
 
@@ -27,7 +27,10 @@ fn every_check_has_a_name_of_its_own_and_one_sentence() {
 
 #[test]
 fn only_the_named_checks_are_made_and_an_unknown_name_is_no_pass() {
-    let records = Build::default().records();
+    let mut it = Build::default();
+    it.ask((S, 2 * S), "a-1", write("k", "x"), wrote("k", sibling("x", 1, "a", 1)));
+    it.ask((3 * S, 4 * S), "b-1", read("k"), row(&[sibling("x", 1, "a", 1)]));
+    let records = it.records();
     let verdicts = run(&records, &names(&["winner", "thin_air"]));
     let made: Vec<&str> = verdicts.verdicts.iter().map(|it| it.check).collect();
     assert_eq!(made, ["thin_air", "winner"]);
@@ -39,7 +42,8 @@ fn only_the_named_checks_are_made_and_an_unknown_name_is_no_pass() {
 
 #[test]
 fn exit_codes_say_the_worst() {
-    assert_eq!(with(|_, _| {}).exit_code(), 0);
+    assert_eq!(with(|_, it| it.examine()).exit_code(), 0);
+    assert_eq!(with(|_, _| {}).exit_code(), 4);
     assert_eq!(with(|_, it| it.undecided("why")).exit_code(), 4);
     assert_eq!(with(|_, it| it.vacuous("why")).exit_code(), 4);
     let both = with(|_, it| {
@@ -48,6 +52,18 @@ fn exit_codes_say_the_worst() {
     });
     assert_eq!(both.exit_code(), 1);
     assert_eq!(both.first_violation().map(|(check, it)| (check, it.at_us)), Some(("it", S)));
+}
+
+#[test]
+fn a_check_without_a_case_is_no_pass_and_spoils_none() {
+    let mut verdicts = with(|_, it| it.note("nobody asked"));
+    let why = "nobody asked".to_owned();
+    assert_eq!(verdicts.verdicts[0].result, Judgement::NotExercised { why });
+    assert!(!verdicts.pass());
+    verdicts.verdicts.extend(with(|_, it| it.examine()).verdicts);
+    assert!(verdicts.pass());
+    verdicts.verdicts.extend(with(|_, it| it.vacuous("why")).verdicts);
+    assert_eq!(verdicts.exit_code(), 4);
 }
 
 #[test]

@@ -19,7 +19,9 @@ fn run(history: &History<'_>, judge: &mut Judge) {
     let mut winners: BTreeMap<(&str, Vec<Id<'_>>), (Id<'_>, &Shown<'_>)> = BTreeMap::new();
     for place in &all {
         let Some((winner, others)) = place.siblings.split_first() else { continue };
-        judge.examine();
+        if !others.is_empty() {
+            judge.examine();
+        }
         let Shown { at_us, op, node, key, .. } = place;
         let ops: Vec<u64> = op.iter().copied().collect();
         if let Some(better) = others.iter().find(|other| precedence(other, winner).is_lt()) {

@@ -1,6 +1,7 @@
 //! What a drill shows of its nodes besides their answers: how they stand, how they ended, what they
 //! logged, and whether a text that nobody may see is on a disk, in a log or in a packet.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::future::Future;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -11,7 +12,7 @@ use tokio::time::timeout;
 use super::{Drill, DrillError, PROBE_TIME_MAX, probe};
 use crate::client::{Client, ClientSettings};
 use crate::model::NodeName;
-use crate::simulation::history::Probe;
+use crate::simulation::history::{Probe, Sent};
 use crate::simulation::needles::Needles;
 
 /// Most bytes of a log that are read at once.
@@ -55,7 +56,7 @@ impl Drill {
     ) -> Result<impl Future<Output = Result<Probe, DrillError>> + Send + 'static, DrillError> {
         let i = self.index(node)?;
         let disk_bytes = self.site.disk_bytes(node);
-        let sent_bytes = self.sent_to_others(i).saturating_sub(self.nodes[i].sent_before);
+        let sent_to = self.sent_to_others(i);
         let is_up = self.nodes[i].process.is_up();
         let down = Probe { node: node.to_string(), ..Probe::default() };
         let failed = {
@@ -75,17 +76,27 @@ impl Drill {
                 Ok(Err(_)) | Err(_) => return Ok(down),
             };
             let probe = probe::read(answer).map_err(|e| failed(format!("GET /cluster: {e}")))?;
-            Ok(Probe { sent_bytes, disk_bytes, ..probe })
+            let sent_bytes = sent_to.values().map(|sent| sent.bytes).sum();
+            Ok(Probe { sent_bytes, sent_to, disk_bytes, ..probe })
         })
     }
 
-    /// Bytes of datagrams that a node has sent to other regions since the start of the drill.
-    pub(super) fn sent_to_others(&self, from: usize) -> u64 {
-        let other = |to: usize| self.nodes[to].region != self.nodes[from].region;
+    /// What a node has sent to each other region since the start of the drill.
+    fn sent_to_others(&self, from: usize) -> BTreeMap<String, Sent> {
+        let mut sent: BTreeMap<String, Sent> = BTreeMap::new();
         self.emulator.with(|board, _| {
-            let ways = board.counts().filter(|((a, b), _)| *a == from && other(*b));
-            ways.map(|(_, way)| way.sent_bytes).sum()
-        })
+            for ((_, to), way) in board.counts().filter(|((a, _), _)| *a == from) {
+                let region = &self.nodes[to].region;
+                if *region == self.nodes[from].region {
+                    continue;
+                }
+                let sum = sent.entry(region.to_string()).or_default();
+                sum.bytes += way.sent_bytes;
+                sum.datagrams += way.sent;
+                sum.lost += way.lost();
+            }
+        });
+        sent
     }
 
     /// Nodes that ended by themselves, and how. Never part of a good run.

@@ -69,8 +69,7 @@ pub(crate) fn read(answer: serde_json::Value) -> Result<Probe, serde_json::Error
         quarantined: store.quarantined,
         forks: store.forks,
         clock_offset_us,
-        sent_bytes: 0,
-        disk_bytes: 0,
+        ..Probe::default()
     })
 }
 

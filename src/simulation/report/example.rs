@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Checked, Verdict, Violation};
 use crate::simulation::history::{
     Answer, AtUs, Call, End, Event, FORMAT, Fault, Final, Outcome, Probe, Record, Request, Run,
-    RunDelay, RunNode, Sibling,
+    RunDelay, RunNode, Sent, Sibling,
 };
 
 const REGIONS: [&str; 5] = ["eu-west", "us-east", "sa-east", "ap-south", "af-south"];
@@ -38,7 +38,7 @@ struct World {
     rows: [Rows; 5],
     secret: (String, u64),
     leader: (usize, u64, AtUs),
-    sent: [u64; 5],
+    sent: [[Sent; 5]; 5],
     random: u64,
     op: u64,
 }
@@ -57,7 +57,7 @@ pub(crate) fn example(seed: u64) -> (Vec<Record>, Vec<Checked>) {
         rows: Default::default(),
         secret: ("none".into(), 0),
         leader: (1, 3, 0),
-        sent: [0; 5],
+        sent: Default::default(),
         random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         op: 0,
     };
@@ -161,7 +161,7 @@ fn checks(stale: [u64; 2]) -> Vec<Checked> {
         0,
         "no token was used after its revocation",
     );
-    revocation.verdict = Verdict::Vacuous;
+    revocation.verdict = Verdict::NotExercised;
     vec![
         passed("convergence", "All regions agree within 10 s after healing.", 5, ""),
         passed("acknowledged", "No acknowledged write is lost.", 498, ""),
@@ -233,10 +233,14 @@ impl World {
 
     fn replicate(&mut self, at: AtUs) {
         for (a, b) in (0..5).flat_map(|a| (0..5).map(move |b| (a, b))) {
-            if a == b || !self.reaches(a, b, at) {
+            if a == b || !self.up(a, at) {
                 continue;
             }
-            self.sent[a] += 60;
+            self.send(a, b, 60);
+            if !self.reaches(a, b, at) {
+                self.sent[a][b].lost += 1;
+                continue;
+            }
             for origin in 0..5 {
                 // A resync goes in portions.
                 for _ in 0..6 {
@@ -245,12 +249,17 @@ impl World {
                         break;
                     }
                     let write = self.writes[origin][next].clone();
-                    self.sent[a] += 300;
+                    self.send(a, b, 300);
                     self.vectors[b][origin] += 1;
                     apply(&mut self.rows[b], &write);
                 }
             }
         }
+    }
+
+    fn send(&mut self, a: usize, b: usize, bytes: u64) {
+        self.sent[a][b].bytes += bytes;
+        self.sent[a][b].datagrams += 1;
     }
 
     fn request(&mut self, r: usize, at: AtUs) {
@@ -354,7 +363,10 @@ impl World {
             probe.view_hash = format!("{:016x}", hash(&self.rows[r].rows));
             let role = if leader == r { "leader" } else { "follower" };
             let role = if self.has_quorum(r, at) { role } else { "candidate" };
-            (probe.role, probe.term, probe.sent_bytes) = (role.into(), term, self.sent[r]);
+            (probe.role, probe.term) = (role.into(), term);
+            probe.sent_bytes = self.sent[r].iter().map(|sent| sent.bytes).sum();
+            let others = (0..5).filter(|other| *other != r);
+            probe.sent_to = others.map(|to| (REGIONS[to].to_owned(), self.sent[r][to])).collect();
         }
         self.push(at, Event::Probe(probe));
     }

@@ -3,6 +3,7 @@
 //! page's size does not grow with the run's length.
 
 mod curve;
+mod links;
 mod messages;
 mod service;
 pub(crate) mod svg;
@@ -16,7 +17,7 @@ use super::operations::{Class, Operation, operations};
 use super::states::{self, Agreement, Missing, Round};
 use super::summary::Summary;
 use super::words::{bytes, count, duration, moment, number, percent};
-use super::{Report, text};
+use super::{Report, Verdict, text};
 use svg::{Axis, escape};
 
 const STYLE: &str = include_str!("html/page.css");
@@ -60,6 +61,13 @@ pub fn page(report: &Report<'_>, many: Option<&Many>) -> String {
     let mut body = header(report);
     if let Some(many) = many {
         body += &many::html::section(many);
+        let which = if report.verdict == Verdict::Pass {
+            "All that is below is of this seed alone, as an example."
+        } else {
+            "All that is below is of this seed alone: the first of those that did not pass, the \
+             violations before the others."
+        };
+        body += &section("one", &format!("The run of seed {}", report.run.seed), which, "");
     }
     body += &tiles(report);
     body += &first_violation(&scene);
@@ -277,10 +285,8 @@ fn over_time(scene: &Scene<'_>) -> String {
         &curve::divergence(scene),
     );
     body += &figure("Who leads", &legend(lines.into_iter().chain(gap)), &timeline::leaders(scene));
-    let cuts =
-        [("wire-cut", "cut both ways"), ("wire-cut half", "one way"), ("heat", "bytes sent")]
-            .map(|(class, words)| (class.to_owned(), words.to_owned()));
-    body += &figure("Links", &legend(cuts), &timeline::links(scene));
+    let (keys, picture) = links::links(scene);
+    body += &figure("Links between regions", &keys, &picture);
     let dots = service::latencies(scene);
     if !dots.is_empty() {
         let keys = [("dot-config", "configurations"), ("dot-secret", "secrets and rights")]

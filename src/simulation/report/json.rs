@@ -4,8 +4,8 @@
 //!   goes away gets another number.
 //! - `verdict`: `pass`, `vacuous`, `undecided` or `violation`: the worst of the checks.
 //! - `run`: what was run and how to run it again, as in the history ([`Run`]).
-//! - `checks`: of each check its name, claim, verdict, what it examined and its violations
-//!   ([`Checked`]).
+//! - `checks`: of each check its name, claim, verdict (`not_exercised`, where there was nothing to
+//!   judge, among them), what it examined and its violations ([`Checked`]).
 //! - `summary`: the numbers ([`Summary`]). Times are in microseconds of the run.
 
 use serde::Serialize;

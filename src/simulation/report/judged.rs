@@ -21,6 +21,9 @@ impl From<checks::Verdict> for Checked {
             Judgement::Pass { examined, note } => {
                 Self { verdict: Verdict::Pass, examined, note, ..checked }
             }
+            Judgement::NotExercised { why } => {
+                Self { verdict: Verdict::NotExercised, note: why, ..checked }
+            }
             Judgement::Violation { examined, count, violations } => {
                 let violations = violations.into_iter().map(Violation::from).collect();
                 Self { verdict: Verdict::Violation, examined, count, violations, ..checked }

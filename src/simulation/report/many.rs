@@ -221,6 +221,18 @@ impl Many {
         not
     }
 
+    /// The seed whose whole run is worth showing: the first one that did not pass, or the first of all.
+    /// None where no seed could be run.
+    pub fn shown(&self) -> Option<u64> {
+        let ran = |one: &&&OneSeed| one.requests > 0;
+        let not = self.not_passed();
+        not.iter()
+            .copied()
+            .find(|one| ran(&one))
+            .or(self.seeds.iter().find(|one| ran(&one)))
+            .map(|one| one.seed)
+    }
+
     /// How many ended how.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
@@ -229,7 +241,7 @@ impl Many {
             match one.verdict {
                 Verdict::Pass => counts.passed += 1,
                 Verdict::Violation => counts.violated += 1,
-                Verdict::Vacuous => counts.vacuous += 1,
+                Verdict::Vacuous | Verdict::NotExercised => counts.vacuous += 1,
                 Verdict::Undecided => counts.undecided += 1,
             }
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::faults::FaultSpan;
-use crate::simulation::history::{AtUs, Event, Probe, Record, Run};
+use crate::simulation::history::{AtUs, Event, Probe, Record, Run, Sent};
 
 /// The changes that a node includes: origin → number.
 type Vector = BTreeMap<String, u64>;
@@ -317,4 +317,85 @@ pub(crate) fn sent<'a>(rounds: &[Round<'a>]) -> Vec<(AtUs, BTreeMap<&'a str, u64
         out.push((round.at_us, sent));
     }
     out
+}
+
+/// What passed on a way between two regions in a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// From when.
+    pub(crate) from_us: AtUs,
+    /// Until when.
+    pub(crate) to_us: AtUs,
+    /// Bytes sent.
+    pub(crate) bytes: u64,
+    /// Datagrams sent.
+    pub(crate) datagrams: u64,
+    /// Those of them that were lost.
+    pub(crate) lost: u64,
+}
+
+impl Passed {
+    /// Both together; one without a length adds none.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let (from_us, to_us) = match (self.to_us > self.from_us, other.to_us > other.from_us) {
+            (false, _) => (other.from_us, other.to_us),
+            (_, false) => (self.from_us, self.to_us),
+            _ => (self.from_us.min(other.from_us), self.to_us.max(other.to_us)),
+        };
+        Self {
+            from_us,
+            to_us,
+            bytes: self.bytes + other.bytes,
+            datagrams: self.datagrams + other.datagrams,
+            lost: self.lost + other.lost,
+        }
+    }
+
+    pub(crate) fn bytes_a_second(&self) -> f64 {
+        1e6 * self.bytes as f64 / self.to_us.saturating_sub(self.from_us).max(1) as f64
+    }
+}
+
+/// What passed from each region to each other one, between one round and the next. Empty where nobody
+/// counted.
+pub(crate) fn passed<'a>(
+    rounds: &[Round<'a>],
+    run: &'a Run,
+) -> BTreeMap<(&'a str, &'a str), Vec<Passed>> {
+    let regions = regions_of(run);
+    let mut before: BTreeMap<(&str, &str), Sent> = BTreeMap::new();
+    let mut out: BTreeMap<(&str, &str), Vec<Passed>> = BTreeMap::new();
+    for pair in rounds.windows(2) {
+        let (from_us, to_us) = (pair[0].at_us, pair[1].at_us);
+        let mut round: BTreeMap<(&str, &str), Passed> = BTreeMap::new();
+        // What was counted before the first round is not the run's.
+        if before.is_empty() {
+            before.extend(counted(&pair[0]));
+        }
+        for ((node, to), now) in counted(&pair[1]) {
+            let last = before.insert((node, to), now).unwrap_or_default();
+            let Some(from) = regions.get(node) else { continue };
+            let passed = round.entry((*from, to)).or_default();
+            // A counter that went back began anew.
+            let more = |now: u64, last: u64| now.checked_sub(last).unwrap_or(now);
+            *passed = passed.and(Passed {
+                from_us,
+                to_us,
+                bytes: more(now.bytes, last.bytes),
+                datagrams: more(now.datagrams, last.datagrams),
+                lost: more(now.lost, last.lost),
+            });
+        }
+        for (way, passed) in round.into_iter().filter(|(_, passed)| passed.to_us > passed.from_us) {
+            out.entry(way).or_default().push(passed);
+        }
+    }
+    out
+}
+
+fn counted<'a>(round: &Round<'a>) -> impl Iterator<Item = ((&'a str, &'a str), Sent)> {
+    let probes: Vec<&'a Probe> = round.probes.values().copied().collect();
+    probes.into_iter().flat_map(|probe| {
+        probe.sent_to.iter().map(|(to, sent)| ((probe.node.as_str(), to.as_str()), *sent))
+    })
 }

@@ -52,6 +52,7 @@ impl Page {
 
     pub(crate) fn verdict(&self, verdict: Verdict) -> String {
         let code = match verdict {
+            Verdict::NotExercised => "2",
             Verdict::Pass => "32",
             Verdict::Violation => "31",
             Verdict::Vacuous | Verdict::Undecided => "33",

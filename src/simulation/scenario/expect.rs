@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 
-use super::error::Flaw;
+use super::error::{Flaw, shown};
 use super::fault::{Names, Placed};
 use super::reader::{Problems, Value};
 use super::{CHECKS, Expectations, FaultKind, Lasting, TimedFault};
@@ -18,11 +18,14 @@ use crate::topology::Topology;
 const CONVERGE_WITHIN: Duration = Duration::from_secs(5);
 /// How soon a revocation is in force, where a file does not say.
 const REVOCATION_WITHIN: Duration = Duration::from_secs(5);
+/// How much longer than `converge_within` a run has to settle: what is written after healing, to see
+/// that everything works, has to be everywhere and answered before the end.
+pub(crate) const SETTLE_MORE: Duration = Duration::from_secs(4);
 /// Shortest bound that makes sense.
 const BOUND_MIN: Duration = Duration::from_millis(1);
 
 /// What can be demanded to have happened, by name.
-const COVERAGE: [&str; 20] = [
+const COVERAGE: [&str; 21] = [
     "conflict",
     "divergence",
     "island_write",
@@ -35,6 +38,7 @@ const COVERAGE: [&str; 20] = [
     "disk_full",
     "new_origin",
     "revocation_seen",
+    "revocation_during_cut",
     "cas_refused",
     "outcome_unknown",
     "retry_settled",
@@ -46,9 +50,9 @@ const COVERAGE: [&str; 20] = [
 ];
 
 /// Reads the table; `value` is none where the file has none.
-pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>, settle: Duration) -> Expected {
+pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>) -> Expected {
     let mut expect = Expectations {
-        converge_within: CONVERGE_WITHIN.min(settle),
+        converge_within: CONVERGE_WITHIN,
         checks: CHECKS.iter().map(|&name| name.to_owned()).collect(),
         coverage: BTreeSet::new(),
         lost_regions: BTreeSet::new(),
@@ -56,12 +60,11 @@ pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>, settle: Duration
         revocation_within: REVOCATION_WITHIN,
     };
     let Some(mut fields) = value.and_then(|value| value.table("[expect]")) else {
-        return Expected { expect, lost_at: 0 };
+        return Expected { expect, lost_at: 0, converge_at: 0 };
     };
-    let converge = fields.get("converge_within");
-    if let Some(time) = converge.as_ref().and_then(|value| value.duration(BOUND_MIN..=settle)) {
-        expect.converge_within = time;
-    }
+    let converge_at = fields.get("converge_within").map_or(fields.at, |value| value.at());
+    expect.converge_within =
+        fields.duration("converge_within", CONVERGE_WITHIN, BOUND_MIN..=super::DURATION_MAX);
     expect.revocation_within =
         fields.duration("revocation_within", REVOCATION_WITHIN, BOUND_MIN..=super::DURATION_MAX);
     if let Some(checks) = fields.get("checks") {
@@ -87,7 +90,7 @@ pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>, settle: Duration
         expect.void_nodes.extend(nodes);
     }
     fields.finish("field of [expect]");
-    Expected { expect, lost_at }
+    Expected { expect, lost_at, converge_at }
 }
 
 /// What has to hold, before the faults are known.
@@ -95,9 +98,34 @@ pub(super) struct Expected {
     pub(super) expect: Expectations,
     /// Where the lost regions are named.
     lost_at: usize,
+    /// Where it stands how soon all agree.
+    converge_at: usize,
 }
 
 impl Expected {
+    /// A run that settles too shortly may end undecided. `settle_at` is none where the file does not
+    /// say how long it settles.
+    pub(super) fn check_settle(
+        &self,
+        settle: Duration,
+        settle_at: Option<usize>,
+        problems: &Problems<'_>,
+    ) {
+        let within = self.expect.converge_within;
+        let least = within.saturating_add(SETTLE_MORE);
+        if settle < least {
+            let text = format!(
+                "`settle` is {}, which is too short for a `converge_within` of {}; allowed is {} \
+                 ({} more than that) and longer",
+                shown(settle),
+                shown(within),
+                shown(least),
+                shown(SETTLE_MORE)
+            );
+            problems.add(settle_at.unwrap_or(self.converge_at), Flaw::Together(text));
+        }
+    }
+
     /// Puts expectations and faults together. A fault without an end ends with the run, unless it
     /// takes nothing but lost regions: then it is for good.
     pub(super) fn settle(

@@ -89,13 +89,15 @@ fn read<'a>(
     let claim = fields.demand("claim", "what this scenario shows, in one sentence");
     let claim = claim.and_then(|value| read_claim(&value));
     let duration = fields.duration("duration", DURATION, RUN_MIN..=DURATION_MAX);
+    let settle_at = fields.get("settle").map(|value| value.at());
     let settle = fields.duration("settle", SETTLE, RUN_MIN..=DURATION_MAX);
     let topology = fields
         .demand("topology", "a topology file's path, relative to this file, or [topology]")
         .and_then(|value| place::read(&value, dir, problems));
     let names = Names(topology.as_ref().map(|place| &place.topology));
     let workload = workload::read(fields.get("workload").as_ref(), names);
-    let expected = expect::read(fields.get("expect").as_ref(), names, settle);
+    let expected = expect::read(fields.get("expect").as_ref(), names);
+    expected.check_settle(settle, settle_at, problems);
     let mut faults = read_faults(fields.get("faults").as_ref(), names, duration);
     let nemesis = fields.get("nemesis").and_then(|value| read_nemesis(&value, names, duration));
     let settings = fields.get("settings").and_then(|value| read_settings(&value));

@@ -51,8 +51,19 @@ impl World {
 
     /// What was sent from one region to the other since the start, and lost on the way.
     pub(crate) fn counts(&self, from: &RegionName, to: &RegionName) -> LinkCounts {
+        self.sum_of(self.links(from, to))
+    }
+
+    /// The same of one node.
+    pub(crate) fn counts_of(&self, from: &NodeName, to: &RegionName) -> LinkCounts {
+        let Some(number) = self.number(from) else { return LinkCounts::default() };
+        let region = self.members[number].region.clone();
+        self.sum_of(self.links(&region, to).filter(|(from, _)| *from == number))
+    }
+
+    fn sum_of(&self, links: impl Iterator<Item = (usize, usize)>) -> LinkCounts {
         let mut sum = LinkCounts::default();
-        for (from, to) in self.links(from, to) {
+        for (from, to) in links {
             let counts = self.fabric.counts(from, to);
             sum.sent += counts.sent;
             sum.bytes += counts.bytes;

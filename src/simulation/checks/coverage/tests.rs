@@ -8,7 +8,7 @@ use super::super::testing::{
 use super::*;
 use crate::simulation::history::{Call, Event, Finding};
 
-const ALL: [Coverage; 20] = [
+const ALL: [Coverage; 21] = [
     Coverage::Conflict,
     Coverage::Divergence,
     Coverage::IslandWrite,
@@ -21,6 +21,7 @@ const ALL: [Coverage; 20] = [
     Coverage::DiskFull,
     Coverage::NewOrigin,
     Coverage::RevocationSeen,
+    Coverage::RevocationDuringCut,
     Coverage::CasRefused,
     Coverage::OutcomeUnknown,
     Coverage::RetrySettled,
@@ -116,6 +117,13 @@ fn play(it: &mut Build, coverage: Coverage, really: bool) {
             }
             let op = it.call(5 * S, Call { account: Some(name()), ..call(2, "b-1", read("k")) });
             it.answer(6 * S, op, refused(401, "Unauthorized"));
+        }
+        Coverage::RevocationDuringCut => {
+            let name = || "eve".to_owned();
+            it.fault(4 * S, Some(if really { 8 * S } else { 5 * S }), isolate(1, "c"));
+            it.ask((S, 2 * S), "a-1", Request::AccountDisable { name: name() }, Outcome::Done);
+            let op = it.call(6 * S, Call { account: Some(name()), ..call(2, "b-1", read("k")) });
+            it.answer(7 * S, op, refused(401, "Unauthorized"));
         }
         Coverage::CasRefused => {
             let expect_version = really.then_some(3);

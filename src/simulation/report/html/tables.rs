@@ -40,6 +40,7 @@ pub(crate) fn table(class: &str, title: &[&str], rows: &[Vec<String>]) -> String
 pub(crate) fn badge(verdict: Verdict) -> String {
     let class = match verdict {
         Verdict::Pass => "pass",
+        Verdict::NotExercised => "idle",
         Verdict::Violation => "violation",
         Verdict::Vacuous | Verdict::Undecided => "open",
     };

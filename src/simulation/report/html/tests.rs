@@ -102,6 +102,53 @@ fn the_page_shows_the_verdict_the_violation_and_how_to_run_it_again() {
 }
 
 #[test]
+fn a_check_without_a_case_looks_unlike_a_pass() {
+    let (records, checks) = example(7);
+    let page = shown(&records, checks);
+    assert!(page.contains(r#"<span class="badge idle">NO CASE</span>"#));
+    assert!(page.contains("nothing to judge; no token was used after its revocation"));
+}
+
+#[test]
+fn checks_without_a_case_spoil_no_run_and_make_none_good() {
+    let (records, mut checks) = example(7);
+    checks.retain(|checked| checked.verdict != Verdict::Violation);
+    assert_eq!(Report::new(&records, checks.clone()).verdict, Verdict::Pass);
+    checks.retain(|checked| checked.verdict == Verdict::NotExercised);
+    assert_eq!(checks.len(), 1);
+    assert_eq!(Report::new(&records, checks).verdict, Verdict::Vacuous);
+}
+
+#[test]
+fn each_way_between_two_regions_has_a_strip_with_what_was_lost() {
+    let (records, checks) = example(7);
+    let page = shown(&records, checks.clone());
+    for words in ["eu-west → us-east", "us-east → eu-west", "lost (100 %)", "a second</span>"] {
+        assert!(page.contains(words), "{words}");
+    }
+    // Nobody was cut off, and nothing was lost, on this way before the first fault.
+    let calm =
+        |line: &str| line.contains("eu-west → us-east, 0.090 s to") && !line.contains("lost");
+    assert!(page.split("<title>").any(calm));
+    assert!(!page.contains("bytes sent by each node"));
+}
+
+#[test]
+fn a_history_without_counts_of_links_shows_what_nodes_sent() {
+    let (mut records, checks) = example(7);
+    for record in &mut records {
+        if let Event::Probe(probe) = &mut record.event {
+            probe.sent_to.clear();
+        }
+    }
+    let page = shown(&records, checks);
+    assert_eq!(unclosed(&page), None);
+    assert!(page.contains("bytes sent by each node") && page.contains("eu-west – us-east"));
+    assert!(!page.contains("eu-west → us-east"));
+    assert!(page.contains("nothing from sa-east reaches af-south: 18.000 s to 30.000 s"));
+}
+
+#[test]
 fn a_longer_run_does_not_make_a_larger_page() {
     let (records, checks) = example(7);
     let short = page(&Report::new(&records, checks.clone()), None).len();
@@ -121,7 +168,7 @@ fn a_longer_run_does_not_make_a_larger_page() {
         }
     }
     let long = page(&Report::new(&long, checks), None).len();
-    assert!(long < short * 2 && long < 1_500_000, "{short} and {long}");
+    assert!(long < short * 5 / 2 && long < 1_500_000, "{short} and {long}");
 }
 
 #[test]

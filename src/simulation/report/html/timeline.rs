@@ -1,11 +1,9 @@
-//! What happened when: faults, regions under them, leaders, links and what nodes sent. One time axis.
-
-use std::collections::BTreeMap;
+//! What happened when: faults, regions under them, and leaders. One time axis.
 
 use super::super::faults::{FaultSpan, Look};
-use super::super::states::{self, Round};
+use super::super::states::Round;
 use super::super::summary::Summary;
-use super::super::words::{bytes, cut, duration, moment};
+use super::super::words::{cut, duration, moment};
 use super::svg::{Axis, Svg, text_width};
 use super::{Scene, colour_of};
 use crate::simulation::history::AtUs;
@@ -14,13 +12,7 @@ use crate::simulation::history::AtUs;
 const FAULT_ROWS_MAX: usize = 14;
 
 /// Faults that are drawn.
-const FAULTS_MAX: usize = 400;
-
-/// Pairs of regions that have a row each; of more, only those that were cut.
-const PAIRS_MAX: usize = 15;
-
-/// Cells of a strip.
-const CELLS: usize = 200;
+pub(crate) const FAULTS_MAX: usize = 400;
 
 /// In words, with its time.
 fn told(span: &FaultSpan) -> String {
@@ -192,98 +184,4 @@ pub(crate) fn leaders(scene: &Scene<'_>) -> String {
         }
     }
     axis.finish(svg, bottom + 20.0, "Who led when")
-}
-
-/// Each pair of regions and when it was cut; below, what each node sent.
-pub(crate) fn links(scene: &Scene<'_>) -> String {
-    let (axis, summary) = (scene.axis, &scene.report.summary);
-    let mut svg = Svg::new();
-    let row = 17.0;
-    let pairs = pairs(summary);
-    let strips = strips(scene);
-    let middle = 14.0 + row * pairs.len() as f64;
-    let bottom = middle + 20.0 + row * strips.len() as f64;
-    axis.draw(&mut svg, 10.0, bottom);
-    for (i, (a, b)) in pairs.iter().enumerate() {
-        let y = 14.0 + row * i as f64;
-        svg.text((0.0, y + 11.0), "label", &cut(&format!("{a} – {b}"), 22));
-        svg.line((Axis::LEFT, y + 7.0), (Axis::RIGHT, y + 7.0), "wire");
-        for span in summary.faults.iter().take(FAULTS_MAX) {
-            let there = span.links_cut.contains(&((*a).into(), (*b).into()));
-            let back = span.links_cut.contains(&((*b).into(), (*a).into()));
-            let (class, way) = match (there, back) {
-                (true, true) => ("wire-cut", format!("{a} and {b} do not hear of each other")),
-                (true, false) => ("wire-cut half", format!("nothing from {a} reaches {b}")),
-                (false, true) => ("wire-cut half", format!("nothing from {b} reaches {a}")),
-                (false, false) => continue,
-            };
-            let to = span.over_us(axis.end_us);
-            let title = format!("{way}: {} to {}", moment(span.from_us), moment(to));
-            let at = (axis.x(span.from_us), y + 2.0);
-            svg.rect(at, (axis.span(span.from_us, to), row - 6.0), class, &title);
-        }
-    }
-    svg.text((Axis::LEFT, middle + 14.0), "note", "bytes sent by each node");
-    for (i, (node, cells)) in strips.iter().enumerate() {
-        let y = middle + 20.0 + row * i as f64;
-        svg.text((0.0, y + 11.0), "label", &cut(node, 20));
-        for cell in cells {
-            let second = 1_000_000.0 * cell.bytes as f64 / (cell.to_us - cell.from_us) as f64;
-            let title =
-                format!("{node}: {} a second at {}", bytes(second as u64), moment(cell.from_us));
-            let at = (axis.x(cell.from_us), y + 1.0);
-            let size = (axis.span(cell.from_us, cell.to_us), row - 3.0);
-            svg.heat(at, size, 0.06 + 0.94 * cell.share, &title);
-        }
-        let total: u64 = cells.iter().map(|cell| cell.bytes).sum();
-        svg.text((Axis::WIDTH, y + 11.0), "tick end", &bytes(total));
-    }
-    axis.finish(svg, bottom + 20.0, "Cuts of links, and bytes that nodes sent, over time")
-}
-
-fn pairs(summary: &Summary) -> Vec<(&str, &str)> {
-    let names: Vec<&str> = summary.regions.iter().map(|region| region.region.as_str()).collect();
-    let mut pairs: Vec<(&str, &str)> = Vec::new();
-    for (i, a) in names.iter().enumerate() {
-        pairs.extend(names.iter().skip(i + 1).map(|b| (*a, *b)));
-    }
-    if pairs.len() > PAIRS_MAX {
-        pairs.retain(|(a, b)| {
-            let either = |(x, y): &(String, String)| (x == a && y == b) || (x == b && y == a);
-            summary.faults.iter().any(|span| span.links_cut.iter().any(either))
-        });
-        pairs.truncate(3 * PAIRS_MAX);
-    }
-    pairs
-}
-
-struct Cell {
-    from_us: AtUs,
-    to_us: AtUs,
-    bytes: u64,
-    /// Of the most that any node sent in a cell.
-    share: f64,
-}
-
-fn strips<'a>(scene: &'a Scene<'_>) -> Vec<(&'a str, Vec<Cell>)> {
-    let length = scene.axis.end_us.div_ceil(CELLS as u64).max(1);
-    let mut sums: BTreeMap<&str, BTreeMap<u64, u64>> = BTreeMap::new();
-    for (at_us, sent) in states::sent(&scene.rounds) {
-        for (node, bytes) in sent {
-            *sums.entry(node).or_default().entry(at_us / length).or_default() += bytes;
-        }
-    }
-    let most = sums.values().flat_map(|cells| cells.values()).max().copied().unwrap_or(1).max(1);
-    let strip = |cells: &BTreeMap<u64, u64>| {
-        let cell = |(i, bytes): (&u64, &u64)| Cell {
-            from_us: i * length,
-            to_us: (i + 1) * length,
-            bytes: *bytes,
-            // The root lets little traffic show beside a resync.
-            share: (*bytes as f64 / most as f64).sqrt(),
-        };
-        cells.iter().map(cell).collect()
-    };
-    let nodes = scene.report.run.nodes.iter().map(|node| node.node.as_str()).take(40);
-    nodes.filter_map(|node| sums.get(node).map(|cells| (node, strip(cells)))).collect()
 }

@@ -94,7 +94,7 @@ fn squares(many: &Many) -> String {
         let class = match one.verdict {
             Verdict::Pass => "ok",
             Verdict::Violation => "unknown",
-            Verdict::Vacuous => "refused",
+            Verdict::Vacuous | Verdict::NotExercised => "refused",
             Verdict::Undecided => "leaderless",
         };
         let title = format!("seed {}: {} {}", one.seed, one.verdict.word(), one.why());

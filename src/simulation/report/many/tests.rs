@@ -29,6 +29,16 @@ fn seeds_are_counted_by_how_they_ended() {
 }
 
 #[test]
+fn the_seed_that_is_shown_is_the_first_that_failed_or_else_the_first() {
+    let mut many = many();
+    assert_eq!(many.shown(), Some(2));
+    many.seeds.retain(|one| one.seed != 2);
+    assert_eq!(many.shown(), Some(1), "one that was not run cannot be shown");
+    many.seeds.retain(|one| one.seed == 4);
+    assert_eq!(many.shown(), None);
+}
+
+#[test]
 fn numbers_spread_over_the_seeds_that_ended() {
     let many = many();
     let spread = many.spread();

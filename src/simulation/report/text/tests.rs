@@ -40,7 +40,7 @@ fn violations_say_what_when_and_where() {
     let line = shown.lines().nth(at + 1).unwrap();
     assert!(line.starts_with("   24.120 s  linearizable: request 9002 read version 1"), "{line}");
     assert!(shown.contains("[ap-south-1]") && shown.contains("(requests #9001 #9002)"));
-    assert!(shown.contains("  VACUOUS    revocation"));
+    assert!(shown.contains("  NO CASE    revocation"));
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn every_kind_of_fault_reads_as_it_is_written() {
 #[test]
 fn a_full_file_is_read_whole() {
     let scenario = parse(&format!(
-        "settle = \"8s\"\n{HEAD}{}",
+        "settle = \"12s\"\n{HEAD}{}",
         r#"
 [workload]
 config_writes = 20

@@ -160,7 +160,7 @@ const REST: Table = &[
     ("[expect]\nchecks = [\"winner\"]\ncoverage = [\"conflict\"]", "3:12: `coverage` is demanded"),
     (
         "[expect]\nconverge_within = \"11s\"",
-        "2:19: `expect.converge_within` is \"11s\"; allowed is a length of time with a unit (500ms, 30s, 2m), 1ms to 10s",
+        "2:19: `settle` is 10s, which is too short for a `converge_within` of 11s; allowed is 15s (4s more than that) and longer",
     ),
     ("[expect]\nlost_regions = [\"eu-west\"]", "2:16: eu-west is to be lost for good"),
     (
@@ -209,6 +209,14 @@ fn a_file_that_lacks_the_most_is_told_what_it_lacks() {
         (
             "claim = \"x\"\nsettle = \"0s\"\n[topology]\nregions = [\"a\"]",
             "simulations/island.toml:2:10: ",
+        ),
+        (
+            "claim = \"x\"\nsettle = \"8999ms\"\n[topology]\nregions = [\"a\"]",
+            "simulations/island.toml:2:10: `settle` is 8999ms, which is too short for a `converge_within` of 5s; allowed is 9s (4s more than that) and longer",
+        ),
+        (
+            "claim = \"x\"\n[topology]\nregions = [\"a\"]\n[expect]\nconverge_within = \"6001ms\"",
+            "simulations/island.toml:5:19: `settle` is 10s, which is too short for a `converge_within` of 6001ms; allowed is 10001ms (4s more than that) and longer",
         ),
         ("claim = \"ä\" x", "simulations/island.toml:1:13: this is not TOML: "),
     ] {
