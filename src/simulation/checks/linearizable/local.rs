@@ -9,7 +9,7 @@ use crate::simulation::history::{AtUs, Outcome, Request};
 
 /// How much older than it says an answer may be besides the distance: what is decided is told with
 /// the next heartbeat, and then applied.
-const SLACK_US: u64 = 2_000_000;
+const SLACK_US: u64 = 0;
 
 pub(super) fn check(
     history: &History<'_>,
