@@ -124,10 +124,8 @@ pub(super) async fn read(
     let reached = app.quorum().wait_for(seen, Instant::now() + wait).await;
     reached.map_err(|_| ApiError::SessionNotReached)?;
     // First the age, then the state: what is applied between the two makes it no older.
-    let from = Instant::now();
-    let age = app.quorum().contact_age();
+    let staleness = app.quorum().contact_age();
     let state = app.quorum().state();
-    let staleness = age.saturating_add(from.elapsed());
     match max {
         Some(max) if staleness > max => Err(ApiError::TooStale { staleness, max }),
         _ => Ok(Read { state, staleness: Some(staleness) }),
