@@ -25,6 +25,7 @@ pub mod decide;
 pub mod explain;
 pub mod issue;
 pub mod mint;
+mod patterns;
 pub mod roles;
 pub mod rules;
 pub mod scope;

@@ -20,7 +20,7 @@ pub mod memory_disk;
 pub mod net;
 pub(crate) mod roots;
 
-pub use blocking::Blocking;
+pub use blocking::{Blocking, wait_here};
 pub use clock::{ManualClock, SystemClock, WallClock};
 pub use disk::{Backend, Disk, FileDisk};
 pub use entropy::{Entropy, Stream};

@@ -285,6 +285,9 @@ impl Node {
         {
             tracing::error!(%error, "recording for the audit log ended badly");
         }
+        if let Some(gossip) = self.0.gossip.get() {
+            self.0.desk.hand_over(gossip, &self.0.region).await;
+        }
         self.0.quorum.shutdown().await;
         if let Some(gossip) = self.0.gossip.get() {
             gossip.shutdown().await;

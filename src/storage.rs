@@ -6,6 +6,7 @@
 //! writes.
 
 pub mod audit;
+pub(crate) mod copies;
 pub mod database;
 pub mod documents;
 pub mod error;

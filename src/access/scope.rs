@@ -246,6 +246,11 @@ impl Glob {
         (!text.is_empty() && text.bytes().all(allowed)).then(|| Self(text.into()))
     }
 
+    /// As it was written.
+    pub(super) fn text(&self) -> &Text {
+        &self.0
+    }
+
     /// Whether it matches every name.
     pub fn is_any(&self) -> bool {
         self.0.bytes().all(|c| c == b'*')

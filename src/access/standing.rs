@@ -12,6 +12,7 @@ use imbl::OrdMap;
 
 use super::account::{Account, Role};
 use super::caller::{Caller, Identity};
+use super::patterns::Patterns;
 use super::rules::Rules;
 use super::scope::{Glob, Grant, Wish};
 use crate::model::{AccountName, DocumentId, Id, RoleName, Text};
@@ -75,7 +76,7 @@ pub(super) struct Globs {
     /// Those of them that name one key, by it.
     exact: BTreeMap<Text, usize>,
     /// Those that do not.
-    patterns: Vec<usize>,
+    patterns: Patterns,
 }
 
 impl Standing {
@@ -167,6 +168,7 @@ impl Here {
 impl Globs {
     fn of<'a>(grants: impl Iterator<Item = &'a Grant>, wish: Wish, document: &DocumentId) -> Self {
         let mut globs = Self::default();
+        let mut patterns = Vec::new();
         for grant in grants {
             match grant.keys(wish, document) {
                 Some(keys) if keys.is_any() => {
@@ -180,12 +182,13 @@ impl Globs {
                         Some(key) => {
                             globs.exact.entry(key.clone()).or_insert(at);
                         }
-                        None => globs.patterns.push(at),
+                        None => patterns.push(at),
                     }
                 }
                 None => {}
             }
         }
+        globs.patterns = Patterns::new(patterns.into_iter().map(|at| (at, &globs.all[at].0)));
         globs
     }
 
@@ -194,7 +197,7 @@ impl Globs {
             return self.every.as_ref();
         }
         let exact = self.exact.get(key).copied();
-        let pattern = || self.patterns.iter().copied().find(|at| self.all[*at].0.matches(key));
+        let pattern = || self.patterns.first(key, |at| self.all[at].0.matches(key));
         exact.or_else(pattern).map(|at| &self.all[at].1)
     }
 

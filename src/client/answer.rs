@@ -52,7 +52,10 @@ pub struct AuditPage {
     /// What comes later.
     #[serde(default)]
     pub follow_cursor: Option<String>,
-    /// Nodes that did not answer.
+    /// Nodes that did not answer, whose records come from a copy of what they had when they drained.
+    #[serde(default)]
+    pub copied: Vec<String>,
+    /// Nodes that did not answer, whose records are not shown, or not all.
     #[serde(default)]
     pub missing: Vec<String>,
 }

@@ -1,7 +1,14 @@
 //! Where work that blocks is done: on tokio's blocking threads, or inline, where a second thread
 //! would make a simulation differ from run to run. It limits nothing; callers bound their work.
 
-use std::panic;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+use std::{io, panic};
+
+use tokio::time::Instant;
 
 /// How blocking work runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +37,41 @@ impl Blocking {
             },
         }
     }
+
+    /// Runs `work` on a thread of its own, which ends with it. For [`Blocking::Threads`] alone:
+    /// there is no thread in a simulation.
+    pub fn own_thread(self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        if self == Self::Inline {
+            return Err(io::Error::other("there are no threads here"));
+        }
+        thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+    }
+}
+
+/// Waits for `future` on this thread, outside of any runtime, at most until then. It is dropped
+/// where that comes first.
+pub fn wait_here<T>(future: impl Future<Output = T>, until: Option<Instant>) -> Option<T> {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
+            return Some(result);
+        }
+        match until.map(|until| until.saturating_duration_since(Instant::now())) {
+            None => thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => thread::park_timeout(left),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -41,6 +83,25 @@ mod tests {
         for blocking in [Blocking::Threads, Blocking::Inline] {
             assert_eq!(blocking.run(|| 6 * 7).await, 42);
         }
+    }
+
+    #[test]
+    fn a_thread_waits_for_what_others_send_and_no_longer_than_it_is_told() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
+        let (told, heard) = std::sync::mpsc::channel();
+        let work = move || {
+            let soon = Instant::now() + Duration::from_millis(20);
+            told.send(wait_here(receiver.recv(), Some(soon))).unwrap();
+            told.send(wait_here(receiver.recv(), None)).unwrap();
+            told.send(wait_here(receiver.recv(), None)).unwrap();
+        };
+        Blocking::Threads.own_thread("test", work).unwrap();
+        assert_eq!(heard.recv().unwrap(), None, "nothing came in time");
+        sender.blocking_send(7).unwrap();
+        assert_eq!(heard.recv().unwrap(), Some(Some(7)));
+        drop(sender);
+        assert_eq!(heard.recv().unwrap(), Some(None));
+        assert!(Blocking::Inline.own_thread("test", || {}).is_err());
     }
 
     #[tokio::test]

@@ -39,7 +39,10 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         /// What will come after it: to be asked again and again.
         #[serde(skip_serializing_if = "Option::is_none")]
         follow_cursor: Option<String>,
-        /// Nodes that did not answer, whose records are not shown.
+        /// Nodes that did not answer, whose records come from the copy that they handed over when
+        /// they drained.
+        copied: Vec<NodeName>,
+        /// Nodes that did not answer, whose records are not shown, or not all.
         missing: Vec<NodeName>,
     }
     let rules = &app.state().rules.clone();
@@ -58,6 +61,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         items: page.items,
         next_cursor: next.clone().filter(|_| !is_following),
         follow_cursor: if is_following { next } else { follow },
+        copied: page.copied,
         missing: page.missing,
     }))
 }

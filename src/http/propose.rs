@@ -122,8 +122,10 @@ pub(super) async fn read(
     let seen = seen(incoming)?.and_then(|session| session.quorum).unwrap_or(0);
     let wait = session::wait(incoming.headers(), &app.settings().http)?;
     let reached = app.quorum().wait_for(seen, Instant::now() + wait).await;
-    let state = reached.map_err(|_| ApiError::SessionNotReached)?;
+    reached.map_err(|_| ApiError::SessionNotReached)?;
+    // First the age, then the state: what is applied between the two makes it no older.
     let staleness = app.quorum().contact_age();
+    let state = app.quorum().state();
     match max {
         Some(max) if staleness > max => Err(ApiError::TooStale { staleness, max }),
         _ => Ok(Read { state, staleness: Some(staleness) }),
@@ -138,7 +140,8 @@ impl Read {
         headers: &mut HeaderMap,
     ) -> Result<(), ApiError> {
         if let Some(staleness) = self.staleness {
-            let ms = u64::try_from(staleness.as_millis()).unwrap_or(u64::MAX);
+            // Rounded up: it is no older than it says.
+            let ms = u64::try_from(staleness.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
             headers.insert(HOLM_STALENESS_MS, HeaderValue::from(ms));
         }
         tell_session(incoming, headers, self.state.index)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all};
+use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -29,7 +30,10 @@ use crate::gossip::{Gossip, Responder, StreamKind};
 use crate::model::{NodeName, Text, cbor};
 use crate::quorum::Quorum;
 use crate::storage::ConfigChain;
+use crate::storage::copies::Copies;
 use crate::telemetry::Metrics;
+
+mod handover;
 
 /// Most events that wait to be recorded; what comes beside them is counted alone.
 const QUEUE_MAX: usize = 1_024;
@@ -78,6 +82,8 @@ struct Inner {
     heads: Mutex<Heads>,
     disk: Arc<dyn Disk>,
     metrics: Arc<Metrics>,
+    /// What nodes that drained handed over.
+    copies: Copies,
     /// Walks along whole chains, one at a time.
     walks: Semaphore,
 }
@@ -94,6 +100,18 @@ enum Question {
     /// For the heads that it remembers of the asker.
     #[n(2)]
     Remembered,
+    /// To keep these records of the asker's chain of that number, and to say what it keeps then.
+    #[n(3)]
+    Keep(#[n(0)] u32, #[n(1)] Vec<ByteVec>),
+    /// Which copies of chains it keeps.
+    #[n(4)]
+    Copies,
+    /// For a part of a page out of the copy that it keeps of a node's chains.
+    #[n(5)]
+    CopiedPage(#[n(0)] String, #[n(1)] Way, #[n(2)] [u64; 3], #[n(3)] Filter, #[n(4)] u32),
+    /// For the heads that it remembers of a node.
+    #[n(6)]
+    RememberedOf(#[n(0)] String),
 }
 
 /// What it answers, each to its question.
@@ -105,6 +123,10 @@ enum Answer {
     Heads(#[n(0)] [Told; CHAINS]),
     #[n(2)]
     Remembered(#[n(0)] [Head; CHAINS]),
+    #[n(3)]
+    Kept(#[n(0)] [Head; CHAINS]),
+    #[n(4)]
+    Copies(#[n(0)] BTreeMap<String, [Head; CHAINS]>),
 }
 
 /// A page of the cluster's audit log.
@@ -118,7 +140,9 @@ pub struct AuditPage {
     pub ended: bool,
     /// Where what comes later begins, on the first page.
     pub follow: Option<Place>,
-    /// Nodes that did not answer.
+    /// Nodes that did not answer, whose records are shown from the copy that another one keeps.
+    pub copied: Vec<NodeName>,
+    /// Nodes that did not answer, and whose records are not shown, or not all.
     pub missing: Vec<NodeName>,
 }
 
@@ -143,6 +167,7 @@ impl Desk {
             quorum,
             blocking: env.blocking,
             heads: Mutex::new(heads),
+            copies: Copies::new(disk.clone()),
             disk,
             metrics,
             walks: Semaphore::new(1),
@@ -188,17 +213,7 @@ impl Desk {
         filter: Filter,
         size: usize,
     ) -> Result<[Slice; 3], Unreadable> {
-        self.read(move |config, quorum| {
-            let mut slices = [(); 3].map(|()| Slice { ended: true, ..Slice::default() });
-            for ((stream, slice), place) in Stream::ALL.into_iter().zip(&mut slices).zip(places) {
-                let chain = if stream == Stream::Config { Some(config) } else { quorum };
-                if let Some(chain) = chain {
-                    *slice = page::slice(chain, stream, &filter, way, place, size)?;
-                }
-            }
-            Ok(slices)
-        })
-        .await
+        self.read(move |config, quorum| slices_of(config, quorum, way, places, &filter, size)).await
     }
 
     /// Where this node's chains stand, and what they have under these numbers.
@@ -221,6 +236,15 @@ impl Desk {
             }
             Question::Heads(at) => self.told(at).await.map(Answer::Heads),
             Question::Remembered => Ok(Answer::Remembered(self.heads().of(peer.as_str()))),
+            Question::RememberedOf(node) => Ok(Answer::Remembered(self.heads().of(&node))),
+            Question::Keep(chain, records) => {
+                self.keep(peer.clone(), chain as usize, records).await.map(Answer::Kept)
+            }
+            Question::Copies => self.copied_heads().await.map(Answer::Copies),
+            Question::CopiedPage(node, way, places, filter, size) => {
+                let slices = self.copied_slices(node, way, places, filter, size as usize);
+                slices.await.map(Answer::Page)
+            }
         }
     }
 
@@ -269,6 +293,25 @@ impl Desk {
             tracing::warn!(%error, "the heads of peers' audit chains were not kept");
         }
     }
+}
+
+/// A node's part of a page, out of its chains or a copy of them.
+fn slices_of(
+    config: &dyn ChainReader,
+    quorum: Option<&dyn ChainReader>,
+    way: Way,
+    places: [u64; 3],
+    filter: &Filter,
+    size: usize,
+) -> Result<[Slice; 3], Unreadable> {
+    let mut slices = [(); 3].map(|()| Slice { ended: true, ..Slice::default() });
+    for ((stream, slice), place) in Stream::ALL.into_iter().zip(&mut slices).zip(places) {
+        let chain = if stream == Stream::Config { Some(config) } else { quorum };
+        if let Some(chain) = chain {
+            *slice = page::slice(chain, stream, filter, way, place, size)?;
+        }
+    }
+    Ok(slices)
 }
 
 /// Answers peers. Gossip keeps this, and the desk keeps the quorum, which keeps gossip: were this not
@@ -447,22 +490,23 @@ impl Node {
         let local = desk.slices(place.way, place.of(own), filter.clone(), size).await?;
         let mut slices = vec![(own.to_owned(), local)];
         let mut missing = Vec::new();
-        for (peer, answer) in self
-            .ask_all(|peer| {
-                let size = u32::try_from(size).unwrap_or(u32::MAX);
-                Question::Page(place.way, place.of(peer.as_str()), filter.clone(), size)
-            })
-            .await
-        {
+        let page = |peer: &NodeName| {
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
+            Question::Page(place.way, place.of(peer.as_str()), filter.clone(), size)
+        };
+        let (pages, copies) = tokio::join!(self.ask_all(page), self.audit_copies());
+        for (peer, answer) in pages {
             match answer {
                 Some(Answer::Page(answer)) => slices.push((peer.to_string(), answer)),
                 _ => missing.push(peer),
             }
         }
+        let wanted = handover::Wanted { place, filter, size };
+        let copied = self.add_copies(&wanted, copies, &mut slices, &mut missing).await;
         let is_first = *place == Place::newest();
         let follow = is_first.then(|| Place::to_follow(&slices));
         let merge::Page { items, next, ended } = merge::merge(place, slices, size);
-        Ok(AuditPage { items, next, ended, follow, missing })
+        Ok(AuditPage { items, next, ended, follow, copied, missing })
     }
 
     /// Checks this node's chains, also against what peers remember of them.
@@ -478,12 +522,18 @@ impl Node {
             }
         }
         let desk = &self.0.desk;
+        let of_copies = self.copies_to_verify().await?;
         let Ok(_walk) = desk.0.walks.acquire().await else { return Ok(Vec::new()) };
+        let copies = desk.0.copies.clone();
         desk.read(move |config, quorum| {
             let [of_config, of_quorum] = &witnesses;
             let mut reports = vec![verify(STORES[0], config, of_config)?];
             if let Some(quorum) = quorum {
                 reports.push(verify(STORES[1], quorum, of_quorum)?);
+            }
+            for (node, chain, witnesses) in of_copies {
+                let store = format!("{} of {node}", STORES[chain]);
+                reports.push(verify(&store, &copies.chain(&node, chain), &witnesses)?);
             }
             Ok(reports)
         })

@@ -2,6 +2,13 @@
 //! majority: a leader that is cut off and doesn't know says with each message when a majority had
 //! answered it last. And to have heard is not to have caught up: what is applied is as new as a
 //! message only once everything is applied that was decided when it was sent.
+//!
+//! No two clocks are compared, and no delay is guessed: a message may have been under way for any
+//! time. Each answer to the leader carries this node's tick, which means something to this node
+//! alone. The leader gives the last one back, and says how much later than the arrival of that
+//! answer a majority had answered it. An answer arrives after it was sent: so much later than the
+//! tick, at least, it was by this node's clock. That is too old by what the answer was under way,
+//! and never too young.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +20,7 @@ use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::time::Instant;
 
 use super::store::StoreHandle;
-use super::types::TypeConfig;
+use super::types::{RaftId, TypeConfig};
 use crate::env::WallClock;
 
 /// Where the leader never was heard: longer than anything that asks.
@@ -30,16 +37,47 @@ pub(super) struct Contact {
     metrics: OnceLock<Metrics>,
     store: StoreHandle,
     clock: Arc<dyn WallClock>,
+    ticks: Ticks,
+}
+
+/// What is known of this node as the leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lead {
+    /// A majority had answered it then.
+    pub(super) at: Instant,
+    /// Everything that was decided until then has this index at most.
+    pub(super) decided: u64,
 }
 
 #[derive(Default)]
 struct Heard {
-    /// When a majority had answered the leader, as the newest message says.
+    /// When a sign of the leader arrived, less its age: whether there is one, and no proof.
     at: Option<Instant>,
-    /// The same of messages up to which everything is applied.
+    /// When a majority had answered the leader, at the earliest, as messages say up to which
+    /// everything is applied.
     applied: Option<Instant>,
     /// Messages that tell of more than is applied: up to which index, and when.
     ahead: VecDeque<(u64, Instant)>,
+}
+
+/// Moments of this process as numbers that others give back. They start anywhere, so that one of a
+/// process before is not taken for one of this.
+struct Ticks {
+    first: u64,
+    from: Instant,
+}
+
+impl Ticks {
+    fn at(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.from).as_micros();
+        self.first.wrapping_add(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+
+    /// When it was, if it was by `now`.
+    fn when(&self, tick: u64, now: Instant) -> Option<Instant> {
+        let at = self.from + Duration::from_micros(tick.wrapping_sub(self.first)).min(NEVER);
+        (at <= now).then_some(at)
+    }
 }
 
 impl Heard {
@@ -52,8 +90,20 @@ impl Heard {
 }
 
 impl Contact {
-    pub(super) fn new(store: StoreHandle, clock: Arc<dyn WallClock>) -> Self {
-        Self { heard: Mutex::default(), metrics: OnceLock::new(), store, clock }
+    /// Its ticks start at `first`, which is best drawn.
+    pub(super) fn new(store: StoreHandle, clock: Arc<dyn WallClock>, first: u64) -> Self {
+        let ticks = Ticks { first, from: Instant::now() };
+        Self { heard: Mutex::default(), metrics: OnceLock::new(), store, clock, ticks }
+    }
+
+    /// Now, for a leader to give back.
+    pub(super) fn tick(&self) -> u64 {
+        self.ticks.at(Instant::now())
+    }
+
+    /// The moment of a tick that came back; none if it is of another process.
+    pub(super) fn when(&self, tick: u64) -> Option<Instant> {
+        self.ticks.when(tick, Instant::now())
     }
 
     /// Where to see whether this node leads.
@@ -61,14 +111,18 @@ impl Contact {
         let _ = self.metrics.set(metrics);
     }
 
-    /// The leader was heard; a majority had answered it `age` ago, and everything up to `decided`
-    /// was decided.
-    pub(super) fn heard(&self, age: Duration, decided: u64) {
-        let Some(at) = Instant::now().checked_sub(age) else { return };
+    /// The leader was heard; a majority had answered it then, or about then.
+    pub(super) fn heard(&self, at: Instant) {
+        let mut heard = self.lock();
+        heard.at = heard.at.max(Some(at));
+    }
+
+    /// A majority had answered the leader at `at`, not before, and everything that was decided
+    /// until then has the index `decided` at most.
+    pub(super) fn proven(&self, at: Instant, decided: u64) {
         let applied = *self.store.applied().borrow();
         let is_newer = {
             let mut heard = self.lock();
-            heard.at = heard.at.max(Some(at));
             let before = heard.applied;
             // Where too many wait, the newest go: the oldest are the first to be reached.
             if heard.ahead.len() < AHEAD_MAX {
@@ -78,7 +132,7 @@ impl Contact {
             heard.applied > before
         };
         if is_newer {
-            let age = self.lock().applied.map_or(age, |at| at.elapsed());
+            let age = self.lock().applied.unwrap_or(at).elapsed();
             let age = u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
             let mut stamp = self.clock.now();
             stamp.0 = stamp.0.saturating_sub(age);
@@ -96,20 +150,39 @@ impl Contact {
         if metrics.state != ServerState::Leader {
             return None;
         }
-        let voters = metrics.membership_config.voter_ids();
-        if voters.count() <= 1 {
+        if leads_alone(&metrics) {
             return Some(Duration::ZERO);
         }
         // One that was elected a moment ago was elected by a majority, but when is not known.
         Some(metrics.last_quorum_acked.map_or(NEVER, |at| at.elapsed()))
     }
 
-    /// The same, and what it means is noted.
-    pub(super) fn lead(&self) -> Option<Duration> {
-        let age = self.majority_age()?;
-        let decided = self.metrics.get()?.borrow_watched().last_applied.map_or(0, |id| id.index);
-        self.heard(age, decided);
-        Some(age)
+    /// What this node knows as the leader; it is noted. None where it does not lead, or cannot say
+    /// yet what was decided under others before it.
+    pub(super) fn lead(&self) -> Option<Lead> {
+        let now = Instant::now();
+        let lead = {
+            let metrics = self.metrics.get()?.borrow_watched();
+            if metrics.state != ServerState::Leader {
+                return None;
+            }
+            let at = match leads_alone(&metrics) {
+                true => now,
+                // Not later than it was: some time has passed since `now`.
+                false => now.checked_sub(metrics.last_quorum_acked?.elapsed())?,
+            };
+            let committed = metrics.cluster_committed?;
+            // What was decided under others before is decided here with its own first entry.
+            if committed.leader_id != metrics.vote.leader_id {
+                return None;
+            }
+            // Who leads alone may have decided more than the metrics tell; but has applied it.
+            let applied = *self.store.applied().borrow();
+            Lead { at, decided: committed.index.max(applied) }
+        };
+        self.heard(lead.at);
+        self.proven(lead.at, lead.decided);
+        Some(lead)
     }
 
     /// How old what is applied here may be.
@@ -128,8 +201,18 @@ impl Contact {
         Duration::from_micros(self.clock.now().0.saturating_sub(at.0))
     }
 
-    /// How long ago a leader with a majority was heard, since this node's start.
+    /// How long ago a leader with a majority was heard, since this node's start; the time that its
+    /// messages were under way is not in it.
     pub(super) fn age_since_start(&self) -> Option<Duration> {
         self.lock().at.map(|at| at.elapsed())
     }
 }
+
+/// Whether this node is the only voter.
+fn leads_alone(metrics: &RaftMetrics<TypeConfig>) -> bool {
+    let mut voters = metrics.membership_config.voter_ids();
+    voters.all(|id: RaftId| id == metrics.id)
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -83,9 +83,10 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
     let (log, machine, store) = store;
     let times = Times::new(&topology, settings);
     let config = times.config(&topology.cluster, settings).validate().map_err(|e| e.to_string())?;
-    let contact = Arc::new(Contact::new(store.clone(), env.clock.clone()));
-    let network =
-        Network { gossip: gossip.clone(), contact: contact.clone(), patience: times.patience() };
+    let first = env.entropy.stream("quorum ticks").next_u64();
+    let contact = Arc::new(Contact::new(store.clone(), env.clock.clone(), first));
+    let patience = times.patience();
+    let network = Network { gossip: gossip.clone(), contact: contact.clone(), patience };
     let mut seeds = env.entropy.stream("quorum");
     let starting = Raft::new(store.raft_id(), Arc::new(config), network.clone(), log, machine);
     let raft = Runtime::scope(seeds.next_u64(), starting).await.map_err(|e| e.to_string())?;
@@ -109,7 +110,7 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
     });
     if let Some(gossip) = gossip {
         let seeds = Arc::new(Mutex::new(seeds));
-        let server = Server { raft, contact, seeds };
+        let server = Server { raft, contact, seeds, patience };
         gossip.serve(StreamKind::QuorumAppend, Arc::new(Appends(server.clone())));
         gossip.serve(StreamKind::QuorumSnapshot, Arc::new(Snapshots(server.clone())));
         gossip.respond(StreamKind::QuorumVote, Arc::new(server));

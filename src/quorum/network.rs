@@ -2,7 +2,7 @@
 //! questions, the log on one stream a peer, and the state as a whole. A message names the store
 //! that it is for; another one, under the same node's name, does not take it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::alias::VoteOf;
@@ -47,7 +47,11 @@ pub(super) struct Link {
     patience: Duration,
     to: RaftId,
     node: NodeName,
+    /// The member's newest tick, and when it arrived.
+    ticked: Ticked,
 }
+
+type Ticked = Arc<Mutex<Option<(u64, Instant)>>>;
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Link;
@@ -66,6 +70,7 @@ impl Network {
             patience: self.patience,
             to: target,
             node: member.node.clone(),
+            ticked: Ticked::default(),
         }
     }
 }

@@ -67,8 +67,8 @@ pub(crate) async fn open(
     let (writer, working, identity) = blocking.run(opening).await?;
     let (shared, database) = (writer.shared(), writer.database());
     let (jobs, queue) = mpsc::channel(JOBS_MAX);
-    #[expect(clippy::let_underscore_future, reason = "it ends with the last of its clients")]
-    let _ = tokio::spawn(driver::run(writer, queue, blocking));
+    driver::start(writer, queue, blocking)
+        .map_err(|error| StoreError::Failed(error.to_string()))?;
     let reader = LogReader::new(shared.clone(), database.clone(), blocking);
     let handle = StoreHandle::new(identity, shared.clone(), database, jobs.clone());
     Ok((LogStore::new(reader, jobs.clone()), StateMachine::new(working, shared, jobs), handle))

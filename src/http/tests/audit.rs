@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{World, cut_pair, island, world, world_with};
+use super::harness::{World, cut_pair, island, three, world, world_with};
 use crate::audit::{ChainReader as _, Event, Head};
 use crate::env::Entropy;
 use crate::settings::Settings;
@@ -207,4 +207,55 @@ async fn the_log_is_the_clusters_and_peers_remember_each_others_heads() {
     let report = verify().await.expect(200).json();
     assert_eq!(report["stores"][0]["witnesses"], 1, "{report}");
     assert_eq!(report["stores"][0]["findings"], serde_json::json!([]), "{report}");
+}
+
+#[tokio::test]
+async fn a_node_that_drained_is_still_read_about_and_its_copy_is_whole() {
+    let [a, b, c] = three().await;
+    for world in [&a, &b, &c] {
+        let missing = async || {
+            let page = world.request("GET", "/audit").scope("audit:read").send().await;
+            page.expect(200).json()["missing"].as_array().unwrap().len()
+        };
+        while missing().await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    for i in 0..20 {
+        b.put(&format!("/config/web/dev/b{i}"), "1").await.expect(201);
+    }
+    b.request("GET", "/config/web/dev/a").token(None).send().await.expect(401);
+    // What the sums of denied attempts come to is recorded first, and handed over, too.
+    b.request("GET", "/config/web/dev/a").token(None).send().await.expect(401);
+    let before = log(&a, "", 21).await.len() as u64;
+    b.app.node().shutdown().await;
+    for world in [&a, &c] {
+        let page = world.request("GET", "/audit?size=100").scope("audit:read").send().await;
+        let page = page.expect(200).json();
+        assert_eq!(page["missing"], serde_json::json!([]), "{page}");
+        assert_eq!(page["copied"], serde_json::json!(["us-east-1"]), "{page}");
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len() as u64, before + 1, "{page}");
+        assert!(items.iter().all(|it| it["recorded_by"] == "us-east-1"), "{page}");
+        // In pages it is the same.
+        let first = world.request("GET", "/audit?size=7").scope("audit:read").send().await;
+        let first = first.expect(200).json();
+        assert_eq!(first["items"].as_array().unwrap()[..], items[..7]);
+        let next = format!("/audit?size=7&cursor={}", first["next_cursor"].as_str().unwrap());
+        let next = world.request("GET", &next).scope("audit:read").send().await.expect(200).json();
+        assert_eq!(next["items"].as_array().unwrap()[..], items[7..14]);
+    }
+    let mut copies = 0;
+    for world in [&a, &c] {
+        let report = world.request("GET", "/audit/verify").scope("audit:read").send().await;
+        let report = report.expect(200).json();
+        for store in report["stores"].as_array().unwrap() {
+            assert_eq!(store["findings"], serde_json::json!([]), "{report}");
+            if store["store"] == "config of us-east-1" {
+                assert_eq!(store["records"], before + 1, "{report}");
+                copies += 1;
+            }
+        }
+    }
+    assert_eq!(copies, 1, "one peer keeps it");
 }

@@ -100,6 +100,16 @@ pub(super) async fn cut_pair() -> (World, World, Links) {
     (a, b, links)
 }
 
+/// Three regions that reach each other.
+pub(super) async fn three() -> [World; 3] {
+    let regions = ["eu-west", "us-east", "ap-south"];
+    let topology = Arc::new(topology(&regions));
+    let (links, authority) = (topology.links(), authority());
+    let start =
+        |region| start(Settings::default(), &topology, region, Some(links.clone()), &authority);
+    [start(regions[0]).await, start(regions[1]).await, start(regions[2]).await]
+}
+
 fn name(region: &str) -> NodeName {
     NodeName::new(&format!("{region}-1")).unwrap()
 }

@@ -14,10 +14,11 @@ use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tokio::time::{Instant, sleep_until};
 
-use super::message::{Append, Appended, Opening};
-use super::{Link, failed, rpc_error, unreachable};
+use super::message::{Append, Appended, Basis, Opening};
+use super::{Link, Ticked, failed, rpc_error, unreachable};
 use crate::gossip::{PeerStream, StreamKind};
 use crate::model::cbor;
+use crate::quorum::contact::Contact;
 use crate::quorum::types::{LogId, TypeConfig};
 use crate::transport::frame::{self, FrameError};
 
@@ -29,6 +30,10 @@ struct Sent {
     last: Option<LogId>,
     at: Instant,
 }
+
+/// A tick that is older than this is not given back: in the meantime clocks may have run at
+/// different speeds.
+const TICK_AGE_MAX: Duration = Duration::from_secs(60);
 
 type Unanswered = Arc<Mutex<VecDeque<Sent>>>;
 
@@ -50,15 +55,17 @@ where
     let PeerStream { mut send, frames, place } = opened.map_err(|error| rpc_error(&error))?;
     let unanswered = Unanswered::default();
     let (to, contact, sent) = (link.to, link.contact.clone(), unanswered.clone());
+    let ticked = link.ticked.clone();
     let mut input = futures_util::stream::iter(first).chain(input);
     let writing = async move {
         frame::write(&mut send, &Opening { to }).await?;
         while let Some(request) = input.next().await {
             let prev = request.prev_log_id;
             let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-            let age = contact.lead().unwrap_or_default();
+            let age = contact.majority_age().unwrap_or_default();
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            let bytes = cbor::encode(&Append::new(request, age_ms));
+            let basis = basis(&contact, &ticked).unwrap_or_default();
+            let bytes = cbor::encode(&Append::new(request, age_ms, basis));
             let step = Sent { prev, last, at: Instant::now() };
             sent.lock().unwrap_or_else(PoisonError::into_inner).push_back(step);
             frame::write_bytes(&mut send, &bytes).await?;
@@ -71,6 +78,7 @@ where
         frames,
         unanswered,
         patience: link.patience,
+        ticked: link.ticked.clone(),
         is_over: false,
         _place: place,
     };
@@ -81,12 +89,21 @@ where
     Ok(answers.boxed())
 }
 
+/// What a member can prove with what is sent to it now, if there is something.
+fn basis(contact: &Contact, ticked: &Ticked) -> Option<Basis> {
+    let lead = contact.lead()?;
+    let ticked = *ticked.lock().unwrap_or_else(PoisonError::into_inner);
+    let ticked = ticked.filter(|(_, arrived)| arrived.elapsed() < TICK_AGE_MAX)?;
+    Some(Basis::new(ticked, lead.at, lead.decided))
+}
+
 /// One stream under way.
 struct Talk {
     writing: Option<BoxFuture<'static, Result<(), FrameError>>>,
     frames: frame::FrameReader<quinn::RecvStream>,
     unanswered: Unanswered,
     patience: Duration,
+    ticked: Ticked,
     is_over: bool,
     _place: Option<tokio::sync::OwnedSemaphorePermit>,
 }
@@ -144,6 +161,10 @@ impl Talk {
         let frame = frame.ok_or_else(|| RPCError::from(failed("the stream ended")))?;
         let appended: Appended =
             cbor::decode(&frame).map_err(|error| RPCError::from(failed(error)))?;
+        if let Some(tick) = appended.tick() {
+            let now = Instant::now();
+            *self.ticked.lock().unwrap_or_else(PoisonError::into_inner) = Some((tick, now));
+        }
         let step = self.unanswered().pop_front();
         let result = step.and_then(|step| appended.result(step.prev, step.last));
         result.ok_or_else(|| failed("an answer to nothing").into())

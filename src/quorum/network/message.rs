@@ -1,10 +1,13 @@
 //! The messages of consensus. Fields and variants are only ever added.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderError,
     TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::time::Instant;
 
 use crate::quorum::types::{Coded, Entry, LogId, RaftId, SnapshotMeta, TypeConfig, Vote};
 use crate::registry::Row;
@@ -195,6 +198,44 @@ pub(super) struct Append {
     /// How long ago a majority had answered the leader, in milliseconds.
     #[n(4)]
     pub(super) age_ms: u64,
+    /// What the receiver can prove with it; absent from a leader of before there was such a thing.
+    #[n(5)]
+    pub(super) basis: Option<Basis>,
+}
+
+/// When a majority had answered the leader, said so that the receiver can bound it by its own
+/// clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Basis {
+    /// The receiver's tick in an answer that the leader has; absent where it has none, or does not
+    /// know when a majority answered.
+    #[n(0)]
+    pub(super) tick: Option<u64>,
+    /// How much later than the arrival of that answer a majority had answered the leader, at
+    /// least, in microseconds; below zero where it was before.
+    #[n(1)]
+    pub(super) later_us: i64,
+    /// What was decided until then has this index at most.
+    #[n(2)]
+    pub(super) decided: u64,
+}
+
+impl Basis {
+    /// Of an answer with this tick, which arrived at `arrived`.
+    pub(super) fn new((tick, arrived): (u64, Instant), majority_at: Instant, decided: u64) -> Self {
+        let later = majority_at.saturating_duration_since(arrived).as_micros();
+        // Rounded away from the present, either way.
+        let before = arrived.saturating_duration_since(majority_at).as_nanos().div_ceil(1000);
+        let us = |time: u128| i64::try_from(time).unwrap_or(i64::MAX);
+        Self { tick: Some(tick), later_us: us(later) - us(before), decided }
+    }
+
+    /// The moment, for whoever sent that answer at `sent`.
+    pub(super) fn since(&self, sent: Instant) -> Option<Instant> {
+        let apart = Duration::from_micros(self.later_us.unsigned_abs());
+        if self.later_us < 0 { sent.checked_sub(apart) } else { sent.checked_add(apart) }
+    }
 }
 
 #[derive(Debug)]
@@ -229,14 +270,24 @@ fn len(d: &mut minicbor::Decoder<'_>, max: u64) -> Result<u64, minicbor::decode:
 }
 
 impl Append {
-    pub(super) fn new(request: AppendEntriesRequest<TypeConfig>, age_ms: u64) -> Self {
+    pub(super) fn new(
+        request: AppendEntriesRequest<TypeConfig>,
+        age_ms: u64,
+        basis: Basis,
+    ) -> Self {
         Self {
             vote: Coded(request.vote),
             prev: request.prev_log_id.map(Coded),
             entries: Entries(request.entries),
             commit: request.leader_commit.map(Coded),
             age_ms,
+            basis: Some(basis),
         }
+    }
+
+    /// Up to which index the leader had committed when it made this step.
+    pub(super) fn committed(&self) -> u64 {
+        self.commit.as_ref().map_or(0, |Coded(id)| id.index)
     }
 
     pub(super) fn request(self) -> Result<AppendEntriesRequest<TypeConfig>, &'static str> {
@@ -258,29 +309,36 @@ impl Append {
     }
 }
 
-/// What a step came to: one for each, in order.
-#[derive(Debug, Encode, Decode)]
+/// What a step came to: one for each, in order; with the answering node's tick, which the leader
+/// gives back ([`Basis`]).
+#[derive(Debug, PartialEq, Eq, Encode, Decode)]
 pub(super) enum Appended {
     #[n(0)]
-    Done,
+    Done(#[n(0)] Option<u64>),
     /// The entry before it is another one here.
     #[n(1)]
-    Conflict,
+    Conflict(#[n(0)] Option<u64>),
     #[n(2)]
     HigherVote(#[n(0)] Coded<Vote>),
 }
 
-impl From<&StreamAppendResult<TypeConfig>> for Appended {
-    fn from(result: &StreamAppendResult<TypeConfig>) -> Self {
+impl Appended {
+    /// The answer, given at this tick.
+    pub(super) fn new(result: &StreamAppendResult<TypeConfig>, tick: u64) -> Self {
         match result {
-            Ok(_) => Self::Done,
-            Err(StreamAppendError::Conflict(_)) => Self::Conflict,
+            Ok(_) => Self::Done(Some(tick)),
+            Err(StreamAppendError::Conflict(_)) => Self::Conflict(Some(tick)),
             Err(StreamAppendError::HigherVote(vote)) => Self::HigherVote(Coded(*vote)),
         }
     }
-}
 
-impl Appended {
+    pub(super) fn tick(&self) -> Option<u64> {
+        match self {
+            Self::Done(tick) | Self::Conflict(tick) => *tick,
+            Self::HigherVote(_) => None,
+        }
+    }
+
     /// In openraft's words, for the step from `prev` to `last`; none where it makes no sense.
     pub(super) fn result(
         self,
@@ -288,8 +346,8 @@ impl Appended {
         last: Option<LogId>,
     ) -> Option<StreamAppendResult<TypeConfig>> {
         match self {
-            Self::Done => Some(Ok(last)),
-            Self::Conflict => Some(Err(StreamAppendError::Conflict(prev?))),
+            Self::Done(_) => Some(Ok(last)),
+            Self::Conflict(_) => Some(Err(StreamAppendError::Conflict(prev?))),
             Self::HigherVote(Coded(vote)) => Some(Err(StreamAppendError::HigherVote(vote))),
         }
     }
@@ -388,7 +446,7 @@ mod tests {
                 entries: vec![blank(5), blank(6)],
                 leader_commit: None,
             };
-            let mut bytes = encode(&Append::new(request, 5));
+            let mut bytes = encode(&Append::new(request, 5, Basis::default()));
             let at = at % bytes.len();
             bytes[at] = byte;
             let _ = decode::<Append>(&bytes).map(Append::request);
@@ -415,12 +473,87 @@ mod tests {
             entries: indexes.iter().copied().map(blank).collect(),
             leader_commit: Some(log_id(1, 3)),
         };
-        let append: Append = decode(&encode(&Append::new(request(&[5, 6]), 17))).unwrap();
-        assert_eq!(append.age_ms, 17);
+        let basis = Basis { tick: Some(u64::MAX), later_us: -4, decided: 6 };
+        let append: Append = decode(&encode(&Append::new(request(&[5, 6]), 17, basis))).unwrap();
+        assert_eq!((append.age_ms, append.basis), (17, Some(basis)));
         let read = append.request().unwrap();
         assert_eq!(format!("{read:?}"), format!("{:?}", request(&[5, 6])));
         for wrong in [&[5, 7][..], &[4], &[6], &[5, 5]] {
-            assert!(Append::new(request(wrong), 0).request().is_err());
+            assert!(Append::new(request(wrong), 0, basis).request().is_err());
+        }
+    }
+
+    /// A step and an answer as programs knew them that knew no ticks.
+    #[derive(Encode, Decode)]
+    #[cbor(map)]
+    struct OldAppend {
+        #[n(0)]
+        vote: Coded<Vote>,
+        #[n(1)]
+        prev: Option<Coded<LogId>>,
+        #[n(2)]
+        entries: Entries,
+        #[n(3)]
+        commit: Option<Coded<LogId>>,
+        #[n(4)]
+        age_ms: u64,
+    }
+
+    #[derive(Debug, PartialEq, Eq, Encode, Decode)]
+    enum OldAppended {
+        #[n(0)]
+        Done,
+        #[n(1)]
+        Conflict,
+        #[n(2)]
+        HigherVote(#[n(0)] Coded<Vote>),
+    }
+
+    #[test]
+    fn programs_that_know_no_ticks_are_understood_and_understand() {
+        let request = AppendEntriesRequest {
+            vote: vote(3, 4),
+            prev_log_id: Some(log_id(1, 4)),
+            entries: vec![blank(5)],
+            leader_commit: Some(log_id(1, 3)),
+        };
+        let basis = Basis { tick: Some(7), later_us: 8, decided: 9 };
+        let bytes = encode(&Append::new(request.clone(), 17, basis));
+        let old: OldAppend = decode(&bytes).unwrap();
+        assert_eq!((old.age_ms, old.entries.0.len()), (17, 1));
+        let new: Append = decode(&encode(&old)).unwrap();
+        assert_eq!((new.age_ms, new.basis), (17, None));
+        assert_eq!(format!("{:?}", new.request().unwrap()), format!("{request:?}"));
+
+        for (new, old) in [
+            (Appended::Done(Some(u64::MAX)), OldAppended::Done),
+            (Appended::Conflict(Some(3)), OldAppended::Conflict),
+            (Appended::HigherVote(Coded(vote(3, 4))), OldAppended::HigherVote(Coded(vote(3, 4)))),
+        ] {
+            assert_eq!(decode::<OldAppended>(&encode(&new)).unwrap(), old);
+            let read: Appended = decode(&encode(&old)).unwrap();
+            assert_eq!(read.tick(), None);
+            assert_eq!(read.result(Some(log_id(1, 4)), None), new.result(Some(log_id(1, 4)), None));
+        }
+    }
+
+    proptest! {
+        /// Whatever the two ways take and whatever the clocks show: never younger than it is.
+        #[test]
+        fn a_bound_is_never_too_young_and_too_old_by_the_answers_way_alone(
+            sent_ns in 0..2_000_000_000_u64,
+            way_ns in 0..2_000_000_000_u64,
+            majority_ns in 0..9_000_000_000_u64,
+            apart_ns in 0..9_000_000_000_u64,
+        ) {
+            // One true time; the leader's clock is ahead of the other by `apart`.
+            let zero = Instant::now() + Duration::from_secs(60);
+            let ns = |ns: u64| zero + Duration::from_nanos(ns);
+            let leaders = |true_ns: u64| ns(true_ns + apart_ns);
+            let basis = Basis::new((1, leaders(sent_ns + way_ns)), leaders(majority_ns), 0);
+            let bound = basis.since(ns(sent_ns)).unwrap();
+            prop_assert!(bound <= ns(majority_ns));
+            prop_assert!(ns(majority_ns) - bound <= Duration::from_nanos(way_ns + 1_000));
         }
     }
 

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::{StreamExt as _, stream};
 use rand::RngCore as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::message::{Answer, Append, Appended, Installed, Opening, Question, To};
+use super::message::{Answer, Append, Appended, Basis, Installed, Opening, Question, To};
 use super::snapshot::{self, Received};
 use crate::env::Stream;
 use crate::gossip::{PeerStream, Responder, StreamHandler};
@@ -29,6 +29,38 @@ pub(in crate::quorum) struct Server {
     pub(in crate::quorum) contact: Arc<Contact>,
     /// For tasks that openraft starts on behalf of a message.
     pub(in crate::quorum) seeds: Arc<Mutex<Stream>>,
+    /// How long a leader waits for an answer: what it sent is not under way for longer.
+    pub(in crate::quorum) patience: Duration,
+}
+
+/// What a step says of its leader, besides the log.
+struct Told {
+    /// When a majority had answered the leader, if the step was under way for no time.
+    about: Option<Instant>,
+    basis: Option<Basis>,
+    committed: u64,
+}
+
+impl Told {
+    fn of(append: &Append) -> Self {
+        let about = Instant::now().checked_sub(Duration::from_millis(append.age_ms));
+        Self { about, basis: append.basis, committed: append.committed() }
+    }
+
+    fn note(&self, contact: &Contact, patience: Duration) {
+        let Some(about) = self.about else { return };
+        contact.heard(about);
+        let proven = match self.basis {
+            Some(basis) => basis.tick.and_then(|tick| basis.since(contact.when(tick)?)),
+            // The leader does not say. It would have given up on a step that was under way for
+            // longer than this.
+            None => about.checked_sub(patience),
+        };
+        let decided = self.basis.map_or(self.committed, |basis| basis.decided);
+        if let Some(at) = proven {
+            contact.proven(at, decided);
+        }
+    }
 }
 
 /// Streams of the log.
@@ -64,7 +96,7 @@ impl Server {
             return;
         }
         let PeerStream { mut send, frames, place: _place } = stream;
-        let contact = self.contact.clone();
+        let (contact, patience) = (self.contact.clone(), self.patience);
         // What openraft takes in is what its answers are to, in order.
         let ages = Arc::new(Mutex::new(std::collections::VecDeque::new()));
         let heard = ages.clone();
@@ -79,10 +111,8 @@ impl Server {
                         return None;
                     }
                 };
-                let age = Duration::from_millis(append.age_ms);
+                let told = Told::of(&append);
                 let request = append.request().ok()?;
-                let decided = request.leader_commit.map_or(0, |id| id.index);
-                let told = (age, decided);
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push_back(told);
                 Some((request, frames))
             }
@@ -90,11 +120,11 @@ impl Server {
         let mut answers = std::pin::pin!(self.raft.stream_append(requests.boxed()));
         while let Some(Ok(result)) = answers.next().await {
             let told = ages.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let appended = Appended::from(&result);
-            if let Some((age, decided)) = told
+            let appended = Appended::new(&result, contact.tick());
+            if let Some(told) = told
                 && !matches!(appended, Appended::HigherVote(_))
             {
-                contact.heard(age, decided);
+                told.note(&contact, patience);
             }
             let written = timeout(TALK_TIMEOUT, frame::write(&mut send, &appended)).await;
             if !matches!(written, Ok(Ok(()))) {
@@ -169,5 +199,56 @@ impl StreamHandler for Snapshots {
 impl Responder for Server {
     fn answer(&self, _: NodeName, question: Bytes) -> BoxFuture<'static, Option<Vec<u8>>> {
         self.scoped(self.clone().question(question))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::quorum::contact;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    fn told(age_ms: u64, basis: Option<Basis>) -> Told {
+        Told { about: Instant::now().checked_sub(ms(age_ms)), basis, committed: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_way_of_a_message_does_not_make_a_copy_younger() {
+        let contact = contact::tests::contact().await;
+        // The answer is 40 ms under way; 100 ms after its arrival the leader, which a majority had
+        // answered 30 ms before, sends; and that is 700 ms under way.
+        let tick = contact.tick();
+        advance(ms(40)).await;
+        let arrived = Instant::now();
+        advance(ms(100)).await;
+        let basis = Basis::new((tick, arrived), Instant::now() - ms(30), 0);
+        advance(ms(700)).await;
+        told(30, Some(basis)).note(&contact, ms(3_000));
+        assert_eq!(contact.age(), ms(730 + 40), "what it is, and the answer's way");
+        assert_eq!(contact.age_since_start(), Some(ms(30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_proves_nothing_counts_as_a_sign_alone() {
+        let contact = contact::tests::contact().await;
+        let other = Basis { tick: Some(contact.tick() ^ (1 << 62)), later_us: 0, decided: 0 };
+        for basis in [Basis::default(), other] {
+            told(0, Some(basis)).note(&contact, ms(3_000));
+        }
+        assert_eq!(contact.age_since_start(), Some(Duration::ZERO));
+        assert!(contact.age() > ms(1_000_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_knows_no_ticks_is_believed_but_for_the_longest_way() {
+        let contact = contact::tests::contact().await;
+        advance(ms(10_000)).await;
+        told(20, None).note(&contact, ms(3_000));
+        assert_eq!((contact.age(), contact.age_since_start()), (ms(3_020), Some(ms(20))));
     }
 }

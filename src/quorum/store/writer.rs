@@ -81,6 +81,11 @@ impl Job {
         Self { work, answer, room: None }
     }
 
+    /// Whether nobody waits for it, and the log has what is in it.
+    pub(super) fn can_wait(&self) -> bool {
+        matches!(self.answer, Answer::Nobody) && !self.work.is_durable()
+    }
+
     /// With the room that it takes.
     pub(super) fn with_room(self, room: Option<OwnedSemaphorePermit>) -> Self {
         Self { room, ..self }
@@ -203,6 +208,12 @@ impl Writer {
             answer.send(result.clone());
             drop(room);
         }
+        // Nobody has to wait for that.
+        if !self.is_dirty
+            && let Err(error) = self.note_size()
+        {
+            tracing::warn!(%error, "the size of the quorum's store is not known");
+        }
     }
 
     /// Where fsync lied, redb can panic instead of failing.
@@ -268,9 +279,6 @@ impl Writer {
             .head
             .send_if_modified(|head| std::mem::replace(head, staged.head) != staged.head);
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.note_size() {
-            tracing::warn!(%error, "the size of the quorum's store is not known");
-        }
     }
 
     fn note_size(&mut self) -> Result<(), StoreError> {

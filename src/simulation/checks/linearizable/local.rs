@@ -7,10 +7,6 @@ use super::super::{History, Judge};
 use super::{Kind, Name, Operation};
 use crate::simulation::history::{AtUs, Outcome, Request};
 
-/// How much older than it says an answer may be besides the distance: what is decided is told with
-/// the next heartbeat, and then applied.
-const SLACK_US: u64 = 2_000_000;
-
 pub(super) fn check(
     history: &History<'_>,
     name: Name<'_>,
@@ -46,9 +42,8 @@ pub(super) fn check(
                 judge.violation(ended, &[op_before, op], &[node], what);
             }
             if let Some(age) = staleness_ms {
-                let age = age.saturating_mul(1000).saturating_add(SLACK_US);
-                let age = age.saturating_add(2 * history.delay_us_max());
-                let since = it.at_us.saturating_sub(age);
+                // It is said of a moment after the call began, so that nothing is to be added.
+                let since = it.at_us.saturating_sub(age.saturating_mul(1000));
                 if !history.is_hurt_within(node, 0, ended) {
                     stale(name, all, (since, *version, op, node, ended), judge);
                 }

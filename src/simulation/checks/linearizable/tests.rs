@@ -166,9 +166,9 @@ fn local_reads_may_be_old_but_not_older_than_they_say() {
         |version, staleness_ms| Outcome::Value { value: Some("a".into()), version, staleness_ms };
     let mut it = good();
     it.ask((20 * S, 21 * S), "b-1", local(), shows(1, None));
-    it.ask((20 * S, 21 * S), "b-1", local(), shows(1, Some(19_000)));
+    it.ask((20 * S, 21 * S), "b-1", local(), shows(1, Some(20_000)));
     it.passes(CHECK);
-    it.ask((20 * S, 21 * S), "b-1", local(), shows(1, Some(3_000)));
+    it.ask((20 * S, 21 * S), "b-1", local(), shows(1, Some(19_000)));
     it.violates(
         CHECK,
         "b-1 shows version 1 of the secret s (call 13), which is older than it says",

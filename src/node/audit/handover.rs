@@ -1,0 +1,279 @@
+//! The audit log of a node that drains: it hands its chains to a peer, which keeps them and shows
+//! them where that node does not answer any more. What the peer has already is not sent again. A
+//! node that is lost without draining hands nothing over.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use minicbor::bytes::ByteVec;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Answer, Desk, Question};
+use crate::audit::heads::CHAINS;
+use crate::audit::merge::Place;
+use crate::audit::page::{Filter, SLICE_MAX, Slice, Way};
+use crate::audit::verify::{Witness, hash_at};
+use crate::audit::{Head, Unreadable};
+use crate::gossip::{Gossip, PeerStatus};
+use crate::model::{NodeName, RegionName};
+use crate::node::Node;
+use crate::storage::StoreError;
+
+/// How long a node that drains hands over; what is left then is not.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+/// From how many bytes on records go in a message of their own.
+const MESSAGE_BYTES: usize = 1 << 20;
+/// Most records of one message.
+const MESSAGE_RECORDS_MAX: usize = 8_192;
+
+/// Where copies of nodes' chains stand.
+type Standings = BTreeMap<String, [Head; CHAINS]>;
+
+/// A page that is wanted.
+pub(super) struct Wanted<'a> {
+    pub(super) place: &'a Place,
+    pub(super) filter: &'a Filter,
+    pub(super) size: usize,
+}
+
+fn unreadable(error: StoreError) -> Unreadable {
+    Unreadable(error.to_string())
+}
+
+impl Desk {
+    /// Hands this node's chains to a peer, to the one that has the most of them already, and else
+    /// rather to one of another region than `region`.
+    pub(in crate::node) async fn hand_over(&self, gossip: &Gossip, region: &RegionName) {
+        let deadline = Instant::now() + HAND_OVER_TIMEOUT;
+        let peers = gossip.peers().into_iter().filter(|peer| peer.connected_out);
+        let asked = peers.map(|peer| async move {
+            let kept = self.hand(gossip, &peer.node, 0, Vec::new()).await.ok()?;
+            Some((peer, kept))
+        });
+        let Ok(asked) = timeout_at(deadline, join_all(asked)).await else { return };
+        let mut keepers: Vec<(PeerStatus, [Head; CHAINS])> = asked.into_iter().flatten().collect();
+        keepers.sort_by_key(|(peer, kept)| {
+            let has = kept.iter().map(|head| head.seq).sum::<u64>();
+            (std::cmp::Reverse(has), peer.region == *region, peer.rtt, peer.node.clone())
+        });
+        for (peer, kept) in keepers {
+            match timeout_at(deadline, self.hand_all(gossip, &peer.node, kept)).await {
+                Ok(Ok(records)) => {
+                    tracing::info!(peer = %peer.node, records, "handed the audit log over");
+                    return;
+                }
+                Ok(Err(why)) => {
+                    tracing::warn!(peer = %peer.node, why, "the audit log was not handed over");
+                }
+                Err(_) => {
+                    tracing::warn!(peer = %peer.node, "there was no time to hand all of it over");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All that the peer does not have yet; how many records that was.
+    async fn hand_all(
+        &self,
+        gossip: &Gossip,
+        peer: &NodeName,
+        mut kept: [Head; CHAINS],
+    ) -> Result<u64, String> {
+        let mut handed = 0;
+        for chain in 0..CHAINS {
+            loop {
+                let records = self.behind(chain, kept[chain]).await?;
+                if records.is_empty() {
+                    break;
+                }
+                let (before, count) = (kept[chain].seq, records.len() as u64);
+                kept = self.hand(gossip, peer, chain, records).await?;
+                if kept[chain].seq != before + count {
+                    return Err("it did not take all of the records".to_owned());
+                }
+                handed += count;
+            }
+        }
+        Ok(handed)
+    }
+
+    /// Hands these over; what the peer keeps then.
+    async fn hand(
+        &self,
+        gossip: &Gossip,
+        peer: &NodeName,
+        chain: usize,
+        records: Vec<ByteVec>,
+    ) -> Result<[Head; CHAINS], String> {
+        let chain = u32::try_from(chain).map_err(|error| error.to_string())?;
+        match self.ask(gossip, peer, &Question::Keep(chain, records)).await {
+            Some(Answer::Kept(kept)) => Ok(kept),
+            _ => Err("it did not answer".to_owned()),
+        }
+    }
+
+    /// The next records of this node's own chain behind `kept`, as many as fit into a message.
+    async fn behind(&self, chain: usize, kept: Head) -> Result<Vec<ByteVec>, String> {
+        let read = self.read(move |config, quorum| {
+            let mut records: Vec<ByteVec> = Vec::new();
+            let chain = if chain == 0 { Some(config) } else { quorum };
+            let Some(chain) = chain else { return Ok(records) };
+            if kept.seq > 0 && hash_at(chain, kept.seq)? != Some(kept.hash) {
+                let why = "what it keeps is of another chain, from before this store was made anew";
+                return Err(Unreadable(why.to_owned()));
+            }
+            let mut bytes = 0;
+            chain.walk(kept.seq + 1, &mut |record| {
+                bytes += record.len();
+                records.push(record.to_vec().into());
+                match bytes >= MESSAGE_BYTES || records.len() >= MESSAGE_RECORDS_MAX {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                }
+            })?;
+            Ok(records)
+        });
+        read.await.map_err(|error| error.to_string())
+    }
+
+    /// Keeps records of a peer's chain.
+    pub(super) async fn keep(
+        &self,
+        peer: NodeName,
+        chain: usize,
+        records: Vec<ByteVec>,
+    ) -> Result<[Head; CHAINS], Unreadable> {
+        let copies = self.0.copies.clone();
+        let append = move || {
+            let records: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
+            copies.append(peer.as_str(), chain, &records)
+        };
+        self.0.blocking.run(append).await.map_err(unreadable)
+    }
+
+    /// Where the copies stand that are kept here.
+    pub(super) async fn copied_heads(&self) -> Result<Standings, Unreadable> {
+        let copies = self.0.copies.clone();
+        self.0.blocking.run(move || copies.heads()).await.map_err(unreadable)
+    }
+
+    /// A node's part of a page, out of the copy that is kept here.
+    pub(super) async fn copied_slices(
+        &self,
+        node: String,
+        way: Way,
+        places: [u64; 3],
+        filter: Filter,
+        size: usize,
+    ) -> Result<[Slice; 3], Unreadable> {
+        let (copies, size) = (self.0.copies.clone(), size.min(SLICE_MAX));
+        let read = move || {
+            let [config, quorum] = [0, 1].map(|chain| copies.chain(&node, chain));
+            super::slices_of(&config, Some(&quorum), way, places, &filter, size)
+        };
+        self.0.blocking.run(read).await
+    }
+}
+
+impl Node {
+    /// Where copies of nodes' chains stand, at all nodes that say so.
+    pub(super) async fn audit_copies(&self) -> Vec<(NodeName, Standings)> {
+        let mut all = Vec::new();
+        match self.0.desk.copied_heads().await {
+            Ok(own) => all.push((self.name().clone(), own)),
+            Err(error) => tracing::error!(%error, "copies of audit logs are kept here"),
+        }
+        for (peer, answer) in self.ask_all(|_| Question::Copies).await {
+            if let Some(Answer::Copies(copies)) = answer {
+                all.push((peer, copies));
+            }
+        }
+        all
+    }
+
+    /// Adds the parts of nodes that did not answer out of the longest copies that there are; whose.
+    /// One of which more is known than its copy has stays missing.
+    pub(super) async fn add_copies(
+        &self,
+        wanted: &Wanted<'_>,
+        copies: Vec<(NodeName, Standings)>,
+        slices: &mut Vec<(String, [Slice; 3])>,
+        missing: &mut Vec<NodeName>,
+    ) -> Vec<NodeName> {
+        let mut longest = BTreeMap::<NodeName, (u64, [Head; CHAINS], NodeName)>::new();
+        for (keeper, standings) in copies {
+            for (node, heads) in standings {
+                let Ok(node) = NodeName::new(&node) else { continue };
+                if slices.iter().any(|(known, _)| known == node.as_str()) {
+                    continue;
+                }
+                let length = heads.iter().map(|head| head.seq).sum();
+                if longest.get(&node).is_none_or(|(known, ..)| *known < length) {
+                    longest.insert(node, (length, heads, keeper.clone()));
+                }
+            }
+        }
+        let mut copied = Vec::new();
+        for (node, (_, heads, keeper)) in longest {
+            let Some(part) = self.copied_part(wanted, &node, &keeper).await else { continue };
+            slices.push((node.to_string(), part));
+            let remembered = self.0.desk.heads().of(node.as_str());
+            if remembered.iter().zip(&heads).all(|(known, copy)| known.seq <= copy.seq) {
+                missing.retain(|missing| *missing != node);
+            }
+            copied.push(node);
+        }
+        copied
+    }
+
+    async fn copied_part(
+        &self,
+        Wanted { place, filter, size }: &Wanted<'_>,
+        node: &NodeName,
+        keeper: &NodeName,
+    ) -> Option<[Slice; 3]> {
+        let (whose, way, places) = (node.to_string(), place.way, place.of(node.as_str()));
+        let filter = Filter::clone(filter);
+        if keeper == self.name() {
+            let part = self.0.desk.copied_slices(whose, way, places, filter, *size).await;
+            return part.inspect_err(|error| tracing::error!(%error, %node, "a copy")).ok();
+        }
+        let size = u32::try_from(*size).unwrap_or(u32::MAX);
+        let question = Question::CopiedPage(whose, way, places, filter, size);
+        match self.0.desk.ask(self.0.gossip.get()?, keeper, &question).await {
+            Some(Answer::Page(part)) => Some(part),
+            _ => None,
+        }
+    }
+
+    /// The copies that are kept here, with what this node and its peers remember of their chains.
+    pub(super) async fn copies_to_verify(
+        &self,
+    ) -> Result<Vec<(String, usize, Vec<Witness>)>, Unreadable> {
+        let mut all = Vec::new();
+        for (node, heads) in self.0.desk.copied_heads().await? {
+            let own = self.0.desk.heads().of(&node);
+            let mut remembered = vec![(self.name().clone(), own)];
+            for (peer, answer) in self.ask_all(|_| Question::RememberedOf(node.clone())).await {
+                if let Some(Answer::Remembered(heads)) = answer {
+                    remembered.push((peer, heads));
+                }
+            }
+            for chain in (0..CHAINS).filter(|chain| heads[*chain].seq > 0) {
+                // A node that came back went on: what is remembered beyond its copy says nothing.
+                let upto = heads[chain].seq;
+                let witnesses = remembered.iter();
+                let witnesses = witnesses.filter(|(_, it)| (1..=upto).contains(&it[chain].seq));
+                let witness = |(by, heads): &(NodeName, [Head; CHAINS])| Witness {
+                    by: by.as_str().into(),
+                    head: heads[chain],
+                };
+                all.push((node.clone(), chain, witnesses.map(witness).collect()));
+            }
+        }
+        Ok(all)
+    }
+}
