@@ -31,6 +31,7 @@ use crate::env::{Env, Stream};
 use crate::model::{NodeName, Origin, RegionName, Vector};
 use crate::topology::Topology;
 use crate::transport::hello::{CLOSE_DONE, Hello, PROTOCOL, PROTOCOL_MIN};
+use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
 mod dial;
@@ -41,6 +42,7 @@ mod pull;
 mod state;
 mod status;
 pub mod streams;
+mod trust;
 
 use message::Have;
 use peer::Peer;
@@ -135,8 +137,8 @@ impl Default for GossipSettings {
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), numbers
-/// (`stats`), and the end (`shutdown`).
+/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
+/// (`replace_identity`), numbers (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -150,7 +152,9 @@ struct Shared {
     region: Option<RegionName>,
     /// Drawn at the start, so that peers notice a restart.
     instance: u64,
-    endpoint: quinn::Endpoint,
+    endpoint: Endpoint,
+    /// Counts up when the endpoint has got another identity.
+    identities: watch::Sender<u64>,
     replica: Arc<dyn Replica>,
     peers: BTreeMap<NodeName, Arc<Peer>>,
     state: Mutex<State>,
@@ -178,12 +182,13 @@ impl Gossip {
         settings: GossipSettings,
         topology: Arc<Topology>,
         node: &NodeName,
-        endpoint: quinn::Endpoint,
+        endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
         let shared = Arc::new(Shared::new(env, settings, topology, node, endpoint, replica));
         shared.spawn(accept::accept(shared.clone()));
         shared.spawn(pull::pull(shared.clone()));
+        shared.spawn(trust::watch(shared.clone()));
         for peer in shared.peers.values() {
             shared.spawn(dial::keep_link(shared.clone(), peer.clone()));
         }
@@ -265,6 +270,14 @@ impl Gossip {
         streams::ask(&self.0, peer, kind, question, deadline).await
     }
 
+    /// Shows and believes something else from now on: every link of this node's is dialed anew
+    /// beside the one that stands, and a connection to whom it does not believe any more is closed.
+    pub fn replace_identity(&self, identity: &Identity) -> Result<(), EndpointError> {
+        self.0.endpoint.replace_identity(identity)?;
+        self.0.identities.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
     /// Counts since the start.
     pub fn stats(&self) -> GossipStats {
         self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -293,7 +306,7 @@ impl Shared {
         settings: GossipSettings,
         topology: Arc<Topology>,
         node: &NodeName,
-        endpoint: quinn::Endpoint,
+        endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
         let mut peers = BTreeMap::new();
@@ -315,6 +328,7 @@ impl Shared {
             topology,
             node: node.clone(),
             endpoint,
+            identities: watch::Sender::new(0),
             replica,
             peers,
             state: Mutex::new(state),

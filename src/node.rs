@@ -29,6 +29,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
+pub mod certificates;
 pub mod feed;
 mod keys;
 pub mod receipts;
@@ -41,6 +42,7 @@ pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
 
+use certificates::Certificates;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
@@ -56,7 +58,8 @@ const DOCUMENTS_MAX: usize = 256;
 ///
 /// Reading: [`Node::snapshot`], [`Node::wait_for`], [`Node::history`], [`Node::feed`]. Writing:
 /// [`Node::write`], [`Node::wait_for_receipts`]. Looking on: [`Node::readiness`],
-/// [`Node::receipts`]. Ending: [`Node::shutdown`].
+/// [`Node::receipts`]. Who it is: [`Node::replace_identity`], [`Node::certificates`]. Ending:
+/// [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -76,6 +79,7 @@ struct Inner {
     /// Stops the desk, which needs the store until then.
     recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
+    certificates: Certificates,
     skew_max: Duration,
     stop: watch::Sender<bool>,
     /// Turns true when the store's driver ends without having been asked to.
@@ -229,6 +233,11 @@ impl Node {
                 start_gossip(&env, settings, topology.clone(), name, identity, replica).await?;
             let _ = gossip.set(started);
         }
+        let certificates = Certificates::default();
+        certificates.set_identity(identity);
+        if let Some(gossip) = gossip.get() {
+            certificates.answer(gossip);
+        }
         let quorum = quorum::start(quorum::Start {
             env: &env,
             settings: &settings.quorum,
@@ -264,6 +273,7 @@ impl Node {
             desk,
             recorder,
             keyring,
+            certificates,
             skew_max,
             stop,
             failed,
@@ -523,6 +533,9 @@ impl Node {
         let quorum = self.0.quorum.status();
         let age = Duration::from_millis(quorum.contact_age_ms);
         metrics.set_quorum(&quorum.role, quorum.term, quorum.applied, quorum.last_log, age);
+        for (kind, facts) in self.certificate_ends() {
+            metrics.set_certificate_end(kind, facts.not_after);
+        }
         let Some(gossip) = self.0.gossip.get() else { return };
         for peer in gossip.peers() {
             metrics.set_peer_connected(&peer.node, peer.connected_out || peer.connected_in > 0);

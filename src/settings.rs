@@ -7,6 +7,7 @@ mod audit;
 mod duration;
 mod quorum;
 mod secrets;
+mod tls;
 
 pub(crate) use duration::parse as parse_duration;
 
@@ -15,6 +16,7 @@ pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
+pub use tls::{ClientCertificates, MinVersion, TlsSettings};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The HTTP side's times and habits.
     pub http: HttpSettings,
+    /// TLS on the HTTP address, and how certificate files are looked after.
+    pub tls: TlsSettings,
     /// Between the regions.
     pub gossip: GossipSettings,
     /// The quorum path.
@@ -288,6 +292,7 @@ impl Settings {
             "http.quorum_timeout",
             "is above http.request_timeout, so that nobody would learn of it",
         )?;
+        self.tls.check()?;
         self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()

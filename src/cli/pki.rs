@@ -66,7 +66,7 @@ impl Pki {
                 let authority = Authority::load(&dir)
                     .map_err(|error| failure(error).hint("`holm pki init` makes an authority"))?;
                 let identity = authority.issue(&node, &entropy, &SystemClock).map_err(failure)?;
-                identity.save(&out, &node).map_err(failure)?;
+                identity.save(&out, node.as_str()).map_err(failure)?;
                 let path = |kind| out.join(format!("{node}.{kind}"));
                 terminal.say(format!("{}\n{}", path("pem").display(), path("key").display()))
             }

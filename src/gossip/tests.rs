@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::env::{Links, MemoryDisk};
 use crate::transport::frame;
-use crate::transport::{Authority, Identity, endpoint, hello};
+use crate::transport::{self, Authority, Identity, endpoint, hello};
 
 mod memory;
 mod streams;
@@ -93,7 +93,7 @@ impl Cluster {
         self.authority.issue(&name(node), &env.entropy, &*env.clock).unwrap()
     }
 
-    fn run(&mut self, node: &'static str, endpoint: quinn::Endpoint, memory: Arc<Memory>) {
+    fn run(&mut self, node: &'static str, endpoint: transport::Endpoint, memory: Arc<Memory>) {
         let addr = endpoint.local_addr().unwrap();
         let gossip = Gossip::start(
             &self.env(),

@@ -201,9 +201,14 @@ fn lost(error: quinn::ConnectionError) -> FrameError {
     FrameError::Io(error.into())
 }
 
-fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+/// What the peer showed when the connection was made.
+pub(super) fn chain(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    chain.into_iter().next()
+    Some(*chain)
+}
+
+fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+    chain(connection)?.into_iter().next()
 }
 
 fn check(
@@ -232,7 +237,8 @@ fn check(
     Ok(Peer { node: known.name.clone(), region: known.region.clone(), hello })
 }
 
-fn is_for(certificate: &CertificateDer<'_>, node: &NodeName) -> bool {
+/// Whether the certificate is for the name of `node`.
+pub(super) fn is_for(certificate: &CertificateDer<'_>, node: &NodeName) -> bool {
     let Ok(name) = ServerName::try_from(node.as_str()) else { return false };
     let certificate = EndEntityCert::try_from(certificate);
     certificate.is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
