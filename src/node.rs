@@ -233,11 +233,6 @@ impl Node {
                 start_gossip(&env, settings, topology.clone(), name, identity, replica).await?;
             let _ = gossip.set(started);
         }
-        let certificates = Certificates::default();
-        certificates.set_identity(identity);
-        if let Some(gossip) = gossip.get() {
-            certificates.answer(gossip);
-        }
         let quorum = quorum::start(quorum::Start {
             env: &env,
             settings: &settings.quorum,
@@ -259,6 +254,7 @@ impl Node {
         let recorder = record(recorder, &store, gossip.get());
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
+            certificates: Certificates::of(identity, gossip.get()),
             name: name.clone(),
             region,
             topology,
@@ -273,7 +269,6 @@ impl Node {
             desk,
             recorder,
             keyring,
-            certificates,
             skew_max,
             stop,
             failed,

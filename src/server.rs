@@ -120,7 +120,8 @@ impl Server {
             node.set_http_certificate(&https.chain);
             Arc::new(http::Door::new(https.config, &settings.tls))
         });
-        let reloader = Arc::new(Reloader::new(node.clone(), env.clone(), files, (stamps, door.clone())));
+        let reloader =
+            Arc::new(Reloader::new(node.clone(), env.clone(), files, (stamps, door.clone())));
         let (stop, stopped) = watch::channel(false);
         let settings = Arc::new(settings);
         let issuers = issuers::Issuers::new(verifier.clone(), env.clone(), &settings);

@@ -80,6 +80,16 @@ impl Certificates {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Those of an identity. Peers that ask are answered, by what holds nothing else of the node's.
+    pub(super) fn of(identity: &Identity, gossip: Option<&Gossip>) -> Self {
+        let certificates = Self::default();
+        certificates.set_identity(identity);
+        if let Some(gossip) = gossip {
+            gossip.respond(StreamKind::Certificates, Arc::new(certificates.clone()));
+        }
+        certificates
+    }
+
     pub(super) fn shown(&self) -> Shown {
         self.change(|current| current.shown.clone())
     }
@@ -100,11 +110,6 @@ impl Certificates {
             current.http = chain.to_vec();
             current.shown.http = certified(chain, &current.authorities);
         });
-    }
-
-    /// Answers peers' questions. It holds nothing of the node's but this.
-    pub(super) fn answer(&self, gossip: &Gossip) {
-        gossip.respond(StreamKind::Certificates, Arc::new(self.clone()));
     }
 }
 

@@ -78,7 +78,11 @@ impl TlsSettings {
             "tls.certificate_file",
             missing,
         )?;
-        refuse(self.certificate_file.is_some() && self.key_file.is_none(), "tls.key_file", missing)?;
+        refuse(
+            self.certificate_file.is_some() && self.key_file.is_none(),
+            "tls.key_file",
+            missing,
+        )?;
         refuse(
             self.client_ca_file.is_some() && self.certificate_file.is_none(),
             "tls.client_ca_file",

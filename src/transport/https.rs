@@ -57,12 +57,10 @@ impl HttpsFiles {
             &[&rustls::version::TLS13]
         };
         let unusable = |path: &Path, why: &dyn std::fmt::Display| content(path, why.to_string());
-        let builder = ServerConfig::builder_with_details(
-            provider.clone(),
-            Arc::new(Clock(clock.clone())),
-        )
-        .with_protocol_versions(versions)
-        .map_err(|e| unusable(&self.certificate, &e))?;
+        let builder =
+            ServerConfig::builder_with_details(provider.clone(), Arc::new(Clock(clock.clone())))
+                .with_protocol_versions(versions)
+                .map_err(|e| unusable(&self.certificate, &e))?;
         let builder = match &self.client_authorities {
             None => builder.with_no_client_auth(),
             Some(path) => {

@@ -179,7 +179,9 @@ pub(super) async fn connection(
             let answered: Result<Response, std::convert::Infallible> =
                 service.oneshot(request).await;
             answered.map(|response| {
-                response.map(|body| Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync()))
+                response.map(|body| {
+                    Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync())
+                })
             })
         }
     });

@@ -198,7 +198,11 @@ mod tests {
         authority.save(dir).unwrap();
         let node = NodeName::new("a-1").unwrap();
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        authority.issue_for(&node, &names, &entropy, &SystemClock).unwrap().save(dir, "a-1").unwrap();
+        authority
+            .issue_for(&node, &names, &entropy, &SystemClock)
+            .unwrap()
+            .save(dir, "a-1")
+            .unwrap();
         authority.issue_client("ada", &entropy, &SystemClock).unwrap().save(dir, "ada").unwrap();
         authority
     }
