@@ -42,6 +42,7 @@ enum Action {
         dir: PathBuf,
     },
     /// Make a certificate and key, for a node or for a client.
+    #[command(after_help = "Examples:\n  holm pki issue --node eu-west-1 --name holm.example.com")]
     Issue {
         #[command(flatten)]
         whom: Whom,
@@ -51,17 +52,26 @@ enum Action {
         name: Vec<String>,
     },
     /// Make a certificate and key anew, for the same names, in place of the old ones.
+    #[command(after_help = "Examples:\n  holm pki renew --node eu-west-1")]
     Renew {
         #[command(flatten)]
         whom: Whom,
+        /// A host name or address that the certificate is for from now on, too. Can be given several
+        /// times.
+        #[arg(long, value_name = "HOST", conflicts_with = "client")]
+        name: Vec<String>,
     },
     /// Show what certificates say.
+    #[command(after_help = "Examples:\n  holm pki show pki/ca.pem pki/eu-west-1.pem")]
     Show {
         /// Files in PEM.
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
     },
     /// Show which certificates the nodes of a running cluster show, and which authorities they trust.
+    #[command(
+        after_help = "Examples:\n  holm pki status --url https://127.0.0.1:8101 --ca pki/ca.pem"
+    )]
     Status,
     /// Replace the authority while the cluster runs.
     RotateCa(rotate::RotateCa),
@@ -126,7 +136,7 @@ impl Pki {
                 terminal.say(format!("{}\n{}", certificate.display(), key.display()))
             }
             Action::Issue { whom, name } => issue(&whom, &name, terminal),
-            Action::Renew { whom } => renew(&whom, terminal),
+            Action::Renew { whom, name } => renew(&whom, &name, terminal),
             Action::Show { files } => files.iter().try_for_each(|file| show(file, terminal)),
             Action::Status => status::run(global, terminal).await,
             Action::RotateCa(rotate) => rotate.run(global, terminal).await,
@@ -147,12 +157,13 @@ fn issue(whom: &Whom, names: &[String], terminal: &mut Terminal<'_>) -> Result<(
     whom.say(terminal)
 }
 
-fn renew(whom: &Whom, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+fn renew(whom: &Whom, names: &[String], terminal: &mut Terminal<'_>) -> Result<(), Failure> {
     let (authority, name) = (whom.authority()?, whom.name()?);
     let old = whom.out().join(format!("{name}.pem"));
-    let renewed = authority.renew(&old, &Entropy::system(), &SystemClock).map_err(|error| {
-        failure(error).hint("`holm pki issue` makes a certificate where there is none")
-    })?;
+    let renewed =
+        authority.renew(&old, names, &Entropy::system(), &SystemClock).map_err(|error| {
+            failure(error).hint("`holm pki issue` makes a certificate where there is none")
+        })?;
     renewed.replace(whom.out(), name.as_str()).map_err(failure)?;
     whom.say(terminal)
 }

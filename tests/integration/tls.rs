@@ -242,8 +242,10 @@ fn what_cannot_be_used_is_refused_at_the_start_with_its_file_and_why() {
         assert!(said.contains(file) && said.contains(why), "{what}: {said}");
     };
     let (pem, key_file, ca) = ("a-1/a-1.pem", "a-1/a-1.key", "a-1/ca.pem");
-    let kept: Vec<String> =
-        [pem, key_file, ca].iter().map(|it| std::fs::read_to_string(site.path(it)).unwrap()).collect();
+    let kept: Vec<String> = [pem, key_file, ca]
+        .iter()
+        .map(|it| std::fs::read_to_string(site.path(it)).unwrap())
+        .collect();
     let restore = || {
         std::fs::write(site.path(pem), &kept[0]).unwrap();
         write_private(&site.path(key_file), &kept[1]);
@@ -361,8 +363,7 @@ async fn certificates_are_replaced_under_an_open_watch_and_bad_ones_are_refused(
 fn client_certificates_are_asked_for_where_the_settings_say_so() {
     for is_required in [true, false] {
         let mode = if is_required { "required" } else { "optional" };
-        let tls =
-            format!("client_ca_file = \"pki/ca.pem\"\nclient_certificates = \"{mode}\"\n");
+        let tls = format!("client_ca_file = \"pki/ca.pem\"\nclient_certificates = \"{mode}\"\n");
         let site = Site::new(&["a"], &tls);
         let path = site.dir.path();
         holm(path, &["pki", "issue", "--client", "ada"]);
@@ -395,7 +396,7 @@ async fn load(client: Client, node: String, is_over: &AtomicBool, written: &Atom
         let done = client.write(&web, &[write], None).await;
         assert!(done.is_ok(), "{node}, write {number}: {done:?}");
         if number.is_multiple_of(5) {
-            let value = Plaintext::from(number.to_string());
+            let value = Plaintext::new(number.to_string().into_bytes());
             let done = client.put_secret(&secret, &value, None, None).await;
             assert!(done.is_ok(), "{node}, secret {number}: {done:?}");
         }
@@ -414,7 +415,7 @@ async fn the_authority_is_replaced_under_load_and_taken_up_again_where_it_was_le
     let (is_over, written) = (AtomicBool::new(false), AtomicU64::new(0));
     let secret = SecretName::new("first").unwrap();
     eventually("the cluster is founded", async || {
-        let value = Plaintext::from("1".to_owned());
+        let value = Plaintext::new(b"1".to_vec());
         site.client("a-1").put_secret(&secret, &value, None, None).await.is_ok()
     })
     .await;
@@ -437,7 +438,8 @@ async fn the_authority_is_replaced_under_load_and_taken_up_again_where_it_was_le
     std::fs::copy(site.path("old-ca.pem"), site.path("b-1/ca.pem")).unwrap();
     let stranger = site.serve("b-1");
     eventually("its handshakes are refused", async || {
-        site.log("a-1").contains("a handshake failed") && site.log("b-1").contains("could not connect")
+        site.log("a-1").contains("a handshake failed")
+            && site.log("b-1").contains("could not connect")
     })
     .await;
     drop(stranger);
@@ -509,4 +511,67 @@ async fn rotate(site: &Site, names: &[String]) {
     }
     let said = site.holm("b-1", &["pki", "rotate-ca", "status"]);
     assert!(said.contains("No change of the authority is under way"), "{said}");
+}
+
+#[test]
+fn the_readmes_commands_for_tls_do_what_they_say() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"));
+    let readme = readme.unwrap();
+    let section = readme.split("### TLS").nth(1).unwrap();
+    let blocks = |kind: &str| -> Vec<String> {
+        let parts = section.split(&format!("```{kind}\n")).skip(1);
+        parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
+    };
+    let site = Site::new(&[], "");
+    let (dir, (peer, http)) = (site.dir.path(), free_ports());
+    holm(dir, &["pki", "issue", "--node", "eu-west-1"]);
+    let topology = format!(
+        "cluster = \"test\"\nrtt_ms_default = 1\n[[regions]]\nname = \"eu-west\"\nplace = \
+         \"here\"\nnodes = [{{ name = \"eu-west-1\", peer = \"127.0.0.1:{peer}\", http = \
+         \"127.0.0.1:{http}\" }}]\n"
+    );
+    std::fs::write(dir.join("topology.toml"), topology).unwrap();
+    let settings = format!(
+        "[[access.keys]]\npem_file = \"keys/token.pem\"\nalgorithms = [\"EdDSA\"]\naudience = \
+         \"holm\"\nscopes = \"grant\"\n[secrets]\nmaster_keys = [{{ generation = 1, file = \
+         \"master.key\" }}]\n{}reload_every = \"100ms\"\n",
+        blocks("toml")[0]
+    );
+    std::fs::write(dir.join("holm.toml"), settings).unwrap();
+    let run = |script: &str| {
+        // What is to be copied lies where the node reads it; it takes a moment to.
+        let script = script.replace("127.0.0.1:8101", &format!("127.0.0.1:{http}"));
+        let lines = script.lines().map(|line| format!("{line}\nsleep 1\n"));
+        let script: String = lines.collect();
+        let script = format!("set -eu\nholm() {{ \"{HOLM}\" \"$@\"; }}\n{script}");
+        let output = Command::new("sh")
+            .args(["-c", &script])
+            .env("HOLM_TOKEN", &site.token)
+            .env("HOLM_URL", format!("https://127.0.0.1:{http}"))
+            .env("HOLM_CA", "pki/ca.pem")
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let said = text(&[output.stdout, output.stderr].concat());
+        assert!(output.status.success(), "{script}: {said}");
+        said
+    };
+    let [setup, use_it, rotate] = &blocks("sh")[..] else { panic!("other blocks") };
+    run(setup);
+    let mut node = Command::new(HOLM)
+        .args(["serve", "--topology", "topology.toml", "--node", "eu-west-1", "--data", "data"])
+        .args(["--settings", "holm.toml"])
+        .current_dir(dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let _node = Process(node);
+    assert!(line.contains("https://"), "{line}");
+    let said = run(use_it);
+    assert!(said.contains("eu-west-1") && said.contains("ok"), "{said}");
+    let said = run(rotate);
+    assert!(said.contains("The old authority is dropped"), "{said}");
 }

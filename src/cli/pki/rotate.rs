@@ -155,7 +155,8 @@ async fn issue(
             terminal.say(format!("{}: is of the new authority", file.display()))?;
             continue;
         }
-        let made = authority.renew(&file, &Entropy::system(), &SystemClock).map_err(failure)?;
+        let made =
+            authority.renew(&file, &[], &Entropy::system(), &SystemClock).map_err(failure)?;
         made.replace(&place.dir, name).map_err(failure)?;
         terminal.say(format!("{}: made anew, and its key", file.display()))?;
     }

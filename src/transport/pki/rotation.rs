@@ -113,19 +113,22 @@ impl<'a> Rotation<'a> {
         Authority::load(self.dir)
     }
 
-    /// The nodes that have a certificate in the directory, and whether it is one of `authority`'s.
+    /// Who has a certificate of a trusted authority in the directory, with its key, and whether it
+    /// is one of `authority`'s. What somebody else signed is left alone.
     pub fn nodes(&self, authority: &Authority) -> Result<Vec<(String, bool)>, PkiError> {
+        let trusted = read_certificates(&self.dir.join(BUNDLE))?;
         let mut nodes = Vec::new();
         let failed = |source| file_error(self.dir, source);
         for entry in fs::read_dir(self.dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
-            let is_nodes = path.extension().is_some_and(|extension| extension == "pem")
-                && path.with_extension("key").exists()
-                && !matches!(name, "ca" | "ca-next");
-            if is_nodes {
-                let chain = read_certificates(&path)?;
-                nodes.push((name.to_owned(), is_signed_by(&chain, authority)));
+            let has_key = path.extension().is_some_and(|extension| extension == "pem")
+                && path.with_extension("key").exists();
+            if !has_key || matches!(name, "ca" | "ca-next") {
+                continue;
+            }
+            if let Some(signer) = tls::authority_of(&read_certificates(&path)?, &trusted) {
+                nodes.push((name.to_owned(), signer == authority.fingerprint()));
             }
         }
         nodes.sort();
@@ -152,10 +155,11 @@ impl Authority {
         fingerprint(&self.certificate)
     }
 
-    /// Makes a new certificate and key for whom `old` is for, with all its names.
+    /// Makes a new certificate and key for whom `old` is for, with all its names and `more`.
     pub fn renew(
         &self,
         old: &Path,
+        more: &[String],
         entropy: &Entropy,
         clock: &dyn WallClock,
     ) -> Result<Identity, PkiError> {
@@ -165,14 +169,9 @@ impl Authority {
             return self.issue_client(&facts.subject, entropy, clock);
         }
         let node = crate::model::NodeName::new(&facts.subject).map_err(|why| content(old, why))?;
-        self.issue_for(&node, &facts.names, entropy, clock)
+        let names = [&facts.names, more].concat();
+        self.issue_for(&node, &names, entropy, clock)
     }
-}
-
-/// Whether `authority` has signed the first of `chain`, whenever that is valid.
-fn is_signed_by(chain: &[CertificateDer<'_>], authority: &Authority) -> bool {
-    let authorities = std::slice::from_ref(&authority.certificate);
-    tls::authority_of(chain, authorities).is_some()
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), PkiError> {
@@ -223,10 +222,15 @@ mod tests {
         let new = rotation.start_issuing().unwrap();
         assert_eq!(rotation.phase(), Phase::Issuing);
         assert_ne!(new.fingerprint(), old.fingerprint());
+        // A public CA's, beside them.
+        let other = Authority::create(&entropy, &SystemClock).unwrap();
+        let public = NodeName::new("public").unwrap();
+        other.issue(&public, &entropy, &SystemClock).unwrap().save(dir, "public").unwrap();
         let nodes = |is: bool| vec![("a-1".to_owned(), is), ("ada".to_owned(), is)];
         assert_eq!(rotation.nodes(&new).unwrap(), nodes(false));
         for name in ["a-1", "ada"] {
-            let renewed = new.renew(&dir.join(format!("{name}.pem")), &entropy, &SystemClock);
+            let old = dir.join(format!("{name}.pem"));
+            let renewed = new.renew(&old, &[], &entropy, &SystemClock);
             renewed.unwrap().replace(dir, name).unwrap();
         }
         assert_eq!(rotation.nodes(&new).unwrap(), nodes(true));
