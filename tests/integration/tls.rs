@@ -16,7 +16,7 @@ use holm::transport::{Authority, NODE_VALID};
 use crate::cluster::{document, eventually, free_ports, json, key};
 use crate::process::{HOLM, Process, holm};
 
-const SCOPES: &str = "config:* cluster:* secrets:*";
+const SCOPES: &str = "config:* cluster:read secrets:read secrets:write";
 
 /// Some regions with one node each, `a-1`, …: an administrator's directory with the authority, and
 /// one directory a node with what it was given.
@@ -92,8 +92,8 @@ impl Site {
 
     /// Starts a node and waits until it listens.
     fn serve(&self, node: &str) -> Process {
-        let log = std::fs::File::options().create(true).append(true);
-        let log = log.clone().open(self.path(&format!("{node}.log"))).unwrap();
+        let log = self.path(&format!("{node}.log"));
+        let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = self.command(node).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -519,7 +519,8 @@ fn the_readmes_commands_for_tls_do_what_they_say() {
     let readme = readme.unwrap();
     let section = readme.split("### TLS").nth(1).unwrap();
     let blocks = |kind: &str| -> Vec<String> {
-        let parts = section.split(&format!("```{kind}\n")).skip(1);
+        let start = format!("```{kind}\n");
+        let parts = section.split(&start).skip(1);
         parts.map(|part| part.split("```").next().unwrap().to_owned()).collect()
     };
     let site = Site::new(&[], "");
