@@ -434,7 +434,7 @@ impl Client {
             url: self.settings.url.clone(),
             connected: !e.is_connect(),
             tls: error::is_of_tls(&e),
-            message: error::innermost(&e),
+            message: error::tls_words(&e).map_or_else(|| error::innermost(&e), str::to_owned),
         })?;
         if let Some(session) = response.headers().get("holm-session")
             && let Ok(session) = session.to_str()

@@ -122,6 +122,10 @@ pub struct GossipSettings {
     /// A connection that left something unanswered for this long, beyond two round trips, gets a
     /// second one dialed beside it.
     pub suspect_after: Duration,
+    /// How long after a change of the identity connections are closed to peers that are not believed
+    /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
+    /// ones is answered.
+    pub distrust_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -131,6 +135,7 @@ impl Default for GossipSettings {
             grace: Duration::from_millis(100),
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_millis(500),
+            distrust_after: Duration::from_secs(15),
         }
     }
 }

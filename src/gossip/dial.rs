@@ -130,7 +130,8 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Next {
                 if !is_renewal {
                     return Next::Fresh(fresh);
                 }
-                shared.spawn(trust::linger(serving, connection.clone()));
+                let after = shared.settings.distrust_after;
+                shared.spawn(trust::linger(serving, connection.clone(), after));
                 return Next::Renewed(fresh);
             }
             Ok(()) = identities.changed() => {

@@ -12,26 +12,26 @@ use tokio::time::timeout;
 use super::Shared;
 use crate::transport::hello::{CLOSE_DONE, CLOSE_REFUSED};
 
-/// How long a connection that was replaced may take to answer what was asked on it: longer than
-/// any question waits.
-const LINGER: Duration = Duration::from_secs(12);
-/// When connections are looked at after a change: first once those that were dialed anew stand and
-/// the old ones have ended, then once a handshake that was under way has ended, too.
-const LOOKS: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(15)];
-
-/// Goes on to serve a connection that another one has replaced, for a while.
-pub(super) async fn linger(serving: BoxFuture<'static, ()>, connection: Connection) {
-    let _ = timeout(LINGER, serving).await;
+/// Goes on to serve a connection that another one has replaced, for a while: longer than any
+/// question waits, and ended before connections are looked at.
+pub(super) async fn linger(
+    serving: BoxFuture<'static, ()>,
+    connection: Connection,
+    distrust_after: Duration,
+) {
+    let _ = timeout(distrust_after * 4 / 5, serving).await;
     connection.close(CLOSE_DONE, b"replaced");
 }
 
-/// Closes connections to peers that are not believed any more, after every change of the identity.
+/// Closes connections to peers that are not believed any more, after every change of the identity:
+/// once what was dialed anew stands, and once more when a handshake that was under way has ended.
 pub(super) async fn watch(shared: Arc<Shared>) {
     let mut identities = shared.identities.subscribe();
     while identities.changed().await.is_ok() {
-        for pause in LOOKS {
-            // Another change starts the waiting anew, for those that came of it.
-            if let Ok(Ok(())) = timeout(pause, identities.changed()).await {
+        for _ in 0..2 {
+            // Another change starts the waiting anew, for what comes of it.
+            let more = timeout(shared.settings.distrust_after, identities.changed()).await;
+            if let Ok(Ok(())) = more {
                 identities.mark_changed();
                 break;
             }
