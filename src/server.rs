@@ -81,8 +81,7 @@ impl Server {
         name: &NodeName,
         files: IdentityFiles,
     ) -> Result<Self, ServerError> {
-        let (from, node, now) = (files.clone(), name.clone(), env.clock.unix_time());
-        let identity = env.blocking.run(move || from.load_checked(&node, now)).await?;
+        let identity = certificates::load_identity(&env, name, &files).await?;
         let doors = Router::new();
         Self::begin(env, settings, topology, name, (&identity, Some(files)), doors).await
     }

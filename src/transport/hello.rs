@@ -160,7 +160,13 @@ pub async fn dial(
             }
         }
     };
-    let peer = timeout(HELLO_TIMEOUT, talk).await.unwrap_or(Err(HelloError::Timeout));
+    let mut peer = timeout(HELLO_TIMEOUT, talk).await.unwrap_or(Err(HelloError::Timeout));
+    // A peer that does not take this node's certificate says so only now, and the stream does not.
+    if let (Err(HelloError::Frame(FrameError::Io(_))), Some(reason)) =
+        (&peer, connection.close_reason())
+    {
+        peer = Err(HelloError::Frame(lost(reason)));
+    }
     if let Err(error) = &peer {
         connection.close(CLOSE_REFUSED, error.to_string().as_bytes());
     }

@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyD
 use time::OffsetDateTime;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::certificate::Facts;
 use super::pem::{content, file_error, read, read_certificates, read_key};
 use crate::env::{Entropy, Stream, WallClock};
 use crate::model::NodeName;
@@ -33,6 +34,8 @@ pub const NODE_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Valid from this long ago on: a peer's clock may be behind.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
+/// What an authority's name begins with. The rest tells it from others, so that whoever does not know
+/// it can say so.
 const AUTHORITY_NAME: &str = "Holm CA";
 
 /// Why there is no certificate. Files that existed before were not changed.
@@ -57,6 +60,9 @@ pub enum PkiError {
     /// A name can't stand in a certificate.
     #[error("{0} can't stand in a certificate: it is no DNS name")]
     Name(String),
+    /// The authority's certificate is none.
+    #[error("the authority's certificate: {0}")]
+    Authority(String),
     /// A certificate could not be made.
     #[error("no certificate was made: {0}")]
     Make(#[from] rcgen::Error),
@@ -86,9 +92,11 @@ impl Authority {
     pub fn create(entropy: &Entropy, clock: &dyn WallClock) -> Result<Self, PkiError> {
         let mut rng = entropy.stream("pki-authority");
         let key = key(&mut rng)?;
-        let mut params = authority_params()?;
+        let serial = serial(&mut rng);
+        let number: String = serial.as_ref()[..4].iter().map(|it| format!("{it:02x}")).collect();
+        let mut params = authority_params(&format!("{AUTHORITY_NAME} {number}"))?;
         set_validity(&mut params, clock, AUTHORITY_VALID)?;
-        params.serial_number = Some(serial(&mut rng));
+        params.serial_number = Some(serial);
         let certificate = params.self_signed(&key)?.der().clone();
         Ok(Self { key, certificate })
     }
@@ -189,7 +197,8 @@ impl Authority {
         params.serial_number = Some(serial(&mut rng));
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let issuer_params = authority_params()?;
+        let own = Facts::of(&self.certificate).map_err(PkiError::Authority)?;
+        let issuer_params = authority_params(&own.subject)?;
         let issuer = Issuer::from_params(&issuer_params, &self.key);
         let certificate = params.signed_by(&key, &issuer)?.der().clone();
         Ok(Identity {
@@ -267,9 +276,9 @@ impl Clone for Identity {
     }
 }
 
-fn authority_params() -> Result<CertificateParams, PkiError> {
+fn authority_params(name: &str) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new([])?;
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)

@@ -152,24 +152,29 @@ pub(crate) fn check_time(
 }
 
 impl IdentityFiles {
-    /// Reads them, and refuses what could not be used as `node` at `now`: a key of another
-    /// certificate, another node's certificate, one of another authority, of yesterday, of tomorrow.
-    pub fn load_checked(&self, node: &NodeName, now: UnixTime) -> Result<Identity, PkiError> {
+    /// Reads them, and refuses what could never be used as `node`: a key of another certificate,
+    /// another node's certificate, one of another authority.
+    pub fn load_for(&self, node: &NodeName) -> Result<Identity, PkiError> {
         let identity = self.load()?;
         check_key(&identity).map_err(|why| content(&self.key, why))?;
-        check_time(&self.certificate, &identity.chain, now)?;
         let bad = |why: String| content(&self.certificate, why);
         if !identity.chain.first().is_some_and(|certificate| hello::is_for(certificate, node)) {
             return Err(bad(format!("the certificate is not for the name {node}")));
         }
-        let authority = authority_of(&identity.chain, &identity.authorities);
-        let of = |it: &&CertificateDer<'_>| Some(fingerprint(it)) == authority;
-        let Some(authority) = identity.authorities.iter().find(of) else {
+        if authority_of(&identity.chain, &identity.authorities).is_none() {
             let bundle = self.authorities.display();
             return Err(bad(format!("no authority in {bundle} has signed it as a node's")));
-        };
-        check_time(&self.authorities, std::slice::from_ref(authority), now)?;
+        }
         Ok(identity)
+    }
+
+    /// Whether what was read of them can be used at `now`: no certificate of yesterday or tomorrow.
+    pub fn check_time(&self, identity: &Identity, now: UnixTime) -> Result<(), PkiError> {
+        check_time(&self.certificate, &identity.chain, now)?;
+        let authority = authority_of(&identity.chain, &identity.authorities);
+        let is_its = |it: &&CertificateDer<'_>| Some(fingerprint(it)) == authority;
+        let authority = identity.authorities.iter().find(is_its);
+        check_time(&self.authorities, authority.map(std::slice::from_ref).unwrap_or_default(), now)
     }
 }
 

@@ -269,6 +269,25 @@ fn what_cannot_be_used_is_refused_at_the_start_with_its_file_and_why() {
         write_private(&site.path(key_file), &key);
         refused("out of time", "a-1.pem", why);
     }
+    // Without HTTPS a region goes on alone, whatever the time is.
+    let settings = std::fs::read_to_string(site.path("a-1.toml")).unwrap();
+    let plain = settings.lines().filter(|line| !line.contains("_file = \"a-1/"));
+    std::fs::write(site.path("a-1.toml"), plain.collect::<Vec<_>>().join("\n")).unwrap();
+    let (certificate, key) = issue_at(&site, "a-1", -valid_days - 1);
+    std::fs::write(site.path(pem), certificate).unwrap();
+    write_private(&site.path(key_file), &key);
+    let log = std::fs::File::create(site.path("a-1.log")).unwrap();
+    let mut alone = site.command("a-1").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(alone.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    drop(Process(alone));
+    assert!(line.contains("listens on http://"), "{line}");
+    let log = site.log("a-1");
+    assert!(
+        log.contains("no peer will talk with this node") && log.contains("it expired at"),
+        "{log}"
+    );
+    std::fs::write(site.path("a-1.toml"), settings).unwrap();
     let (certificate, key) = issue_at(&site, "b-1", 0);
     std::fs::write(site.path(pem), certificate).unwrap();
     write_private(&site.path(key_file), &key);
