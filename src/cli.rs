@@ -53,7 +53,7 @@ pub use terminal::Terminal;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::client::{Client, ClientCredential, ClientSettings, Token};
+use crate::client::{Client, ClientCertificate, ClientCredential, ClientSettings, Token};
 use crate::transport::hello::{PROTOCOL, PROTOCOL_MIN};
 
 /// A credential as a node writes it.
@@ -120,10 +120,18 @@ pub struct Global {
     )]
     #[arg(help_heading = "Connection")]
     pub client_secret_file: Option<PathBuf>,
-    /// The certificates that https trusts, in PEM.
+    /// The certificates that https trusts, in PEM. Default: whom the operating system trusts.
     #[arg(long, global = true, env = "HOLM_CA", hide_env_values = true, value_name = "FILE")]
     #[arg(help_heading = "Connection")]
     pub ca: Option<PathBuf>,
+    /// A certificate to show to nodes that ask clients for one, in PEM (`holm pki issue --client`).
+    #[arg(long, global = true, env = "HOLM_CLIENT_CERT", hide_env_values = true)]
+    #[arg(value_name = "FILE", requires = "client_key", help_heading = "Connection")]
+    pub client_cert: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[arg(long, global = true, env = "HOLM_CLIENT_KEY", hide_env_values = true)]
+    #[arg(value_name = "FILE", requires = "client_cert", help_heading = "Connection")]
+    pub client_key: Option<PathBuf>,
     /// How long one request may take, for example 500ms, 10s, 1m.
     #[arg(long, global = true, value_name = "TIME", default_value = "30s")]
     #[arg(value_parser = duration, help_heading = "Connection")]
@@ -257,7 +265,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Dev(dev) => dev.run(terminal).await,
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
-        Command::Pki(pki) => pki.run(terminal),
+        Command::Pki(pki) => pki.run(&global, terminal).await,
         Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,
@@ -290,6 +298,11 @@ impl Global {
         }
         settings.credential = self.credential()?;
         settings.ca_pem = self.ca.as_ref().map(read).transpose()?;
+        if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
+            let key_pem = Zeroizing::new(read(key)?);
+            let chain_pem = read(certificate)?;
+            settings.certificate = Some(ClientCertificate { chain_pem, key_pem });
+        }
         settings.timeout = self.timeout;
         settings.ack.clone_from(&self.ack);
         Ok(Client::with(settings)?)

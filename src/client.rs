@@ -10,12 +10,14 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use zeroize::Zeroizing;
 
-use crate::env::roots;
+use crate::env::roots::{self, Trust};
 use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
 mod access;
 mod answer;
+mod certificates;
 mod credential;
 mod error;
 mod quorum;
@@ -36,6 +38,7 @@ pub use answer::{
     AuditPage, AuditReports, DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version,
     Write, Written,
 };
+pub use certificates::{ShownAuthority, ShownCertificate, ShownCertificates};
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
 pub use quorum::{QuorumMember, QuorumMembers};
@@ -62,8 +65,26 @@ pub struct ClientSettings {
     pub timeout: Duration,
     /// `Holm-Ack`: who must have a write before it is answered, for example `majority`.
     pub ack: Option<String>,
-    /// Certificates that https trusts, in PEM. There are no others.
+    /// Certificates that https trusts, in PEM, and no others. Without them it trusts whom the
+    /// operating system does.
     pub ca_pem: Option<Vec<u8>>,
+    /// What is shown to nodes that ask clients for a certificate.
+    pub certificate: Option<ClientCertificate>,
+}
+
+/// A client's certificate and its key, in PEM.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    /// The certificate, and what links it to an authority.
+    pub chain_pem: Vec<u8>,
+    /// Its key; never printed.
+    pub key_pem: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate")
+    }
 }
 
 impl ClientSettings {
@@ -76,6 +97,7 @@ impl ClientSettings {
             timeout: Duration::from_secs(30),
             ack: None,
             ca_pem: None,
+            certificate: None,
         }
     }
 }
@@ -108,16 +130,18 @@ impl Client {
             let message = format!("`{}` does not begin with http:// or https://", settings.url);
             return Err(unusable(message));
         }
-        if url.scheme() == "https" && settings.ca_pem.is_none() {
-            let message = "https needs a file of the certificates to trust".to_owned();
-            return Err(unusable(message));
-        }
         let secret = settings.credential.as_ref().map(|credential| &credential.secret);
         for token in settings.token.iter().chain(secret) {
             token.check().map_err(|e| unusable(e.to_owned()))?;
         }
         settings.url.truncate(settings.url.trim_end_matches('/').len());
-        let tls = roots::config(settings.ca_pem.as_deref()).map_err(unusable)?;
+        let trust = match (url.scheme(), settings.ca_pem.as_deref()) {
+            ("https", None) => Trust::System,
+            (_, pem) => Trust::of(pem),
+        };
+        let shown = settings.certificate.as_ref();
+        let shown = shown.map(|it| (it.chain_pem.as_slice(), it.key_pem.as_slice()));
+        let tls = roots::config(trust, shown).map_err(unusable)?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
@@ -188,6 +212,21 @@ impl Client {
     /// Regions, members and how far behind each is, as the node tells it.
     pub async fn cluster(&self) -> Result<serde_json::Value, ClientError> {
         self.json(self.request(Method::GET, "/cluster")).await
+    }
+
+    /// Which certificates every node shows, and which authorities it believes, as the nodes say.
+    pub async fn certificates(&self) -> Result<Vec<ShownCertificates>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            nodes: Vec<ShownCertificates>,
+        }
+        let answer: Answer = self.json(self.request(Method::GET, "/cluster/certificates")).await?;
+        Ok(answer.nodes)
+    }
+
+    /// The same as the node tells it.
+    pub async fn certificates_json(&self) -> Result<serde_json::Value, ClientError> {
+        self.json(self.request(Method::GET, "/cluster/certificates")).await
     }
 
     /// A page of the audit log: `query` has the filters; without a cursor, the newest records.
@@ -395,7 +434,7 @@ impl Client {
             url: self.settings.url.clone(),
             connected: !e.is_connect(),
             tls: error::is_of_tls(&e),
-            message: error::innermost(&e),
+            message: error::tls_words(&e).map_or_else(|| error::innermost(&e), str::to_owned),
         })?;
         if let Some(session) = response.headers().get("holm-session")
             && let Ok(session) = session.to_str()

@@ -31,6 +31,7 @@ use crate::env::{Env, Stream};
 use crate::model::{NodeName, Origin, RegionName, Vector};
 use crate::topology::Topology;
 use crate::transport::hello::{CLOSE_DONE, Hello, PROTOCOL, PROTOCOL_MIN};
+use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
 mod dial;
@@ -42,6 +43,7 @@ mod state;
 mod status;
 pub mod streams;
 mod tiers;
+mod trust;
 
 use message::Have;
 use peer::Peer;
@@ -122,6 +124,10 @@ pub struct GossipSettings {
     /// A connection that left something unanswered for this long, beyond two round trips, gets a
     /// second one dialed beside it.
     pub suspect_after: Duration,
+    /// How long after a change of the identity connections are closed to peers that are not believed
+    /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
+    /// ones is answered.
+    pub distrust_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -131,14 +137,15 @@ impl Default for GossipSettings {
             grace: Duration::from_millis(100),
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_millis(500),
+            distrust_after: Duration::from_secs(15),
         }
     }
 }
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), numbers
-/// (`stats`), and the end (`shutdown`).
+/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
+/// (`replace_identity`), numbers (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -152,7 +159,9 @@ struct Shared {
     region: Option<RegionName>,
     /// Drawn at the start, so that peers notice a restart.
     instance: u64,
-    endpoint: quinn::Endpoint,
+    endpoint: Endpoint,
+    /// Counts up when the endpoint has got another identity.
+    identities: watch::Sender<u64>,
     replica: Arc<dyn Replica>,
     peers: BTreeMap<NodeName, Arc<Peer>>,
     tiers: Tiers,
@@ -181,12 +190,13 @@ impl Gossip {
         settings: GossipSettings,
         topology: Arc<Topology>,
         node: &NodeName,
-        endpoint: quinn::Endpoint,
+        endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
         let shared = Arc::new(Shared::new(env, settings, topology, node, endpoint, replica));
         shared.spawn(accept::accept(shared.clone()));
         shared.spawn(pull::pull(shared.clone()));
+        shared.spawn(trust::watch(shared.clone()));
         for peer in shared.peers.values() {
             shared.spawn(dial::keep_link(shared.clone(), peer.clone()));
         }
@@ -263,6 +273,14 @@ impl Gossip {
         streams::ask(&self.0, peer, kind, question, deadline).await
     }
 
+    /// Shows and believes something else from now on: every link of this node's is dialed anew
+    /// beside the one that stands, and a connection to whom it does not believe any more is closed.
+    pub fn replace_identity(&self, identity: &Identity) -> Result<(), EndpointError> {
+        self.0.endpoint.replace_identity(identity)?;
+        self.0.identities.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
     /// Counts since the start.
     pub fn stats(&self) -> GossipStats {
         self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -291,7 +309,7 @@ impl Shared {
         settings: GossipSettings,
         topology: Arc<Topology>,
         node: &NodeName,
-        endpoint: quinn::Endpoint,
+        endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
         let mut peers = BTreeMap::new();
@@ -318,6 +336,7 @@ impl Shared {
             node: node.clone(),
             region,
             endpoint,
+            identities: watch::Sender::new(0),
             replica,
             tiers,
             peers,

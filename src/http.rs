@@ -63,7 +63,7 @@ use crate::telemetry::{Spans, TraceIds};
 use edge::RequestIds;
 use operation::{OperationMetrics, Route};
 
-pub use server::serve;
+pub use server::{Door, serve, serve_behind};
 
 const HOLM_ACK: HeaderName = HeaderName::from_static("holm-ack");
 const HOLM_CHECK: HeaderName = HeaderName::from_static("holm-check");

@@ -29,6 +29,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
+pub mod certificates;
 pub mod feed;
 mod gauges;
 mod keys;
@@ -43,6 +44,7 @@ pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
 
+use certificates::Certificates;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
@@ -58,7 +60,8 @@ const DOCUMENTS_MAX: usize = 256;
 ///
 /// Reading: [`Node::snapshot`], [`Node::wait_for`], [`Node::history`], [`Node::feed`]. Writing:
 /// [`Node::write`], [`Node::wait_for_receipts`]. Looking on: [`Node::readiness`],
-/// [`Node::receipts`]. Ending: [`Node::shutdown`].
+/// [`Node::receipts`]. Who it is: [`Node::replace_identity`], [`Node::certificates`]. Ending:
+/// [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -78,6 +81,7 @@ struct Inner {
     /// Stops the desk, which needs the store until then.
     recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
+    certificates: Certificates,
     skew_max: Duration,
     gauges: gauges::Gauges,
     stop: watch::Sender<bool>,
@@ -247,9 +251,10 @@ impl Node {
         let (desk, recorder) =
             audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let recorder = record(recorder, &store, gossip.get());
-        let gauges = gauges::Gauges::new(&env, settings, &topology);
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
+            certificates: Certificates::of(identity, gossip.get()),
+            gauges: gauges::Gauges::new(&env, settings, &topology),
             name: name.clone(),
             region,
             topology,
@@ -265,7 +270,6 @@ impl Node {
             recorder,
             keyring,
             skew_max,
-            gauges,
             stop,
             failed,
             driver: Mutex::new(Some(driver)),

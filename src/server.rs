@@ -1,6 +1,8 @@
 //! A node with its HTTP API: what `holm serve`, `holm dev` and tests start, with nothing between
 //! them but what `env` gives. It puts rooms together and decides nothing.
 
+mod certificates;
+mod expiry;
 pub(crate) mod founding;
 mod issuers;
 mod rotation;
@@ -21,7 +23,9 @@ use crate::model::NodeName;
 use crate::node::{Node, StartError};
 use crate::settings::Settings;
 use crate::topology::Topology;
-use crate::transport::Identity;
+use crate::transport::{Identity, IdentityFiles, PkiError};
+
+use certificates::{Files, Reloader};
 
 /// A running server. Dropping it without [`Server::shutdown`] is a crash, as far as the store is
 /// concerned.
@@ -30,6 +34,7 @@ pub struct Server {
     http_addr: SocketAddr,
     stop: watch::Sender<bool>,
     http: JoinHandle<()>,
+    reloader: Arc<Reloader>,
     upkeep: Vec<JoinHandle<()>>,
 }
 
@@ -42,6 +47,9 @@ pub enum ServerError {
     /// The keys of the settings cannot be used.
     #[error("the settings: {0}")]
     Keys(#[from] KeyError),
+    /// A certificate or key cannot be used.
+    #[error(transparent)]
+    Certificates(#[from] PkiError),
     /// The HTTP address cannot be listened on.
     #[error("the address {addr} cannot be listened on: {why}")]
     Listen {
@@ -65,6 +73,20 @@ impl Server {
         Self::start_with(env, settings, topology, name, identity, Router::new()).await
     }
 
+    /// As [`Server::start`], with the identity out of files, which are looked at again and again:
+    /// what replaces them is taken without a restart.
+    pub async fn start_from(
+        env: Env,
+        settings: Settings,
+        topology: Arc<Topology>,
+        name: &NodeName,
+        files: IdentityFiles,
+    ) -> Result<Self, ServerError> {
+        let identity = certificates::load_identity(&env, name, &files).await?;
+        let doors = Router::new();
+        Self::begin(env, settings, topology, name, (&identity, Some(files)), doors).await
+    }
+
     /// As [`Server::start`], with more routes beside the API's.
     pub async fn start_with(
         env: Env,
@@ -74,6 +96,19 @@ impl Server {
         identity: &Identity,
         doors: Router,
     ) -> Result<Self, ServerError> {
+        Self::begin(env, settings, topology, name, (identity, None), doors).await
+    }
+
+    async fn begin(
+        env: Env,
+        settings: Settings,
+        topology: Arc<Topology>,
+        name: &NodeName,
+        (identity, files): (&Identity, Option<IdentityFiles>),
+        doors: Router,
+    ) -> Result<Self, ServerError> {
+        let files = Files { identity: files, https: certificates::https_files(&settings.tls) };
+        let (stamps, https) = certificates::load_https(&env, files.https.as_ref()).await?;
         let kept = issuers::kept(&env, &settings, &topology.cluster).await;
         let verifier = Arc::new(verifier(&settings, &topology.cluster, &kept)?);
         let listener = listen(&env, &topology, name).await?;
@@ -81,10 +116,22 @@ impl Server {
             .local_addr()
             .map_err(|e| ServerError::Listen { addr: name.to_string(), why: e.to_string() })?;
         let node = Node::start(env.clone(), &settings, topology, name, identity).await?;
+        let door = https.map(|https| {
+            node.set_http_certificate(&https.chain);
+            Arc::new(http::Door::new(https.config, &settings.tls))
+        });
+        let reloader =
+            Arc::new(Reloader::new(node.clone(), env.clone(), files, (stamps, door.clone())));
         let (stop, stopped) = watch::channel(false);
         let settings = Arc::new(settings);
         let issuers = issuers::Issuers::new(verifier.clone(), env.clone(), &settings);
         let mut upkeep = vec![
+            tokio::spawn(certificates::run(
+                reloader.clone(),
+                settings.tls.reload_every,
+                stopped.clone(),
+            )),
+            tokio::spawn(expiry::run(node.clone(), env.clone(), stopped.clone())),
             tokio::spawn(issuers.run(stopped.clone())),
             tokio::spawn(founding::run(
                 node.clone(),
@@ -106,8 +153,8 @@ impl Server {
             app = app.exporting(spans);
         }
         let router = doors.merge(app.router());
-        let http = tokio::spawn(http::serve(listener, app, router));
-        Ok(Self { node, http_addr, stop, http, upkeep })
+        let http = tokio::spawn(http::serve_behind(listener, door, app, router));
+        Ok(Self { node, http_addr, stop, http, reloader, upkeep })
     }
 
     /// The node within.
@@ -118,6 +165,17 @@ impl Server {
     /// Where HTTP is listened on.
     pub fn http_addr(&self) -> SocketAddr {
         self.http_addr
+    }
+
+    /// Whether clients have to speak HTTPS.
+    pub fn is_https(&self) -> bool {
+        self.reloader.is_https()
+    }
+
+    /// Reads all certificate files again, as on SIGHUP. What cannot be used is logged, and what was
+    /// there before goes on.
+    pub async fn reload_certificates(&self) -> Result<(), PkiError> {
+        self.reloader.reload_all().await
     }
 
     /// Returns when the server cannot go on by itself, and is to be shut down.

@@ -7,6 +7,7 @@ mod audit;
 mod duration;
 mod quorum;
 mod secrets;
+mod tls;
 mod traces;
 
 pub(crate) use duration::parse as parse_duration;
@@ -16,6 +17,7 @@ pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
+pub use tls::{ClientCertificates, MinVersion, TlsSettings};
 pub use traces::TraceSettings;
 
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The HTTP side's times and habits.
     pub http: HttpSettings,
+    /// TLS on the HTTP address, and how certificate files are looked after.
+    pub tls: TlsSettings,
     /// Between the regions.
     pub gossip: GossipSettings,
     /// The quorum path.
@@ -301,6 +305,7 @@ impl Settings {
             "is not from 0 to 1",
         )?;
         self.traces.check()?;
+        self.tls.check()?;
         self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()

@@ -44,6 +44,8 @@ mod quorum;
 mod readme;
 #[path = "integration/recover.rs"]
 mod recover;
+#[path = "integration/tls.rs"]
+mod tls;
 #[path = "integration/topology.rs"]
 mod topology;
 #[path = "integration/traces.rs"]

@@ -104,7 +104,7 @@ impl From<ClientError> for Failure {
         match &error {
             ClientError::Settings(_) => Self::usage(message),
             ClientError::Connection { tls: true, .. } => Self::failed(message)
-                .hint("does --ca name the CA that signed the node's certificate?"),
+                .hint("does --ca name the CA that signed the node's certificate, and does the node want --client-cert?"),
             ClientError::Connection { connected: false, .. } => Self::failed(message)
                 .hint("is the node running? `holm dev` starts a cluster on this machine; --url names another node"),
             ClientError::TimedOut { .. } => {

@@ -9,11 +9,11 @@ use super::pki::node;
 use super::{Failure, Terminal};
 use crate::env::Env;
 use crate::model::NodeName;
-use crate::server::Server;
+use crate::server::{Server, ServerError};
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry::logs;
 use crate::topology::Topology;
-use crate::transport::Identity;
+use crate::transport::{IdentityFiles, PkiError};
 
 /// Arguments of `holm serve`.
 #[derive(Args, Debug)]
@@ -23,6 +23,9 @@ Example:
        --pki pki --data /var/lib/holm --settings holm.toml
 
 The settings name the master key that secrets are sealed with (`holm keys`).
+
+Certificate files that change are taken within seconds, or at once on SIGHUP; what cannot be used is
+refused and logged, and the ones before go on.
 
 Stops in order on SIGTERM and SIGINT: requests under way are answered, watches end, the store is
 closed. After kill -9 nothing acknowledged is lost; the next start reads more of its log.")]
@@ -83,29 +86,19 @@ impl Serve {
         let data = self.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
             Failure::usage("where the store lies is not said").hint("give --data DIR")
         })?;
-        let identity = Identity::load_from(&self.pki, &self.node).map_err(|e| {
-            Failure::usage(e.to_string())
-                .hint(format!("`holm pki issue --node {}` makes what is missing", self.node))
-        })?;
+        let files = IdentityFiles::of(&self.pki, &self.node);
         let format = settings.log.format;
         let _logs = logs::install(&settings.log, self.node.as_str())
             .map_err(|e| Failure::usage(e.to_string()))?;
         let env = Env::system(&data, None)
             .map_err(|e| Failure::failed(e.to_string()).about(data.display()))?;
-        let server = Server::start(env, settings, Arc::new(topology), &self.node, &identity)
-            .await
-            .map_err(|e| Failure::failed(e.to_string()))?;
+        let server = Server::start_from(env, settings, Arc::new(topology), &self.node, files);
+        let server = server.await.map_err(|e| start_failure(&e, &self.node))?;
         server.node().metrics().show_process();
-        terminal.say(format!("{} listens on http://{}", self.node, server.http_addr()))?;
+        let scheme = if server.is_https() { "https" } else { "http" };
+        terminal.say(format!("{} listens on {scheme}://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
-        let failed = tokio::select! {
-            biased;
-            asked = stop_asked() => {
-                asked?;
-                false
-            }
-            () = server.failed() => true,
-        };
+        let failed = until_stopped(&server).await?;
         // Where lines are for machines, every one is.
         match format {
             LogFormat::Json => tracing::info!("stopping: requests under way are answered first"),
@@ -124,6 +117,39 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
         _ => Err("json or text is expected".to_owned()),
+    }
+}
+
+fn start_failure(error: &ServerError, node: &NodeName) -> Failure {
+    let message = error.to_string();
+    match error {
+        ServerError::Certificates(PkiError::File { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            let hint = format!("`holm pki issue --node {node}` makes a node's certificate and key");
+            Failure::usage(message).hint(hint)
+        }
+        ServerError::Certificates(_) => Failure::usage(message),
+        _ => Failure::failed(message),
+    }
+}
+
+/// Returns when the process is asked to stop, or cannot go on (true). On SIGHUP the certificate
+/// files are read again.
+async fn until_stopped(server: &Server) -> Result<bool, Failure> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut stop = std::pin::pin!(stop_asked());
+    loop {
+        tokio::select! {
+            biased;
+            asked = &mut stop => return asked.map(|()| false),
+            () = server.failed() => return Ok(true),
+            _ = hangup.recv() => {
+                // What was refused is in the log.
+                let _ = server.reload_certificates().await;
+            }
+        }
     }
 }
 

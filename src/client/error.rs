@@ -104,10 +104,26 @@ impl ClientError {
 
 /// Whether an error of rustls is in a chain.
 pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    tls_error(error).is_some()
+}
+
+/// What an error of TLS means where its own words say it badly.
+pub(crate) fn tls_words(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    use rustls::{AlertDescription, Error};
+    match tls_error(error)? {
+        Error::InvalidMessage(_) => Some("it does not speak TLS; is it an http:// address?"),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            Some("it asks clients for a certificate, and none was shown")
+        }
+        _ => None,
+    }
+}
+
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         // An I/O error passes over the error it wraps when it names its source.
         next = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
@@ -115,7 +131,7 @@ pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
             None => error.source(),
         };
     }
-    false
+    None
 }
 
 /// What the last error of a chain says: the layers above it only say that there was one.

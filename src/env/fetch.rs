@@ -23,7 +23,8 @@ pub struct Fetch<'a> {
 
 /// Fetches it; an answer other than 200 is an error.
 pub(super) async fn fetch(what: Fetch<'_>) -> io::Result<Vec<u8>> {
-    let tls = roots::config(what.ca_pem.map(str::as_bytes)).map_err(io::Error::other)?;
+    let trust = roots::Trust::of(what.ca_pem.map(str::as_bytes));
+    let tls = roots::config(trust, None).map_err(io::Error::other)?;
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(reqwest::redirect::Policy::none())

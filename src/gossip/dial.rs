@@ -22,6 +22,7 @@ use super::Shared;
 use super::accept::serve;
 use super::message::{Have, Message, Nodes, Records};
 use super::peer::Peer;
+use super::trust;
 use crate::model::NodeName;
 use crate::transport::frame::{self, FrameError};
 use crate::transport::hello::{self, CLOSE_DONE, Hello, HelloError};
@@ -44,6 +45,8 @@ const HAVE_PAUSE: Duration = Duration::from_millis(2);
 struct Link {
     connection: Connection,
     hello: Hello,
+    /// Which of this node's identities it was dialed under.
+    identity: u64,
 }
 
 /// Why an attempt came to nothing.
@@ -72,10 +75,12 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: Arc<Peer>) {
         let rtt = link.connection.rtt();
         shared.met(&peer.node, &link.hello, rtt).await;
         let next = use_link(&shared, &peer, &link).await;
-        link.connection.close(CLOSE_DONE, b"replaced");
+        if !matches!(next, Next::Renewed(_)) {
+            link.connection.close(CLOSE_DONE, b"replaced");
+        }
         link = match next {
-            Some(fresh) => fresh,
-            None => {
+            Next::Fresh(fresh) | Next::Renewed(fresh) => fresh,
+            Next::Lost => {
                 tracing::info!(peer = %peer.node, "disconnected");
                 peer.remove_outgoing();
                 peer.outbox.close();
@@ -85,27 +90,56 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: Arc<Peer>) {
     }
 }
 
-/// Writes to the link until it is lost (none) or another one has taken over.
-async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option<Link> {
+/// What became of a link.
+enum Next {
+    /// It is lost, or of no use.
+    Lost,
+    /// Another one has taken over, because this one gave no answer.
+    Fresh(Link),
+    /// Another one has taken over, under a new identity; what is asked on this one is still
+    /// answered for a while, and then it is closed.
+    Renewed(Link),
+}
+
+/// Writes to the link until it is lost or another one has taken over.
+async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Next {
     let connection = &link.connection;
     let mut writing = pin!(write(shared, peer, connection));
-    let mut serving = pin!(serve(shared, peer, connection, link.hello.instance));
+    let mut serving = serve_owned(shared, peer, link).boxed();
     let mut beside: Option<BoxFuture<'_, Link>> = None;
     let mut silence = Silence::default();
+    let mut identities = shared.identities.subscribe();
+    let mut is_renewal = link.identity != *identities.borrow_and_update();
+    if is_renewal {
+        beside = Some(dial(shared, peer).boxed());
+    }
     loop {
         tokio::select! {
             biased;
-            () = &mut serving => return None,
+            () = &mut serving => return Next::Lost,
             error = &mut writing => {
                 tracing::debug!(peer = %peer.node, %error, "the connection broke");
-                return None;
+                return Next::Lost;
             }
             () = peer.dialed.notified() => {
                 if peer.is_outgoing_stale() {
-                    return None;
+                    return Next::Lost;
                 }
             }
-            fresh = finished(&mut beside) => return Some(fresh),
+            fresh = finished(&mut beside) => {
+                if !is_renewal {
+                    return Next::Fresh(fresh);
+                }
+                let after = shared.settings.distrust_after;
+                shared.spawn(trust::linger(serving, connection.clone(), after));
+                return Next::Renewed(fresh);
+            }
+            Ok(()) = identities.changed() => {
+                // An attempt that is under way may be under the old one.
+                is_renewal = true;
+                beside = Some(dial(shared, peer).boxed());
+                continue;
+            }
             () = sleep(LOOK) => {}
         }
         let patience = shared.settings.suspect_after + 2 * connection.rtt();
@@ -125,6 +159,17 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Option
             peer.outbox.open();
         }
     }
+}
+
+/// Serves the link, however long the caller lives.
+fn serve_owned(
+    shared: &Arc<Shared>,
+    peer: &Arc<Peer>,
+    link: &Link,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (shared, peer, connection) = (shared.clone(), peer.clone(), link.connection.clone());
+    let instance = link.hello.instance;
+    async move { serve(&shared, &peer, &connection, instance).await }
 }
 
 /// How long a connection has left unanswered what has to be acknowledged.
@@ -201,10 +246,11 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let found = found.map_err(DialError::Lookup)?;
         let none = || DialError::Lookup(std::io::ErrorKind::NotFound.into());
         let addr = *found.get(count % found.len().max(1)).ok_or_else(none)?;
+        let identity = *shared.identities.borrow();
         let connection = shared.endpoint.connect(addr, peer.node.as_str())?.await?;
         let mine = shared.hello();
         let met = hello::dial(&connection, &shared.topology, &mine, &peer.node).await?;
-        Ok(Link { connection, hello: met.hello })
+        Ok(Link { connection, hello: met.hello, identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))
 }

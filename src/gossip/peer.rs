@@ -130,6 +130,14 @@ impl Peer {
         }
     }
 
+    /// All connections there are.
+    pub(super) fn connections_all(&self) -> Vec<Connection> {
+        let connections = self.connections();
+        let outgoing = connections.outgoing.iter().map(|outgoing| outgoing.connection.clone());
+        let incoming = connections.incoming.iter().map(|(connection, _)| connection.clone());
+        outgoing.chain(incoming).collect()
+    }
+
     /// Whether this node's own connection is up, and how many the peer has.
     pub(super) fn connected(&self) -> (bool, usize) {
         let connections = self.connections();

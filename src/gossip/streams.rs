@@ -41,11 +41,13 @@ pub enum StreamKind {
     QuorumControl,
     /// Pages of the audit chain.
     Audit,
+    /// Which certificates a node shows.
+    Certificates,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::QuorumVote,
         Self::QuorumAppend,
         Self::QuorumSnapshot,
@@ -53,6 +55,7 @@ impl StreamKind {
         Self::QuorumRead,
         Self::QuorumControl,
         Self::Audit,
+        Self::Certificates,
     ];
 
     /// On the wire.
@@ -65,6 +68,7 @@ impl StreamKind {
             Self::QuorumRead => 5,
             Self::QuorumControl => 6,
             Self::Audit => 7,
+            Self::Certificates => 8,
         }
     }
 
@@ -88,7 +92,7 @@ impl StreamKind {
         match self {
             Self::QuorumVote => 64 * 1024,
             Self::QuorumRead => 1024,
-            Self::QuorumControl => 256 * 1024,
+            Self::QuorumControl | Self::Certificates => 256 * 1024,
             Self::QuorumAppend | Self::QuorumSnapshot | Self::QuorumPropose | Self::Audit => {
                 frame::FRAME_LEN_MAX
             }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::env::{Links, MemoryDisk};
 use crate::transport::frame;
-use crate::transport::{Authority, Identity, endpoint, hello};
+use crate::transport::{self, Authority, Identity, endpoint, hello};
 
 mod memory;
 mod streams;
@@ -103,7 +103,7 @@ impl Cluster {
         self.authority.issue(&name(node), &env.entropy, &*env.clock).unwrap()
     }
 
-    fn run(&mut self, node: &'static str, endpoint: quinn::Endpoint, memory: Arc<Memory>) {
+    fn run(&mut self, node: &'static str, endpoint: transport::Endpoint, memory: Arc<Memory>) {
         let addr = endpoint.local_addr().unwrap();
         let gossip = Gossip::start(
             &self.env(),
@@ -298,6 +298,81 @@ async fn a_peer_with_less_than_it_had_sent_is_told() {
     let told =
         until("b is told", async || locked(&cluster.node("b").memory.witnessed).first().copied());
     assert_eq!(told.await, (Origin([2; 8]), 5));
+}
+
+#[tokio::test]
+async fn a_new_identity_is_shown_on_new_links_and_nothing_is_lost_meanwhile() {
+    let cluster = quick_to_distrust();
+    cluster.connected().await;
+    let before = cluster.node("a").gossip.stats().connections_out;
+    // Another authority, step by step: trust, certificates, and the old one goes.
+    let env = cluster.env();
+    let new = Authority::create(&env.entropy, &*env.clock).unwrap();
+    let both = vec![cluster.authority.certificate().clone(), new.certificate().clone()];
+    for step in 0..3 {
+        for node in NAMES {
+            let (by, authorities) = match step {
+                0 => (&cluster.authority, both.clone()),
+                1 => (&new, both.clone()),
+                _ => (&new, vec![new.certificate().clone()]),
+            };
+            let issued = by.issue(&name(node), &env.entropy, &*env.clock).unwrap();
+            let identity = Identity { authorities, ..issued };
+            cluster.node(node).gossip.replace_identity(&identity).unwrap();
+        }
+        nobody_is_harmed(&cluster).await;
+        tokio::time::sleep(2 * DISTRUST_AFTER).await;
+        cluster.connected().await;
+    }
+    assert!(cluster.node("a").gossip.stats().connections_out >= before + 6);
+    for node in NAMES {
+        let gossip = &cluster.node(node).gossip;
+        for peer in gossip.0.peers.values() {
+            assert!(peer.connections_all().iter().all(|it| gossip.0.endpoint.trusts(it)));
+        }
+        assert_eq!(gossip.stats().handshakes_failed, 0, "{node}");
+    }
+    nobody_is_harmed(&cluster).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_whom_is_not_believed_any_more_is_closed_and_does_not_come_back() {
+    let cluster = quick_to_distrust();
+    cluster.connected().await;
+    let env = cluster.env();
+    let other = Authority::create(&env.entropy, &*env.clock).unwrap();
+    // a and b change their authority, and c was forgotten.
+    for node in ["a", "b"] {
+        let identity = other.issue(&name(node), &env.entropy, &*env.clock).unwrap();
+        cluster.node(node).gossip.replace_identity(&identity).unwrap();
+    }
+    let connected = |of: &str, to: &str| {
+        let peers = cluster.node(of).gossip.peers();
+        let peer = peers.into_iter().find(|peer| peer.node.as_str() == to).unwrap();
+        (peer.connected_out, peer.connected_in)
+    };
+    until("c is left alone", async || {
+        let alone = connected("a", "c") == (false, 0) && connected("b", "c") == (false, 0);
+        alone.then_some(())
+    })
+    .await;
+    until("a and b have each other", async || {
+        (connected("a", "b") == (true, 1) && connected("b", "a") == (true, 1)).then_some(())
+    })
+    .await;
+    until("c's handshakes are refused", async || {
+        (cluster.node("a").gossip.stats().handshakes_failed > 0).then_some(())
+    })
+    .await;
+    assert_eq!(connected("a", "c"), (false, 0));
+}
+
+/// For tests of identities that change.
+const DISTRUST_AFTER: Duration = Duration::from_millis(500);
+
+fn quick_to_distrust() -> Cluster {
+    let distrust_after = DISTRUST_AFTER;
+    Cluster::start(GossipSettings { distrust_after, ..GossipSettings::default() })
 }
 
 /// A peer with a certificate that can say what it likes.

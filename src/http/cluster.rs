@@ -1,4 +1,5 @@
-//! `/cluster`: members, vectors and lag as this node sees them, and which regions have a write.
+//! `/cluster`: members, vectors and lag as this node sees them, which regions have a write, and which
+//! certificates the nodes show.
 
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
@@ -11,6 +12,7 @@ use super::query::{Query, bad};
 use crate::access::{ClusterAction, decide};
 use crate::model::Session;
 use crate::node::RegionReceipt;
+use crate::node::certificates::NodeCertificates;
 
 fn json(body: &impl Serialize) -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -22,6 +24,17 @@ pub(super) fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> 
     decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
     Query::parse(incoming.query(), &[])?;
     Ok(json(&app.node().cluster()))
+}
+
+/// `GET /cluster/certificates`: what every node shows to others and to clients, and whom it believes.
+pub(super) async fn certificates(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    #[derive(Serialize)]
+    struct Answer {
+        nodes: Vec<NodeCertificates>,
+    }
+    decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
+    Query::parse(incoming.query(), &[])?;
+    Ok(json(&Answer { nodes: app.node().certificates().await }))
 }
 
 /// `GET /cluster/receipts?session=`: any caller may ask who has what it wrote.

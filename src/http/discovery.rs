@@ -63,12 +63,15 @@ fn base(app: &App, incoming: &Incoming) -> Result<String, ApiError> {
         return Ok(url.trim_end_matches('/').to_owned());
     }
     let host = incoming.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    // HTTP/2 names it in the request's line.
+    let host = host.or_else(|| incoming.authority());
     let plain = |c: u8| c.is_ascii_alphanumeric() || b".-:[]_".contains(&c);
     let is_fit = |host: &&str| host.len() <= HOST_LEN_MAX && host.bytes().all(plain);
     let host = host.filter(is_fit).filter(|host| !host.is_empty()).ok_or_else(|| {
         ApiError::BadHeader { header: "Host", reason: "is missing, or is no host".to_owned() }
     })?;
-    Ok(format!("http://{host}"))
+    let scheme = if app.settings().tls.certificate_file.is_some() { "https" } else { "http" };
+    Ok(format!("{scheme}://{host}"))
 }
 
 /// `POST /cluster/signing-keys`: a new key, which takes over once it was published long enough.

@@ -63,6 +63,10 @@ impl Incoming {
         self.parts.uri.path()
     }
 
+    pub(super) fn authority(&self) -> Option<&str> {
+        self.parts.uri.authority().map(|authority| authority.as_str())
+    }
+
     pub(super) fn query(&self) -> Option<&str> {
         self.parts.uri.query()
     }
@@ -230,6 +234,7 @@ async fn dispatch_rest(
         Operation::Restore => versions::restore(app, &incoming, body).await,
         Operation::GetCluster => cluster::get(app, &incoming),
         Operation::GetReceipts => cluster::receipts(app, &incoming),
+        Operation::GetCertificates => cluster::certificates(app, &incoming).await,
         Operation::ListAudit => audit::list(app, &incoming).await,
         Operation::VerifyAudit => audit::verify(app, &incoming).await,
         Operation::GetQuorum => quorum::get(app, &incoming),

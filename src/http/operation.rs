@@ -18,6 +18,7 @@ pub(super) enum Route {
     Restore,
     Cluster,
     Receipts,
+    Certificates,
     Audit,
     AuditVerify,
     Quorum,
@@ -48,7 +49,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 35] = [
+pub(super) const ROUTES: [(&str, Route); 36] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -57,6 +58,7 @@ pub(super) const ROUTES: [(&str, Route); 35] = [
     ("/config/{service}/{environment}/{key}/restore", Route::Restore),
     ("/cluster", Route::Cluster),
     ("/cluster/receipts", Route::Receipts),
+    ("/cluster/certificates", Route::Certificates),
     ("/audit", Route::Audit),
     ("/audit/verify", Route::AuditVerify),
     ("/cluster/quorum", Route::Quorum),
@@ -103,6 +105,7 @@ pub(super) enum Operation {
     Restore,
     GetCluster,
     GetReceipts,
+    GetCertificates,
     ListAudit,
     VerifyAudit,
     GetQuorum,
@@ -193,6 +196,7 @@ impl Route {
             Self::Version => Operation::GetVersion,
             Self::Cluster => Operation::GetCluster,
             Self::Receipts => Operation::GetReceipts,
+            Self::Certificates => Operation::GetCertificates,
             Self::Audit => Operation::ListAudit,
             Self::AuditVerify => Operation::VerifyAudit,
             Self::Quorum => Operation::GetQuorum,
@@ -238,6 +242,7 @@ impl Route {
             | Self::Version
             | Self::Cluster
             | Self::Receipts
+            | Self::Certificates
             | Self::Audit
             | Self::AuditVerify
             | Self::Quorum
@@ -289,6 +294,7 @@ impl Operation {
             Self::Restore => "POST /config/{service}/{environment}/{key}/restore",
             Self::GetCluster => "GET /cluster",
             Self::GetReceipts => "GET /cluster/receipts",
+            Self::GetCertificates => "GET /cluster/certificates",
             Self::ListAudit => "GET /audit",
             Self::VerifyAudit => "GET /audit/verify",
             Self::GetQuorum => "GET /cluster/quorum",

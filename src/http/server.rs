@@ -3,10 +3,13 @@
 //! watches are closed.
 
 mod date;
+mod door;
+mod h2;
 mod write_timeout;
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,15 +20,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
 use super::edge::Remote;
 use super::{App, oauth};
-use crate::env::{HttpListener, Io};
+use crate::env::HttpListener;
 
 use date::Dates;
+pub use door::Door;
+use door::Entered;
 use write_timeout::WriteTimeout;
 
 /// How long accepting pauses after it failed, for example for want of file descriptors.
@@ -33,9 +39,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often metrics are put together.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// As [`serve_behind`], with no TLS.
+pub async fn serve(listener: Box<dyn HttpListener>, app: App, router: Router) {
+    serve_behind(listener, None, app, router).await;
+}
+
 /// Serves `router`, which is [`App::router`] or has its routes among others, until the app's stop
-/// signal; returns when all connections have ended, or were given up after the drain's time.
-pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router) {
+/// signal; returns when all connections have ended, or were given up after the drain's time. Where
+/// there is a `door`, connections have to come through its TLS.
+pub async fn serve_behind(
+    mut listener: Box<dyn HttpListener>,
+    door: Option<Arc<Door>>,
+    app: App,
+    router: Router,
+) {
     let limits = &app.settings().limits;
     let room = app.0.connections.clone();
     let mut builder = http1::Builder::new();
@@ -81,11 +98,21 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
         };
         let io = WriteTimeout::new(io, app.settings().http.write_timeout);
         let (builder, app, dates) = (builder.clone(), app.clone(), dates.clone());
-        let router = router.clone();
+        let (router, door) = (router.clone(), door.clone());
         connections.spawn(async move {
             let _place = place;
             let _counted = app.node().metrics().connected();
-            connection(&builder, io, (remote, dates), router, app.0.stop.clone()).await;
+            let seen = (remote, dates);
+            let Some(door) = door else {
+                return connection(&builder, io, seen, router, app.0.stop.clone()).await;
+            };
+            match Box::pin(door.enter(io, app.node().metrics(), app.0.stop.clone())).await {
+                Some(Entered::Http1(io)) => {
+                    connection(&builder, io, seen, router, app.0.stop.clone()).await;
+                }
+                Some(Entered::Http2(io)) => Box::pin(h2::connection(&app, io, seen, router)).await,
+                None => {}
+            }
         });
     }
     drop(listener);
@@ -100,22 +127,35 @@ fn is_clients(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(
-    builder: &http1::Builder,
-    io: WriteTimeout<Box<dyn Io>>,
-    (remote, dates): (SocketAddr, Dates),
+/// The routes, for requests of one connection.
+fn routes(
     router: Router,
-    mut stop: tokio::sync::watch::Receiver<bool>,
-) {
+    (remote, dates): (SocketAddr, Dates),
+) -> impl tower::Service<
+    Request<Incoming>,
+    Response = Response,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone
++ Send {
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Remote(remote));
         request
     });
-    let router = router.map_response(move |mut response: Response| {
+    router.map_response(move |mut response: Response| {
         response.headers_mut().insert(header::DATE, dates.now());
         response
-    });
-    let service = TowerToHyperService::new(router);
+    })
+}
+
+async fn connection(
+    builder: &http1::Builder,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    seen: (SocketAddr, Dates),
+    router: Router,
+    mut stop: tokio::sync::watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(routes(router, seen));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let stopped = async {
         let _ = stop.wait_for(|stop| *stop).await;

@@ -16,4 +16,5 @@ mod routes;
 mod secrets;
 mod sessions;
 mod streams;
+mod tls;
 mod values;

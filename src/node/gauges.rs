@@ -62,6 +62,9 @@ impl Node {
             forks: counts.forks,
             records_waiting: counts.waiting,
         });
+        for (kind, facts) in self.certificate_ends() {
+            metrics.set_certificate_end(kind, facts.not_after);
+        }
         self.refresh_peers(&quorum);
         if let Some(offset_us) = offset.filter(|us| skew::is_too_far(*us, self.0.skew_max)) {
             tracing::error!(offset_us, "the clock is off: stamping with the peers' time");

@@ -247,6 +247,34 @@ impl Metrics {
         self.quarantined.increment(count);
     }
 
+    /// A certificate of this kind (`http`, `node`, `ca`) ends then, in seconds since the Unix epoch.
+    pub fn set_certificate_end(&self, kind: &'static str, not_after: u64) {
+        let labels = vec![Label::new("certificate", kind)];
+        let what = "When the certificate expires, in seconds since the Unix epoch; of the \
+                    authorities that are believed, the one that does first.";
+        let end =
+            Registrar(&self.recorder).gauge("holm_certificate_not_after_seconds", what, labels);
+        end.set(not_after as f64);
+    }
+
+    /// A TLS handshake of a client came to nothing, for one of a few reasons.
+    pub fn handshake_failed(&self, reason: &'static str) {
+        let labels = vec![Label::new("reason", reason)];
+        let what = "TLS handshakes of HTTP clients that came to nothing, by why.";
+        let failed =
+            Registrar(&self.recorder).counter("holm_tls_handshakes_failed_total", what, labels);
+        failed.increment(1);
+    }
+
+    /// Certificate files were read again: taken, or refused.
+    pub fn certificates_reloaded(&self, result: &'static str) {
+        let labels = vec![Label::new("result", result)];
+        let what = "Times that changed certificate files were read, by what came of it.";
+        let reloads =
+            Registrar(&self.recorder).counter("holm_certificate_reloads_total", what, labels);
+        reloads.increment(1);
+    }
+
     /// Events that belong on the audit log were not recorded.
     pub fn audit_dropped(&self, count: u64) {
         self.audit_dropped.increment(count);

@@ -160,7 +160,13 @@ pub async fn dial(
             }
         }
     };
-    let peer = timeout(HELLO_TIMEOUT, talk).await.unwrap_or(Err(HelloError::Timeout));
+    let mut peer = timeout(HELLO_TIMEOUT, talk).await.unwrap_or(Err(HelloError::Timeout));
+    // A peer that does not take this node's certificate says so only now, and the stream does not.
+    if let (Err(HelloError::Frame(FrameError::Io(_))), Some(reason)) =
+        (&peer, connection.close_reason())
+    {
+        peer = Err(HelloError::Frame(lost(reason)));
+    }
     if let Err(error) = &peer {
         connection.close(CLOSE_REFUSED, error.to_string().as_bytes());
     }
@@ -201,9 +207,14 @@ fn lost(error: quinn::ConnectionError) -> FrameError {
     FrameError::Io(error.into())
 }
 
-fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+/// What the peer showed when the connection was made.
+pub(super) fn chain(connection: &Connection) -> Option<Vec<CertificateDer<'static>>> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    chain.into_iter().next()
+    Some(*chain)
+}
+
+fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
+    chain(connection)?.into_iter().next()
 }
 
 fn check(
@@ -232,7 +243,8 @@ fn check(
     Ok(Peer { node: known.name.clone(), region: known.region.clone(), hello })
 }
 
-fn is_for(certificate: &CertificateDer<'_>, node: &NodeName) -> bool {
+/// Whether the certificate is for the name of `node`.
+pub(super) fn is_for(certificate: &CertificateDer<'_>, node: &NodeName) -> bool {
     let Ok(name) = ServerName::try_from(node.as_str()) else { return false };
     let certificate = EndEntityCert::try_from(certificate);
     certificate.is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())

@@ -1,24 +1,31 @@
 //! Certificates: one authority a cluster, one certificate a node, with the node's name in it.
-//! Ed25519 keys; PEM files `ca.pem`, `ca.key`, `NODE.pem`, `NODE.key`. Nothing is overwritten, and
-//! no key can be printed.
+//! Ed25519 keys; PEM files `ca.pem`, `ca.key`, `NODE.pem`, `NODE.key`. `ca.pem` has more than one
+//! certificate while the authority changes (`rotation`). Only what is asked to replace a file
+//! does, as a whole, and no key can be printed.
+
+mod rotation;
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rand::RngCore as _;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519, SerialNumber,
+    KeyUsagePurpose, PKCS_ED25519, PublicKeyData as _, SerialNumber,
 };
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, DnsName, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use super::certificate::Facts;
+use super::pem::{content, file_error, read, read_certificates, read_key};
 use crate::env::{Entropy, Stream, WallClock};
 use crate::model::NodeName;
+
+pub use rotation::{Phase, Rotation};
 
 /// How long an authority is valid.
 pub const AUTHORITY_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -27,11 +34,9 @@ pub const NODE_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Valid from this long ago on: a peer's clock may be behind.
 const BACKDATED: Duration = Duration::from_secs(3600);
 
+/// What an authority's name begins with. The rest tells it from others, so that whoever does not know
+/// it can say so.
 const AUTHORITY_NAME: &str = "Holm CA";
-/// Most certificates in one file.
-const CERTIFICATES_MAX: usize = 16;
-/// Largest PEM file, in bytes.
-const FILE_LEN_MAX: u64 = 256 * 1024;
 
 /// Why there is no certificate. Files that existed before were not changed.
 #[derive(Debug, thiserror::Error)]
@@ -52,9 +57,12 @@ pub enum PkiError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The node's name can't stand in a certificate.
+    /// A name can't stand in a certificate.
     #[error("{0} can't stand in a certificate: it is no DNS name")]
-    Name(NodeName),
+    Name(String),
+    /// The authority's certificate is none.
+    #[error("the authority's certificate: {0}")]
+    Authority(String),
     /// A certificate could not be made.
     #[error("no certificate was made: {0}")]
     Make(#[from] rcgen::Error),
@@ -84,21 +92,44 @@ impl Authority {
     pub fn create(entropy: &Entropy, clock: &dyn WallClock) -> Result<Self, PkiError> {
         let mut rng = entropy.stream("pki-authority");
         let key = key(&mut rng)?;
-        let mut params = authority_params()?;
+        let serial = serial(&mut rng);
+        let number: String = serial.as_ref()[..4].iter().map(|it| format!("{it:02x}")).collect();
+        let mut params = authority_params(&format!("{AUTHORITY_NAME} {number}"))?;
         set_validity(&mut params, clock, AUTHORITY_VALID)?;
-        params.serial_number = Some(serial(&mut rng));
+        params.serial_number = Some(serial);
         let certificate = params.self_signed(&key)?.der().clone();
         Ok(Self { key, certificate })
     }
 
-    /// Reads `ca.pem` and `ca.key` in `dir`.
+    /// Reads `ca.key` in `dir`, and its certificate among those of `ca.pem`.
     pub fn load(dir: &Path) -> Result<Self, PkiError> {
-        let mut certificates = read_certificates(&dir.join("ca.pem"))?;
-        let path = dir.join("ca.key");
-        let pem = String::from_utf8_lossy(&read(&path)?).into_owned();
-        let key = KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &PKCS_ED25519)
-            .map_err(|error| content(&path, error))?;
-        Ok(Self { key, certificate: certificates.swap_remove(0) })
+        let bundle = dir.join("ca.pem");
+        let certificates = read_certificates(&bundle)?;
+        Self::load_key(&dir.join("ca.key"), certificates, &bundle)
+    }
+
+    /// The authority whose key is in `key`, with its certificate among those of `bundle`.
+    fn load_key(
+        key: &Path,
+        certificates: Vec<CertificateDer<'static>>,
+        bundle: &Path,
+    ) -> Result<Self, PkiError> {
+        let pem = String::from_utf8_lossy(&read(key)?).into_owned();
+        let pair = KeyPair::from_pkcs8_pem_and_sign_algo(&pem, &PKCS_ED25519)
+            .map_err(|error| content(key, error))?;
+        let is_its = |certificate: &CertificateDer<'_>| {
+            X509Certificate::from_der(certificate)
+                .is_ok_and(|(_, it)| it.public_key().raw == pair.subject_public_key_info())
+        };
+        let certificate = certificates.into_iter().find(is_its).ok_or_else(|| {
+            content(bundle, format!("no certificate in it belongs to the key in {}", key.display()))
+        })?;
+        Ok(Self { key: pair, certificate })
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
     }
 
     /// Writes `ca.pem` and `ca.key` (for the owner alone) into `dir`; refuses where they exist.
@@ -114,18 +145,60 @@ impl Authority {
         entropy: &Entropy,
         clock: &dyn WallClock,
     ) -> Result<Identity, PkiError> {
-        DnsName::try_from(node.as_str()).map_err(|_| PkiError::Name(node.clone()))?;
+        self.issue_for(node, &[], entropy, clock)
+    }
+
+    /// The same for more names and addresses, so that it does for HTTPS, too.
+    pub fn issue_for(
+        &self,
+        node: &NodeName,
+        more: &[String],
+        entropy: &Entropy,
+        clock: &dyn WallClock,
+    ) -> Result<Identity, PkiError> {
+        DnsName::try_from(node.as_str()).map_err(|_| PkiError::Name(node.to_string()))?;
+        let mut names = vec![node.as_str().to_owned()];
+        for name in more {
+            ServerName::try_from(name.as_str()).map_err(|_| PkiError::Name(name.clone()))?;
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        let mut params = CertificateParams::new(names)?;
+        params.distinguished_name.push(DnType::CommonName, node.as_str());
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, entropy, clock)
+    }
+
+    /// Makes a certificate for a client of the API. It has no name that a node could have: nodes do
+    /// not take it for one of theirs.
+    pub fn issue_client(
+        &self,
+        client: &str,
+        entropy: &Entropy,
+        clock: &dyn WallClock,
+    ) -> Result<Identity, PkiError> {
+        let mut params = CertificateParams::new([])?;
+        params.distinguished_name.push(DnType::CommonName, client);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params, entropy, clock)
+    }
+
+    fn sign(
+        &self,
+        mut params: CertificateParams,
+        entropy: &Entropy,
+        clock: &dyn WallClock,
+    ) -> Result<Identity, PkiError> {
         let mut rng = entropy.stream("pki-node");
         let key = key(&mut rng)?;
-        let mut params = CertificateParams::new([node.as_str().to_owned()])?;
         set_validity(&mut params, clock, NODE_VALID)?;
-        params.distinguished_name.push(DnType::CommonName, node.as_str());
         params.serial_number = Some(serial(&mut rng));
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let issuer_params = authority_params()?;
+        let own = Facts::of(&self.certificate).map_err(PkiError::Authority)?;
+        let issuer_params = authority_params(&own.subject)?;
         let issuer = Issuer::from_params(&issuer_params, &self.key);
         let certificate = params.signed_by(&key, &issuer)?.der().clone();
         Ok(Identity {
@@ -136,35 +209,76 @@ impl Authority {
     }
 }
 
-impl Identity {
-    /// Reads the authorities, the certificate and its key.
-    pub fn load(ca: &Path, certificate: &Path, key: &Path) -> Result<Self, PkiError> {
-        let key_pem = read(key)?;
-        Ok(Self {
-            authorities: read_certificates(ca)?,
-            chain: read_certificates(certificate)?,
-            key: PrivateKeyDer::from_pem_slice(&key_pem).map_err(|error| content(key, error))?,
-        })
+/// Where an identity lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFiles {
+    /// The authorities' certificates.
+    pub authorities: PathBuf,
+    /// The node's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+impl IdentityFiles {
+    /// `ca.pem`, `NODE.pem` and `NODE.key` in `dir`.
+    pub fn of(dir: &Path, node: &NodeName) -> Self {
+        Self {
+            authorities: dir.join("ca.pem"),
+            certificate: dir.join(format!("{node}.pem")),
+            key: dir.join(format!("{node}.key")),
+        }
     }
 
-    /// Reads `ca.pem`, `NODE.pem` and `NODE.key` in `dir`.
-    pub fn load_from(dir: &Path, node: &NodeName) -> Result<Self, PkiError> {
-        let (certificate, key) = (format!("{node}.pem"), format!("{node}.key"));
-        Self::load(&dir.join("ca.pem"), &dir.join(certificate), &dir.join(key))
-    }
-
-    /// Writes `NODE.pem` and `NODE.key` (for the owner alone) into `dir`; refuses where they exist.
-    pub fn save(&self, dir: &Path, node: &NodeName) -> Result<(), PkiError> {
-        let key = pem("PRIVATE KEY", self.key.secret_der());
-        create(&dir.join(format!("{node}.key")), &key, 0o600)?;
-        let chain: String = self.chain.iter().map(certificate_pem).collect();
-        create(&dir.join(format!("{node}.pem")), &chain, 0o644)
+    /// Reads them.
+    pub fn load(&self) -> Result<Identity, PkiError> {
+        let key = read_key(&self.key)?;
+        let authorities = read_certificates(&self.authorities)?;
+        Ok(Identity { authorities, chain: read_certificates(&self.certificate)?, key })
     }
 }
 
-fn authority_params() -> Result<CertificateParams, PkiError> {
+impl Identity {
+    /// Reads `ca.pem`, `NODE.pem` and `NODE.key` in `dir`.
+    pub fn load_from(dir: &Path, node: &NodeName) -> Result<Self, PkiError> {
+        IdentityFiles::of(dir, node).load()
+    }
+
+    /// Writes `NODE.pem` and `NODE.key` (for the owner alone) into `dir`; refuses where they exist.
+    pub fn save(&self, dir: &Path, name: &str) -> Result<(), PkiError> {
+        create(&dir.join(format!("{name}.key")), &self.key_pem(), 0o600)?;
+        create(&dir.join(format!("{name}.pem")), &self.chain_pem(), 0o644)
+    }
+
+    /// The same, in place of what is there. Whoever reads between the two finds a key that does not
+    /// match, which is refused, and then finds both.
+    pub fn replace(&self, dir: &Path, name: &str) -> Result<(), PkiError> {
+        replace(&dir.join(format!("{name}.key")), &self.key_pem(), 0o600)?;
+        replace(&dir.join(format!("{name}.pem")), &self.chain_pem(), 0o644)
+    }
+
+    fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", self.key.secret_der())
+    }
+
+    fn chain_pem(&self) -> String {
+        self.chain.iter().map(certificate_pem).collect()
+    }
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            authorities: self.authorities.clone(),
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+        }
+    }
+}
+
+fn authority_params(name: &str) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new([])?;
-    params.distinguished_name.push(DnType::CommonName, AUTHORITY_NAME);
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     Ok(params)
@@ -218,27 +332,6 @@ fn pem(label: &str, der: &[u8]) -> String {
     pem + &format!("-----END {label}-----\n")
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
-    let pem = read(path)?;
-    let certificates: Result<Vec<_>, _> =
-        CertificateDer::pem_slice_iter(&pem).take(CERTIFICATES_MAX).collect();
-    match certificates {
-        Err(error) => Err(content(path, error)),
-        Ok(none) if none.is_empty() => Err(content(path, "no certificate in it")),
-        Ok(certificates) => Ok(certificates),
-    }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, PkiError> {
-    let read = || {
-        if fs::metadata(path)?.len() > FILE_LEN_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        fs::read(path)
-    };
-    read().map_err(|source| file_error(path, source))
-}
-
 fn create(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     let write = || {
         let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(path)?;
@@ -248,12 +341,28 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
     write().map_err(|source| file_error(path, source))
 }
 
-fn file_error(path: &Path, source: io::Error) -> PkiError {
-    PkiError::File { file: path.display().to_string(), source }
-}
-
-fn content(path: &Path, problem: impl ToString) -> PkiError {
-    PkiError::Content { file: path.display().to_string(), problem: problem.to_string() }
+/// Sets the content of a file as a whole: who reads it finds the old or the new.
+fn replace(path: &Path, text: &str, mode: u32) -> Result<(), PkiError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let write = || {
+        // What an attempt left that was cut off.
+        if let Err(error) = fs::remove_file(&new)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(mode).open(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        match path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
+            Some(dir) => fs::File::open(dir)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().map_err(|source| file_error(path, source))
 }
 
 #[cfg(test)]
@@ -277,8 +386,8 @@ mod tests {
         let authority = Authority::load(dir.path()).unwrap();
         let name = node("eu-west-1");
         let issued = authority.issue(&name, &entropy, &SystemClock).unwrap();
-        issued.save(dir.path(), &name).unwrap();
-        assert!(issued.save(dir.path(), &name).is_err());
+        issued.save(dir.path(), name.as_str()).unwrap();
+        assert!(issued.save(dir.path(), name.as_str()).is_err());
         let loaded = Identity::load_from(dir.path(), &name).unwrap();
         assert_eq!(loaded.authorities, issued.authorities);
         assert_eq!(loaded.chain, issued.chain);

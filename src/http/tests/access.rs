@@ -69,6 +69,7 @@ async fn without_a_good_token_every_door_is_closed_and_says_no_more() {
         ("POST", "/config/web/dev/a/restore"),
         ("GET", "/cluster"),
         ("GET", "/cluster/receipts?session="),
+        ("GET", "/cluster/certificates"),
     ] {
         world.request(method, path).token(None).send().await.expect(401);
     }

@@ -116,6 +116,7 @@ const ROWS: &[Row] = &[
         200,
         ALL,
     ),
+    row("/cluster/certificates", "GET", ("/cluster/certificates", ""), &["cluster:read"], 200, ALL),
     row("/accounts", "GET", ("/accounts", ""), SEE, 200, ADMIN),
     row("/accounts", "POST", ("/accounts", r#"{"name":"new"}"#), MANAGE, 201, ADMIN),
     row(ACCOUNT, "GET", ("/accounts/ada", ""), SEE, 200, ADMIN),

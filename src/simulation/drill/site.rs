@@ -119,7 +119,7 @@ impl Site {
         } else {
             self.authority.issue(node, &entropy, &LongAgo)?
         };
-        Ok(identity.save(&pki, node)?)
+        Ok(identity.save(&pki, node.as_str())?)
     }
 
     /// Signs a token for someone with these roles and scopes.

@@ -102,6 +102,34 @@ async fn two_nodes_of_one_cluster_learn_who_the_other_is() {
 }
 
 #[tokio::test]
+async fn certificates_of_yesterday_tomorrow_and_another_authority_are_named_on_both_sides() {
+    use crate::env::ManualClock;
+    let days = |days: i64| {
+        let now = Env::in_memory(MemoryDisk::new(), None).clock.now().0;
+        ManualClock::new(Stamp(now.saturating_add_signed(days * 86_400_000_000)))
+    };
+    for (clock, says) in [
+        (Some(days(-400)), "certificate expired"),
+        (Some(days(2)), "certificate not valid yet"),
+        (None, "UnknownIssuer"),
+    ] {
+        let mut meeting = Meeting::new();
+        let bad = match clock {
+            Some(clock) => meeting.authority.issue(&name("a"), &Entropy::system(), &clock).unwrap(),
+            None => Identity {
+                authorities: meeting.a.0.authorities.clone(),
+                ..issue(&authority(&Env::in_memory(MemoryDisk::new(), None)), "a")
+            },
+        };
+        meeting.a.0 = bad;
+        let (dialed, accepted) = meeting.happens().await;
+        let (dialed, accepted) = (dialed.unwrap_err().to_string(), accepted.unwrap_err());
+        assert!(accepted.to_string().contains(says), "{says}, the accepting side: {accepted}");
+        assert!(dialed.contains(says), "{says}, the dialing side: {dialed}");
+    }
+}
+
+#[tokio::test]
 async fn a_node_of_another_cluster_learns_why_it_is_refused() {
     let mut meeting = Meeting::new();
     meeting.a.1.cluster = "other".into();

@@ -1,0 +1,277 @@
+//! HTTP/2 connections, under the same limits as HTTP/1.1's: one that has no requests is closed after
+//! a while, and so is one whose client takes nothing of an answer for too long. HTTP/2 has a window
+//! for each stream, so that the socket alone does not tell: answers are handed over in small pieces,
+//! and each piece that is not asked to be followed in time counts as one that is not read.
+
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, MissedTickBehavior};
+use tower::ServiceExt as _;
+
+use super::super::App;
+use super::date::Dates;
+use super::routes;
+
+/// Most requests of one connection under way.
+const STREAMS_MAX: u32 = 128;
+/// Time between two pings to a client that says nothing, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// Bytes of an answer that are handed over at once.
+const PIECE_LEN: usize = 16 * 1024;
+/// Bytes of one answer that wait to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The least time between two looks at a connection.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+
+/// What one connection's answers are doing.
+#[derive(Default)]
+struct Streams(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Answers under way, by number: when their last piece was handed over that nobody has asked to
+    /// be followed yet.
+    open: std::collections::BTreeMap<u64, Option<Instant>>,
+    /// The next answer's number.
+    next: u64,
+    /// Since when there are none.
+    idle_since: Option<Instant>,
+}
+
+/// How a connection stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    Busy,
+    /// No requests for too long.
+    Idle,
+    /// An answer is not read.
+    Stalled,
+}
+
+impl Streams {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(self: &Arc<Self>) -> Place {
+        let mut state = self.state();
+        let number = state.next;
+        state.next += 1;
+        state.open.insert(number, None);
+        state.idle_since = None;
+        Place { streams: self.clone(), number }
+    }
+
+    fn look(&self, now: Instant, idle_max: Duration, stalled_max: Duration) -> Standing {
+        let mut state = self.state();
+        let is_late = |since: &Option<Instant>| since.is_some_and(|at| now - at >= stalled_max);
+        if state.open.values().any(is_late) {
+            return Standing::Stalled;
+        }
+        if !state.open.is_empty() {
+            return Standing::Busy;
+        }
+        let since = *state.idle_since.get_or_insert(now);
+        if now - since >= idle_max { Standing::Idle } else { Standing::Busy }
+    }
+}
+
+/// One request under way, from its beginning to the end of its answer.
+struct Place {
+    streams: Arc<Streams>,
+    number: u64,
+}
+
+impl Place {
+    fn set(&self, handed_over: Option<Instant>) {
+        if let Some(place) = self.streams.state().open.get_mut(&self.number) {
+            *place = handed_over;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.state().open.remove(&self.number);
+    }
+}
+
+/// An answer's body, in small pieces.
+struct Pieces {
+    body: Body,
+    /// What is left of the last frame.
+    rest: Bytes,
+    place: Place,
+}
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        // Asked for more: what was handed over before is on its way.
+        self.place.set(None);
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let len = self.rest.len().min(PIECE_LEN);
+        let piece = self.rest.split_to(len);
+        self.place.set(Some(Instant::now()));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint
+    }
+}
+
+/// Serves one connection until it ends, or the node drains.
+pub(super) async fn connection(
+    app: &App,
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    seen: (SocketAddr, Dates),
+    router: Router,
+) {
+    let http = &app.settings().http;
+    let (idle_max, stalled_max) = (http.header_read_timeout, http.write_timeout);
+    let header_max = app.settings().limits.header_bytes_max;
+    let streams = Arc::new(Streams::default());
+    let of = streams.clone();
+    let service = routes(router, seen);
+    let service = tower::service_fn(move |request: Request<Incoming>| {
+        let (place, service) = (of.begin(), service.clone());
+        async move {
+            let answered: Result<Response, std::convert::Infallible> =
+                service.oneshot(request).await;
+            answered.map(|response| {
+                response.map(|body| {
+                    Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync())
+                })
+            })
+        }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(u32::try_from(header_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY);
+    let service = TowerToHyperService::new(service);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let mut stop = app.0.stop.clone();
+    let mut looks = tokio::time::interval((idle_max.min(stalled_max) / 4).max(LOOK_MIN));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_ending: Option<Instant> = None;
+    loop {
+        let stopped = async {
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+                return;
+            }
+            () = stopped, if is_ending.is_none() => {}
+            _ = looks.tick() => match streams.look(Instant::now(), idle_max, stalled_max) {
+                Standing::Busy => continue,
+                Standing::Stalled => {
+                    tracing::debug!("a client does not read: its connection is closed");
+                    return;
+                }
+                // It was told to end, and does not take the end.
+                Standing::Idle if is_ending.is_some_and(|since| since.elapsed() > stalled_max) => {
+                    return;
+                }
+                Standing::Idle => {}
+            },
+        }
+        if is_ending.is_none() {
+            is_ending = Some(Instant::now());
+            connection.as_mut().graceful_shutdown();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_without_requests_and_stalled_where_an_answer_is_not_read() {
+        let streams = Arc::new(Streams::default());
+        let look = |streams: &Arc<Streams>| streams.look(Instant::now(), 10 * SECOND, 60 * SECOND);
+        assert_eq!(look(&streams), Standing::Busy);
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!(look(&streams), Standing::Idle);
+        let place = streams.begin();
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!(look(&streams), Standing::Busy, "a watch that has nothing to say");
+        place.set(Some(Instant::now()));
+        tokio::time::advance(59 * SECOND).await;
+        assert_eq!(look(&streams), Standing::Busy);
+        tokio::time::advance(SECOND).await;
+        assert_eq!(look(&streams), Standing::Stalled);
+        drop(place);
+        assert_eq!(look(&streams), Standing::Busy);
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!(look(&streams), Standing::Idle);
+    }
+
+    #[tokio::test]
+    async fn an_answer_comes_whole_and_in_small_pieces() {
+        let streams = Arc::new(Streams::default());
+        let text = "holm".repeat(10_000);
+        let body = Body::from(text.clone());
+        let mut pieces = Pieces { body, rest: Bytes::new(), place: streams.begin() };
+        assert_eq!(pieces.size_hint().exact(), Some(40_000));
+        let first = pieces.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first.len(), PIECE_LEN);
+        assert_eq!(pieces.size_hint().exact(), Some(40_000 - PIECE_LEN as u64));
+        let rest = pieces.collect().await.unwrap().to_bytes();
+        assert!([first, rest].concat() == text.as_bytes());
+        assert!(streams.state().open.is_empty());
+    }
+}
