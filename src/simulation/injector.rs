@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::scenario::{FaultKind, LinkQuality, Unsynced};
 use super::schedule::{Schedule, Step};
-use super::world::{Certificate, World, WorldError};
+use super::world::{CaStep, Certificate, World, WorldError};
 use crate::env::{CrashMode, MemoryDisk};
 use crate::model::{NodeName, RegionName};
 
@@ -39,18 +39,30 @@ impl<'a> Injector<'a> {
                     self.copies.insert(number, disk.snapshot().copied().rebooted());
                 }
             }
-            Step::Flap => {
-                if let FaultKind::Flapping { a, b, .. } = &fault {
-                    let is_down = self.down.get(&number).copied().unwrap_or(false);
-                    set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], !is_down);
-                    self.down.insert(number, !is_down);
-                }
-            }
+            Step::Turn => self.turn(number, &fault, world)?,
             Step::Begin => self.begin(number, &fault, world)?,
             Step::End => self.end(number, &fault, world)?,
         }
         self.schedule.record(step, number, world.topology(), world.now_us());
         Ok(())
+    }
+
+    fn turn(
+        &mut self,
+        number: usize,
+        fault: &FaultKind,
+        world: &mut World,
+    ) -> Result<(), WorldError> {
+        match fault {
+            FaultKind::Flapping { a, b, .. } => {
+                let is_down = self.down.get(&number).copied().unwrap_or(false);
+                set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], !is_down);
+                self.down.insert(number, !is_down);
+                Ok(())
+            }
+            FaultKind::RotateCa => world.rotate_ca(CaStep::Issue),
+            _ => Ok(()),
+        }
     }
 
     fn begin(
@@ -97,6 +109,7 @@ impl<'a> Injector<'a> {
                     restart_with(world, node, Certificate::Expired)?;
                 }
             }
+            FaultKind::RotateCa => world.rotate_ca(CaStep::Begin)?,
             // Done by a client that operates the cluster.
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
         }
@@ -141,6 +154,7 @@ impl<'a> Injector<'a> {
                     restart_with(world, node, Certificate::Valid)?;
                 }
             }
+            FaultKind::RotateCa => world.rotate_ca(CaStep::Finish)?,
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
         }
         Ok(())

@@ -285,6 +285,9 @@ pub enum FaultKind {
         /// Whose.
         nodes: BTreeSet<NodeName>,
     },
+    /// Another certificate authority, while the nodes run: at first they believe the new one, too;
+    /// half-way they get its certificates; at the end they believe it alone.
+    RotateCa,
     /// All keys are wrapped by the next generation of the master key (all nodes have it).
     RotateMasterKey,
     /// An account is disabled.

@@ -18,8 +18,9 @@ pub(crate) enum Step {
     End,
     /// It begins.
     Begin,
-    /// A flapping link goes the other way.
-    Flap,
+    /// It goes on in another way: a flapping link is whole or cut again, certificates of the new
+    /// authority are given out.
+    Turn,
 }
 
 /// The faults of a run.
@@ -42,11 +43,16 @@ impl Schedule {
                 steps.push((from.saturating_sub(*age), Step::Copy, number));
             }
             steps.push((from, Step::Begin, number));
-            if let FaultKind::Flapping { every, .. } = &timed.fault {
-                let mut at = from + *every;
+            let turns_every = match &timed.fault {
+                FaultKind::Flapping { every, .. } => Some(*every),
+                FaultKind::RotateCa => Some((to - from) / 2),
+                _ => None,
+            };
+            if let Some(every) = turns_every {
+                let mut at = from + every;
                 while at < to.min(end) {
-                    steps.push((at, Step::Flap, number));
-                    at += *every;
+                    steps.push((at, Step::Turn, number));
+                    at += every;
                 }
             }
             // What is never healed has no end.
@@ -72,7 +78,7 @@ impl Schedule {
     /// Records that a step was done. What is a moment ends as it begins.
     pub(crate) fn record(&self, step: Step, number: usize, topology: &Topology, now_us: u64) {
         match step {
-            Step::Copy | Step::Flap => {}
+            Step::Copy | Step::Turn => {}
             Step::End => self.add(false, number, topology, now_us),
             Step::Begin => {
                 self.add(true, number, topology, now_us);

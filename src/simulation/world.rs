@@ -62,6 +62,17 @@ pub(crate) enum Certificate {
     Expired,
 }
 
+/// A step on the way to another certificate authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaStep {
+    /// The new one is believed, too.
+    Begin,
+    /// Certificates of it are given out.
+    Issue,
+    /// It is the only one that is believed.
+    Finish,
+}
+
 /// Real nodes in virtual time.
 ///
 /// Time: [`World::run_until`] steps everything, a window at a time; nothing moves otherwise.
@@ -79,7 +90,7 @@ pub(crate) enum Certificate {
 /// [`World::replace_disk`] while the node is down.
 ///
 /// Clocks and certificates: [`World::step_clock`], [`World::drift_clock`],
-/// [`World::set_certificate`] (for the next start).
+/// [`World::set_certificate`] (for the next start), [`World::rotate_ca`] (at once).
 ///
 /// Clients: [`World::clients`] is where client futures run; [`crate::simulation::http::HttpClient`] speaks to a node;
 /// [`World::token`] makes tokens that every node takes; [`World::entropy`] seeds what clients draw.
@@ -99,6 +110,8 @@ pub(crate) struct World {
     exchange: Exchange,
     clients: ClientRuntime,
     authority: Authority,
+    /// The one that takes its place.
+    next_authority: Option<Authority>,
     entropy: Entropy,
     mint: MintKey,
     trace: Trace,
@@ -149,6 +162,7 @@ impl World {
             exchange: Exchange::new(trace.clone()),
             clients: ClientRuntime::new(derive(seed, "clients", 0, 0))?,
             authority,
+            next_authority: None,
             entropy,
             mint,
             trace,

@@ -68,7 +68,7 @@ const OF_LINKS: &[&str] =
     &["partition", "isolate", "one_way", "bridge", "flapping", "link", "hold"];
 
 /// The kinds of faults that hurt nobody.
-const HARMLESS: &[&str] = &["revoke", "rotate_master_key"];
+const HARMLESS: &[&str] = &["revoke", "rotate_ca", "rotate_master_key"];
 
 impl<'a> Asked<'a> {
     /// What it was answered, first.

@@ -138,7 +138,7 @@ fn is_beside_a_cut(
 }
 
 fn is_harmless(span: &Span<'_>) -> bool {
-    matches!(&*span.fault.kind, "revoke" | "rotate_master_key")
+    matches!(&*span.fault.kind, "revoke" | "rotate_ca" | "rotate_master_key")
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl<'a> Injector<'a> {
                     drill.keep_copy(node).await?;
                 }
             }
-            Step::Flap => {
+            Step::Turn => {
                 if let FaultKind::Flapping { a, b, .. } = &fault {
                     self.flap(number, a, b, drill)?;
                 }
@@ -112,7 +112,8 @@ impl<'a> Injector<'a> {
             FaultKind::DiskError { .. }
             | FaultKind::LyingFsync { .. }
             | FaultKind::ClockStep { .. }
-            | FaultKind::ClockDrift { .. } => Err(DrillError::Unsupported(fault.describe())),
+            | FaultKind::ClockDrift { .. }
+            | FaultKind::RotateCa => Err(DrillError::Unsupported(fault.describe())),
         }
     }
 
@@ -153,7 +154,8 @@ impl<'a> Injector<'a> {
             FaultKind::DiskError { .. }
             | FaultKind::LyingFsync { .. }
             | FaultKind::ClockStep { .. }
-            | FaultKind::ClockDrift { .. } => {
+            | FaultKind::ClockDrift { .. }
+            | FaultKind::RotateCa => {
                 return Err(DrillError::Unsupported(fault.describe()));
             }
         }

@@ -51,6 +51,7 @@ pub fn small_disks(scenario: &Scenario) -> BTreeSet<NodeName> {
 }
 
 const CLOCK: &str = "all nodes have this machine's clock, which a drill does not touch";
+const CA: &str = "the certificates of a drill are made once";
 const DISK: &str = "the disk is this machine's, which a drill does not break";
 
 /// Why a drill can't do that.
@@ -79,6 +80,7 @@ fn refusal(fault: &FaultKind) -> Option<&'static str> {
         }
         FaultKind::DiskError { .. } | FaultKind::LyingFsync { .. } => Some(DISK),
         FaultKind::ClockStep { .. } | FaultKind::ClockDrift { .. } => Some(CLOCK),
+        FaultKind::RotateCa => Some(CA),
     }
 }
 
@@ -87,6 +89,7 @@ fn refusal_of_kind(kind: &str) -> Option<&'static str> {
     match kind {
         "disk_error" | "lying_fsync" => Some(DISK),
         "clock_step" | "clock_drift" => Some(CLOCK),
+        "rotate_ca" => Some(CA),
         _ => None,
     }
 }
@@ -193,6 +196,7 @@ mod tests {
             FaultKind::LyingFsync { node: node() },
             FaultKind::ClockStep { node: node(), by_ms: 1 },
             FaultKind::ClockDrift { node: node(), ppm: 1 },
+            FaultKind::RotateCa,
         ];
         for fault in &refused {
             assert_eq!(refusal_of_kind(fault.kind_name()), refusal(fault), "{fault:?}");

@@ -10,7 +10,7 @@ use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
 
 /// The kinds of faults, as a scenario file names them.
-pub const FAULT_KINDS: [&str; 22] = [
+pub const FAULT_KINDS: [&str; 23] = [
     "partition",
     "isolate",
     "one_way",
@@ -30,6 +30,7 @@ pub const FAULT_KINDS: [&str; 22] = [
     "clock_step",
     "clock_drift",
     "certificate_expiry",
+    "rotate_ca",
     "rotate_master_key",
     "revoke",
     "voters",
@@ -73,6 +74,7 @@ impl FaultKind {
             Self::ClockStep { .. } => "clock_step",
             Self::ClockDrift { .. } => "clock_drift",
             Self::CertificateExpiry { .. } => "certificate_expiry",
+            Self::RotateCa => "rotate_ca",
             Self::RotateMasterKey => "rotate_master_key",
             Self::Revoke => "revoke",
             Self::Voters { .. } => "voters",
@@ -146,6 +148,7 @@ impl FaultKind {
                 1 => format!("the certificate of {} has expired", and(nodes)),
                 _ => format!("the certificates of {} have expired", and(nodes)),
             },
+            Self::RotateCa => "the nodes change to another certificate authority".to_owned(),
             Self::RotateMasterKey => "all keys are wrapped by a new master key".to_owned(),
             Self::Revoke => "an account is disabled".to_owned(),
             Self::Voters { add, remove, transfer } => {
@@ -166,7 +169,9 @@ impl FaultKind {
         let homes = self.nodes().into_iter().filter_map(|node| topology.region_of(node).cloned());
         let all = match self {
             // What the whole cluster decides, each region feels.
-            Self::RotateMasterKey | Self::Revoke | Self::Voters { .. } => topology.region_names(),
+            Self::RotateCa | Self::RotateMasterKey | Self::Revoke | Self::Voters { .. } => {
+                topology.region_names()
+            }
             _ => BTreeSet::new(),
         };
         ends.chain(homes).chain(all).collect()
@@ -250,6 +255,7 @@ impl FaultKind {
             | Self::Flapping { .. }
             | Self::Link { .. }
             | Self::Hold { .. }
+            | Self::RotateCa
             | Self::RotateMasterKey
             | Self::Revoke => Vec::new(),
         }

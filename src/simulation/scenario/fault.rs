@@ -220,6 +220,7 @@ fn kind_of(kind: &str, value: &Value<'_>, names: Names<'_>) -> Option<FaultKind>
             FaultKind::ClockDrift { node, ppm }
         }
         "certificate_expiry" => FaultKind::CertificateExpiry { nodes: names.nodes(value)? },
+        "rotate_ca" => yes(value).map(|()| FaultKind::RotateCa)?,
         "rotate_master_key" => yes(value).map(|()| FaultKind::RotateMasterKey)?,
         "revoke" => yes(value).map(|()| FaultKind::Revoke)?,
         "voters" => voters(value, names)?,

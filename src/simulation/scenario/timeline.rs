@@ -32,6 +32,8 @@ pub enum Resource {
     Voters,
     /// Which generation of the master key is the newest.
     MasterKey,
+    /// Whose certificates are believed.
+    Authority,
 }
 
 impl fmt::Display for Resource {
@@ -44,6 +46,7 @@ impl fmt::Display for Resource {
             Self::Disk(node) => write!(f, "what the disk of {node} does"),
             Self::Clock(node) => write!(f, "what the clock of {node} shows"),
             Self::Voters => f.write_str("who votes"),
+            Self::Authority => f.write_str("which certificate authority is believed"),
             Self::MasterKey => f.write_str("which master key is the newest"),
         }
     }
@@ -121,6 +124,7 @@ impl FaultKind {
             Self::CertificateExpiry { nodes } => {
                 nodes.iter().cloned().map(Resource::Life).collect()
             }
+            Self::RotateCa => [Resource::Authority].into(),
             Self::RotateMasterKey => [Resource::MasterKey].into(),
             Self::Voters { .. } => [Resource::Voters].into(),
             Self::Revoke => BTreeSet::new(),

@@ -62,7 +62,7 @@ impl FaultKind {
             }
             Self::ClockDrift { node, ppm } => format!("{{ node = \"{node}\", ppm = {ppm} }}"),
             Self::CertificateExpiry { nodes } => list(nodes),
-            Self::RotateMasterKey | Self::Revoke => "true".to_owned(),
+            Self::RotateCa | Self::RotateMasterKey | Self::Revoke => "true".to_owned(),
             Self::Voters { add, remove, transfer } => {
                 let parts = [("add", add), ("remove", remove), ("transfer", transfer)];
                 let part = |(key, node): (&str, &Option<_>)| {

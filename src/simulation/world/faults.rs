@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Certificate, World, WorldError, start_clock};
+use super::{CaStep, Certificate, World, WorldError, start_clock};
 use crate::env::MemoryDisk;
 use crate::model::{NodeName, RegionName, Stamp};
 use crate::simulation::clock::EPOCH_US;
 use crate::simulation::fabric::LinkCounts;
 use crate::simulation::scenario::LinkQuality;
 use crate::transport::pki::NODE_VALID;
+use crate::transport::{Authority, Identity};
 
 /// Links, by pairs of regions in one direction.
 impl World {
@@ -141,5 +142,48 @@ impl World {
         let member = &mut self.members[number];
         member.identity = Arc::new(self.authority.issue(&member.name, &self.entropy, &clock)?);
         Ok(())
+    }
+
+    /// One step to another certificate authority, at every node; those that are down have it from
+    /// their next start on.
+    pub(crate) fn rotate_ca(&mut self, step: CaStep) -> Result<(), WorldError> {
+        self.note("authority", &format!("{step:?}"));
+        let next = match self.next_authority.take() {
+            Some(next) => next,
+            None => Authority::create(&self.entropy, &start_clock())?,
+        };
+        let (old, new) = (self.authority.certificate().clone(), next.certificate().clone());
+        for member in &mut self.members {
+            let identity = match step {
+                CaStep::Issue => next.issue(&member.name, &self.entropy, &start_clock())?,
+                CaStep::Begin | CaStep::Finish => copy_of(&member.identity),
+            };
+            let authorities = match step {
+                CaStep::Begin | CaStep::Issue => vec![old.clone(), new.clone()],
+                CaStep::Finish => vec![new.clone()],
+            };
+            let identity = Arc::new(Identity { authorities, ..identity });
+            member.identity = identity.clone();
+            let told = member.running.as_ref().and_then(|running| {
+                running.look(&member.timeline, |server| server.node().replace_identity(&identity))
+            });
+            if let Some(Err(error)) = told {
+                return Err(WorldError::Runtime(std::io::Error::other(error.to_string())));
+            }
+        }
+        if step == CaStep::Finish {
+            self.authority = next;
+        } else {
+            self.next_authority = Some(next);
+        }
+        Ok(())
+    }
+}
+
+fn copy_of(identity: &Identity) -> Identity {
+    Identity {
+        authorities: identity.authorities.clone(),
+        chain: identity.chain.clone(),
+        key: identity.key.clone_key(),
     }
 }

@@ -204,6 +204,7 @@ fn node_kinds() -> Vec<Kind> {
             r#"certificate_expiry = ["eu-west-1"]"#,
             FaultKind::CertificateExpiry { nodes: [node()].into() },
         ),
+        ("rotate_ca = true", FaultKind::RotateCa),
         ("rotate_master_key = true", FaultKind::RotateMasterKey),
         ("revoke = true", FaultKind::Revoke),
         (
