@@ -45,6 +45,10 @@ const KNOWN_MAX: NonZeroUsize = match NonZeroUsize::new(1_024) {
 /// How old that answer may be (RFC 8767, section 5: one to three days).
 const KNOWN_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// What a name may have none of.
+const ADDRESS: &str = "address (A or AAAA)";
+const SERVICE: &str = "service (SRV, with a target and a port)";
+
 /// Why a name led nowhere. Each says which name, and what DNS said.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
@@ -264,9 +268,8 @@ impl Names {
                     addresses.push(ip);
                 }
             }
-            let what = "address (A or AAAA)";
             if addresses.is_empty() {
-                return Err(LookupError::Empty { name: host.to_owned(), what });
+                return Err(LookupError::Empty { name: host.to_owned(), what: ADDRESS });
             }
             Ok(addresses)
         });
@@ -285,8 +288,7 @@ impl Names {
             let mut records: Vec<Record> =
                 found.answers().iter().filter_map(|record| srv(&record.data)).collect();
             if records.is_empty() {
-                let what = "service (SRV, with a target and a port)";
-                return Err(LookupError::Empty { name: service.to_owned(), what });
+                return Err(LookupError::Empty { name: service.to_owned(), what: SERVICE });
             }
             // Whoever asks for a service here wants all that offer it: weight only orders them.
             records.sort_by(|a, b| {
@@ -423,7 +425,10 @@ fn said(name: &str, error: &NetError) -> LookupError {
         NetError::Timeout => LookupError::Timeout(name),
         NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
             ResponseCode::NXDomain => LookupError::NoName(name),
-            ResponseCode::NoError => LookupError::Empty { name, what: "record that was asked for" },
+            ResponseCode::NoError => {
+                let is_service = none.query.query_type() == RecordType::SRV;
+                LookupError::Empty { name, what: if is_service { SERVICE } else { ADDRESS } }
+            }
             code => LookupError::Refused { name, code: code.to_str().to_owned() },
         },
         NetError::Dns(DnsError::ResponseCode(code)) => {

@@ -137,16 +137,16 @@ async fn a_server_that_lies_fails_or_is_silent_is_a_clear_error() {
     let names = names(&zone).await;
     let cases = [
         ("gone.test", "there is no such name (DNS says NXDOMAIN)"),
-        ("empty.test", "DNS has no record that was asked for"),
+        ("empty.test", "DNS has no address (A or AAAA) for it"),
         ("refused.test", "the DNS server answered Query Refused"),
         ("broken.test", "the DNS server answered Server Failure"),
-        ("loop.test", ""),
-        ("self.test", ""),
+        ("loop.test", "DNS has no address (A or AAAA) for it"),
+        ("self.test", "DNS has no address (A or AAAA) for it"),
         ("silent.test", "no DNS server gave an answer in time"),
-        ("garbage.test", ""),
-        ("half.test", ""),
-        ("cut.test", ""),
-        ("other.test", ""),
+        ("garbage.test", "no DNS server gave an answer in time"),
+        ("half.test", "DNS failed: protocol error"),
+        ("cut.test", "DNS failed: response was truncated"),
+        ("other.test", "no DNS server gave an answer in time"),
     ];
     let started = Instant::now();
     let asking = cases.map(|(name, says)| {
@@ -155,7 +155,6 @@ async fn a_server_that_lies_fails_or_is_silent_is_a_clear_error() {
     });
     for (name, says, found) in join_all(asking).await {
         let error = found.expect_err(name);
-        eprintln!("{error}");
         assert!(error.starts_with(&format!("{name}: ")) && error.contains(says), "{error}");
     }
     assert!(started.elapsed() < LOOKUP_TIMEOUT + Duration::from_secs(1), "bounded in time");
