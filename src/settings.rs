@@ -170,6 +170,10 @@ pub struct GossipSettings {
     /// says so. Default: 500ms.
     #[serde(with = "duration")]
     pub max_clock_skew: Duration,
+    /// How long nobody may have heard a node that joined before it is forgotten. One that the
+    /// topology file names is never. Default: 10m.
+    #[serde(with = "duration")]
+    pub evict_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -179,6 +183,7 @@ impl Default for GossipSettings {
             waiting_bytes_max: 16 * 1024 * 1024,
             anti_entropy_every: Duration::from_secs(1),
             max_clock_skew: Duration::from_millis(500),
+            evict_after: Duration::from_secs(600),
         }
     }
 }

@@ -26,6 +26,8 @@ mod history;
 mod laws;
 #[path = "integration/linear.rs"]
 mod linear;
+#[path = "integration/members.rs"]
+mod members;
 #[path = "integration/oidc.rs"]
 mod oidc;
 #[path = "integration/petclinic.rs"]

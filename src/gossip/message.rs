@@ -6,6 +6,7 @@ use bytes::Bytes;
 use minicbor::data::Type;
 
 use super::streams::Tag;
+use crate::members::Words;
 use crate::model::{Stamp, Vector};
 use crate::topology::NODES_MAX;
 
@@ -44,6 +45,13 @@ pub(super) struct Have {
     #[n(3)]
     #[cbor(default)]
     pub(super) others: Others,
+    /// Who joined and who left, where the receiver is not known to know it.
+    #[n(4)]
+    pub(super) members: Option<Words>,
+    /// Which state of that the sender knows: see [`crate::members::Members::words`]. Said with
+    /// `hears`, and with `members`.
+    #[n(5)]
+    pub(super) members_hash: Option<u64>,
 }
 
 /// Asks for what `vector` does not include.
@@ -230,6 +238,8 @@ mod tests {
                 now: Stamp(now),
                 hears: hears.map(Nodes),
                 others: Others(others),
+                members: more.then(|| Words(Vec::new())),
+                members_hash: more.then_some(now),
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
             let pull = Pull { vector };

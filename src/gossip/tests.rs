@@ -7,14 +7,19 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
+use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{Authority, Identity, endpoint, hello};
 
+mod members;
 mod memory;
 mod streams;
 mod tiers;
 
 use memory::{Memory, locked};
+
+/// Beyond what a busy machine may be silent.
+const EVICT_AFTER: Duration = Duration::from_secs(3);
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -108,7 +113,7 @@ impl Cluster {
         let gossip = Gossip::start(
             &self.env(),
             self.settings.clone(),
-            self.topology.clone(),
+            Arc::new(Members::new(self.topology.clone(), &name(node), 1, EVICT_AFTER)),
             &name(node),
             endpoint,
             memory.clone(),

@@ -1,10 +1,10 @@
 //! One node's metrics, in Prometheus' text format. Handles are registered once and kept; labels
-//! take values from small sets alone (routes, statuses, peers of the topology).
+//! take values from small sets alone (routes, statuses, peers).
 //!
 //! Methods come in four families: `set_…` for what is a state, `…_done` for what took time, plain
 //! past participles for what is counted, and `watching`, whose value counts as long as it lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -245,6 +245,20 @@ impl Metrics {
         let peer = self.peer(peer);
         peer.lag_changes.set(changes as f64);
         peer.lag_seconds.set(oldest.as_secs_f64());
+    }
+
+    /// Nodes that are no peers any more have no numbers: theirs become NaN, which no alert compares.
+    pub fn keep_peers(&self, peers: &BTreeSet<NodeName>) {
+        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|node, metrics| {
+            let is_peer = peers.contains(node);
+            if !is_peer {
+                for gauge in [&metrics.connected, &metrics.lag_changes, &metrics.lag_seconds] {
+                    gauge.set(f64::NAN);
+                }
+            }
+            is_peer
+        });
     }
 
     /// What gossip counted under this name since the node's start.

@@ -33,6 +33,7 @@ fn hello(node: &str) -> Hello {
         instance: 7,
         now: Stamp(1),
         vector: Vector::new(),
+        announced: None,
     }
 }
 
@@ -73,7 +74,7 @@ impl Meeting {
         let accepting = tokio::spawn(async move {
             let lost = |e: quinn::ConnectionError| HelloError::Frame(FrameError::Io(e.into()));
             let connection = b.accept().await.unwrap().await.map_err(lost)?;
-            let peer = accept(&connection, &at_b, &hello).await;
+            let peer = accept(&connection, &at_b, &hello, |_| Ok(())).await;
             // Dropping the connection earlier would take the answer back.
             connection.closed().await;
             peer
