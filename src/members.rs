@@ -25,6 +25,8 @@ pub struct Members {
     book: Mutex<Book>,
     /// Counts up when somebody came, went or moved.
     changed: watch::Sender<u64>,
+    started_at: Instant,
+    evict_after: Duration,
 }
 
 impl Members {
@@ -40,6 +42,8 @@ impl Members {
             current: ArcSwap::new(topology.clone()),
             book: Mutex::new(Book::new(topology, own, incarnation, evict_after)),
             changed: watch::Sender::new(0),
+            started_at: Instant::now(),
+            evict_after,
         }
     }
 
@@ -53,9 +57,12 @@ impl Members {
         self.changed.subscribe()
     }
 
-    /// Whether the node had joined, and has left or was evicted not long ago.
+    /// Whether the node is no member any more: it left or was evicted, or this node has not heard of
+    /// it for as long as that takes.
     pub fn is_gone(&self, node: &NodeName) -> bool {
-        self.book().is_gone(node)
+        let is_unknown =
+            || self.topology().node(node).is_none() && self.started_at.elapsed() > self.evict_after;
+        self.book().is_gone(node) || is_unknown()
     }
 
     /// Which start of this node it is: what others said of an earlier one does not count.

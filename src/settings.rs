@@ -258,6 +258,11 @@ impl Settings {
             refuse(value == 0, field, "0 would refuse everything")?;
         }
         refuse(
+            self.gossip.evict_after < Duration::from_secs(1),
+            "gossip.evict_after",
+            "may not be below 1s: a node is silent for longer than that when it is only busy",
+        )?;
+        refuse(
             limits.page_size_default > limits.page_size_max,
             "limits.page_size_default",
             "is above limits.page_size_max",

@@ -16,6 +16,8 @@ mod cli_process;
 mod cluster;
 #[path = "integration/converge.rs"]
 mod converge;
+#[path = "integration/discovery.rs"]
+mod discovery;
 #[path = "integration/drill.rs"]
 mod drill;
 #[path = "integration/drill_command.rs"]

@@ -15,8 +15,8 @@ Examples:
   holm status --output json
 
 STATE: connected, one-way, relayed (only others hear it), unreachable; joined, where the topology
-file does not name it. LAG: changes that the node
-asked has and the other is not known to have, and since when.")]
+file does not name it. LAG: changes that the node asked has and the other is not known to have, and
+since when.")]
 pub struct Status {}
 
 impl Status {

@@ -29,20 +29,23 @@ fn join(site: &Site, node: &str, region: &str, (peer, port): (u16, u16)) -> Proc
     Process(child)
 }
 
-fn client(site: &Site, port: u16) -> Client {
+pub(crate) fn client(site: &Site, port: u16) -> Client {
     let url = format!("http://127.0.0.1:{port}");
     let mut settings = ClientSettings::new(&url, Some(&site.token));
     settings.timeout = Duration::from_secs(5);
     Client::with(settings).unwrap()
 }
 
-async fn is_ready(port: u16) -> bool {
+pub(crate) async fn is_ready(port: u16) -> bool {
     let answer = http().get(format!("http://127.0.0.1:{port}/readyz")).send().await;
     answer.is_ok_and(|answer| answer.status().is_success())
 }
 
+/// Nodes, and members of the quorum with whether they vote.
+type Shown = (Vec<String>, Vec<(String, bool)>);
+
 /// The nodes that the node at `port` shows, and the members of the quorum.
-async fn shown(site: &Site, port: u16) -> Option<(Vec<String>, Vec<(String, bool)>)> {
+pub(crate) async fn shown(site: &Site, port: u16) -> Option<Shown> {
     let status = client(site, port).cluster().await.ok()?;
     let regions = status["regions"].as_array()?;
     let nodes = regions.iter().flat_map(|region| region["nodes"].as_array().unwrap().iter());
