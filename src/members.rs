@@ -16,6 +16,8 @@ use crate::topology::{Node, Topology};
 mod book;
 
 use book::Book;
+#[cfg(test)]
+pub(crate) use book::Word;
 pub(crate) use book::{JoinError, Words};
 
 /// The members of one node's cluster, as this node knows them. Reading: [`Members::topology`],

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
@@ -24,6 +26,9 @@ const LOOK_EVERY_FIRST: Duration = Duration::from_secs(1);
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// An address that was this node's own, or turned it away, is tried again after this long.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Addresses that are asked at once: one where nobody is holds up no other.
+const MEETINGS_MAX: usize = 16;
 
 /// Who was met at an address: a member, or nobody whom it makes sense to ask again at once.
 enum Met {
@@ -54,11 +59,15 @@ pub(super) async fn discover(shared: Arc<Shared>, region: RegionName, name: Disc
                 last_error.clear();
                 met.retain(|addr, _| found.contains(addr));
                 let own = own_addresses(&shared).await;
-                for addr in found.into_iter().filter(|addr| !own.contains(addr)) {
-                    if is_worth_asking(&shared, met.get(&addr)) {
-                        let who = meet(&shared, addr).await;
-                        met.insert(addr, told(&region, addr, who));
-                    }
+                let wanted = found
+                    .into_iter()
+                    .filter(|addr| !own.contains(addr) && is_worth_asking(&shared, met.get(addr)));
+                let wanted: Vec<SocketAddr> = wanted.collect();
+                let mut meeting = stream::iter(wanted)
+                    .map(|addr| meet(&shared, addr).map(move |who| (addr, who)))
+                    .buffer_unordered(MEETINGS_MAX);
+                while let Some((addr, who)) = meeting.next().await {
+                    met.insert(addr, told(&region, addr, who));
                 }
             }
             Err(error) => {

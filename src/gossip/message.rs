@@ -290,6 +290,38 @@ mod tests {
         assert!(Records::split(many.0).len() == 2);
     }
 
+    /// As it was before nodes joined.
+    #[derive(minicbor::Decode)]
+    #[cbor(map)]
+    struct OldHave {
+        #[n(0)]
+        vector: Vector,
+        #[n(3)]
+        #[cbor(default)]
+        others: Others,
+    }
+
+    #[test]
+    fn an_old_program_passes_over_who_joined_and_left() {
+        let word = crate::members::Word {
+            node: "a-2".into(),
+            region: "a".into(),
+            peer: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+            incarnation: 1,
+            left: false,
+        };
+        let new = Have {
+            vector: vector(vec![([1; 8], 3)]),
+            members: Some(Words(vec![word])),
+            members_hash: Some(7),
+            ..Have::default()
+        };
+        let old: OldHave = decode(&encode(&new)).unwrap();
+        assert_eq!((old.vector, old.others), (new.vector.clone(), Others::default()));
+        assert_eq!(decode::<Have>(&encode(&new)).unwrap(), new);
+    }
+
     #[test]
     fn the_format_of_a_message_does_not_change() {
         let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();

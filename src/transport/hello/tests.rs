@@ -202,3 +202,23 @@ fn the_format_of_a_hello_does_not_change() {
         "a9000101010264746573740361610462726105480101010101010101060707010 8a0".replace(' ', "")
     );
 }
+
+/// The hello as it was before nodes joined.
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct OldHello {
+    #[n(3)]
+    node: String,
+    #[n(8)]
+    vector: Vector,
+}
+
+#[test]
+fn an_old_program_passes_over_what_a_node_that_joins_announces() {
+    let (peer, http) = ("10.0.0.1:9100".to_owned(), "10.0.0.1:8080".to_owned());
+    let announced = Some(Announced { peer, http, incarnation: 9 });
+    let new = Hello { announced, ..hello("a") };
+    let old: OldHello = cbor::decode(&cbor::encode(&new)).unwrap();
+    assert_eq!((old.node, old.vector), (new.node.clone(), new.vector.clone()));
+    assert_eq!(cbor::decode::<Hello>(&cbor::encode(&new)).unwrap(), new);
+}
