@@ -23,6 +23,7 @@ pub(crate) use book::{JoinError, Words};
 /// The members of one node's cluster, as this node knows them. Reading: [`Members::topology`],
 /// [`Members::changed`], [`Members::is_gone`]. Telling it: `join`, `learn`, `left`, `tend`.
 pub struct Members {
+    cluster: String,
     current: ArcSwap<Topology>,
     book: Mutex<Book>,
     /// Counts up when somebody came, went or moved.
@@ -41,6 +42,7 @@ impl Members {
         evict_after: Duration,
     ) -> Self {
         Self {
+            cluster: topology.cluster.clone(),
             current: ArcSwap::new(topology.clone()),
             book: Mutex::new(Book::new(topology, own, incarnation, evict_after)),
             changed: watch::Sender::new(0),
@@ -52,6 +54,11 @@ impl Members {
     /// The file's nodes and those that joined, with everything else that the file says.
     pub fn topology(&self) -> Arc<Topology> {
         self.current.load_full()
+    }
+
+    /// Which cluster they are of.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
     }
 
     /// Turns when somebody came, went or moved.

@@ -63,7 +63,6 @@ pub struct Node(Arc<Inner>);
 
 struct Inner {
     name: NodeName,
-    cluster: String,
     region: RegionName,
     members: Arc<Members>,
     store: Store,
@@ -253,7 +252,6 @@ impl Node {
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             name: name.clone(),
-            cluster: topology.cluster.clone(),
             region,
             members,
             store,
@@ -312,7 +310,7 @@ impl Node {
 
     /// Which cluster it belongs to.
     pub fn cluster_id(&self) -> &str {
-        &self.0.cluster
+        self.0.members.cluster()
     }
 
     /// Whose changes it makes now.
@@ -511,7 +509,7 @@ impl Node {
             vector: vector.clone(),
         };
         ClusterStatus {
-            cluster: self.0.cluster.clone(),
+            cluster: self.0.members.cluster().to_owned(),
             node: self.0.name.clone(),
             region: self.0.region.clone(),
             origin: self.origin(),
