@@ -17,6 +17,7 @@ pub mod entropy;
 pub mod fetch;
 pub mod links;
 pub mod memory_disk;
+pub(crate) mod names;
 pub mod net;
 pub(crate) mod roots;
 
@@ -27,7 +28,8 @@ pub use entropy::{Entropy, Stream};
 pub use fetch::Fetch;
 pub use links::{Link, Links};
 pub use memory_disk::{CrashMode, MemoryDisk};
-pub use net::{HttpListener, Io, Network, SystemNetwork};
+pub use names::LookupError;
+pub use net::{HttpListener, Io, Network, Service, SystemNetwork};
 
 /// One node's surroundings. Cheap to clone; clones share everything.
 #[derive(Clone)]

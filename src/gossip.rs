@@ -4,21 +4,23 @@
 //! from B. A record is opaque here; what it means, and in which order it can be applied, is the
 //! [`Replica`]'s business.
 //!
-//! Each node dials every other node of the topology and owns the connection it dialed: it pushes
+//! Each node dials every other member and owns the connection it dialed: it pushes
 //! there, and nobody has to break ties. A queue to a slow peer is bounded; when it is full it is
 //! dropped, and anti-entropy repairs.
 //!
-//! **No SWIM.** Membership comes from the topology, and the mesh is full, so that every node sees
-//! for itself whom it hears: QUIC's acknowledgements are the failure detector, and every `Have` says
-//! whom its sender hears, so that all know who is reachable only through somebody else. What SWIM
-//! (foca) would add, spreading joins and rumours of death with constant traffic a node, starts to
-//! matter when members come and go by DNS or are too many for a full mesh.
+//! **No SWIM.** Members are the topology's and those that joined ([`crate::members`]), and the mesh is
+//! full, so that every node sees for itself whom it hears: QUIC's acknowledgements are the failure
+//! detector, and every `Have` says whom its sender hears, so that all know who is reachable only
+//! through somebody else. Who joined and who left is told with the `Have`, where the receiver does
+//! not know it. What SWIM (foca) would add, rumours with constant traffic a node, starts to matter
+//! with members that are too many for a full mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rand::{Rng as _, RngCore as _};
@@ -28,13 +30,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::env::{Env, Stream};
+use crate::members::Members;
 use crate::model::{NodeName, Origin, RegionName, Vector};
-use crate::topology::Topology;
-use crate::transport::hello::{CLOSE_DONE, Hello, PROTOCOL, PROTOCOL_MIN};
+use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL, PROTOCOL_MIN};
 use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
 mod dial;
+mod discover;
+mod mesh;
 mod message;
 mod outbox;
 mod peer;
@@ -45,6 +49,7 @@ pub mod streams;
 mod tiers;
 mod trust;
 
+use mesh::Mesh;
 use message::Have;
 use peer::Peer;
 use state::State;
@@ -153,7 +158,7 @@ pub struct Gossip(Arc<Shared>);
 struct Shared {
     env: Env,
     settings: GossipSettings,
-    topology: Arc<Topology>,
+    members: Arc<Members>,
     node: NodeName,
     /// Absent where the topology doesn't have the node: then there are no peers either.
     region: Option<RegionName>,
@@ -163,8 +168,9 @@ struct Shared {
     /// Counts up when the endpoint has got another identity.
     identities: watch::Sender<u64>,
     replica: Arc<dyn Replica>,
-    peers: BTreeMap<NodeName, Arc<Peer>>,
-    tiers: Tiers,
+    mesh: ArcSwap<Mesh>,
+    /// Held while the mesh is brought up to date.
+    meshing: Mutex<()>,
     state: Mutex<State>,
     stats: Mutex<GossipStats>,
     /// Counts up when what is known of a peer's vector changes.
@@ -183,22 +189,26 @@ struct Shared {
 }
 
 impl Gossip {
-    /// Starts to dial and to accept. `endpoint` is this node's alone. Where `node` is not in the
-    /// topology there are no peers that would take it, and nothing happens.
+    /// Starts to dial and to accept. `endpoint` is this node's alone. Where `node` is no member
+    /// there are no peers that would take it, and nothing happens.
     pub fn start(
         env: &Env,
         settings: GossipSettings,
-        topology: Arc<Topology>,
+        members: Arc<Members>,
         node: &NodeName,
         endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(env, settings, topology, node, endpoint, replica));
+        let shared = Arc::new(Shared::new(env, settings, members, node, endpoint, replica));
         shared.spawn(accept::accept(shared.clone()));
         shared.spawn(pull::pull(shared.clone()));
+        shared.remesh();
         shared.spawn(trust::watch(shared.clone()));
-        for peer in shared.peers.values() {
-            shared.spawn(dial::keep_link(shared.clone(), peer.clone()));
+        shared.spawn(mesh::follow(shared.clone()));
+        for region in shared.members.topology().regions() {
+            if let Some(name) = region.discover.clone() {
+                shared.spawn(discover::discover(shared.clone(), region.name.clone(), name));
+            }
         }
         Self(shared)
     }
@@ -207,7 +217,7 @@ impl Gossip {
     /// to one of each other. Never waits. They must be on disk: nothing may be sent that a crash
     /// could take back.
     pub fn push(&self, records: &[Bytes]) {
-        self.0.push(self.0.tiers.told(), records);
+        self.0.push(self.0.mesh().tiers.told(), records);
     }
 
     /// The replica's vector moved: peers are told, and what was missing may be there.
@@ -215,7 +225,7 @@ impl Gossip {
         self.0.advanced();
     }
 
-    /// Every peer of the topology, by name.
+    /// Every other member, by name.
     pub fn peers(&self) -> Vec<PeerStatus> {
         status::peers(&self.0)
     }
@@ -286,10 +296,16 @@ impl Gossip {
         self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says goodbye to all peers and ends all tasks.
+    /// Says goodbye to all peers and ends all tasks. Where this node joined, it leaves: the others
+    /// forget it at once. A node that the file names only stops.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
-        self.0.endpoint.close(CLOSE_DONE, b"the node stops");
+        let topology = self.0.members.topology();
+        if topology.node(&self.0.node).is_some_and(|own| own.joined) {
+            self.0.endpoint.close(CLOSE_LEFT, b"the node leaves");
+        } else {
+            self.0.endpoint.close(CLOSE_DONE, b"the node stops");
+        }
         self.0.tasks.close();
         let _ = timeout(SHUTDOWN_TIMEOUT, self.0.tasks.wait()).await;
         let _ = timeout(SHUTDOWN_TIMEOUT, self.0.endpoint.wait_idle()).await;
@@ -307,39 +323,29 @@ impl Shared {
     fn new(
         env: &Env,
         settings: GossipSettings,
-        topology: Arc<Topology>,
+        members: Arc<Members>,
         node: &NodeName,
         endpoint: Endpoint,
         replica: Arc<dyn Replica>,
     ) -> Self {
-        let mut peers = BTreeMap::new();
         let jitter = env.entropy.stream("gossip-grace");
-        let mut state = State::new(node, jitter, settings.grace, settings.heartbeat);
-        if let Some(own) = topology.node(node) {
-            let own_region = || topology.nodes_of(&own.region).map(|node| &node.name);
-            for peer in topology.peers_of(node) {
-                let rtt = topology.rtt(&own.region, &peer.region);
-                let is_far = peer.region != own.region;
-                let collectors = is_far.then(|| tiers::collectors(own_region(), &peer.region));
-                state.add(&peer.name, rtt, collectors);
-                peers.insert(peer.name.clone(), Arc::new(Peer::new(peer, rtt)));
-            }
-        }
-        let region = topology.region_of(node).cloned();
+        let state = State::new(node, jitter, settings.grace, settings.heartbeat);
+        let region = members.topology().region_of(node).cloned();
+        let peers = BTreeMap::new();
         let tiers = Tiers::new(node, region.as_ref(), &peers);
         Self {
             instance: env.entropy.stream("gossip-instance").next_u64(),
             jitter: Mutex::new(env.entropy.stream("gossip-jitter")),
             env: env.clone(),
             settings,
-            topology,
+            members,
             node: node.clone(),
             region,
             endpoint,
             identities: watch::Sender::new(0),
             replica,
-            tiers,
-            peers,
+            mesh: ArcSwap::from_pointee(Mesh { peers, tiers }),
+            meshing: Mutex::default(),
             state: Mutex::new(state),
             stats: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -374,16 +380,24 @@ impl Shared {
     }
 
     fn hello(&self) -> Hello {
+        let topology = self.members.topology();
+        let announced = topology.node(&self.node).filter(|own| own.joined);
+        let announced = announced.map(|own| Announced {
+            peer: own.peer.to_string(),
+            http: own.http.to_string(),
+            incarnation: self.members.incarnation(),
+        });
         Hello {
             protocol: PROTOCOL,
             protocol_min: PROTOCOL_MIN,
-            cluster: self.topology.cluster.clone(),
+            cluster: topology.cluster.clone(),
             node: self.node.as_str().to_owned(),
             region: self.region.iter().map(RegionName::as_str).collect(),
             origin: self.replica.origin(),
             instance: self.instance,
             now: self.env.clock.now(),
             vector: (*self.replica.vector()).clone(),
+            announced,
         }
     }
 
@@ -399,12 +413,12 @@ impl Shared {
 
     /// Passes on what the relay of a region was pushed by another one.
     fn pass_on(&self, records: &[Bytes]) {
-        self.push(self.tiers.near().iter(), records);
+        self.push(self.mesh().tiers.near().iter(), records);
     }
 
     fn advanced(&self) {
         self.state().advanced(&self.replica.vector(), Instant::now());
-        for peer in self.tiers.told() {
+        for peer in self.mesh().tiers.told() {
             peer.outbox.want_have();
         }
         self.behind.notify_one();
@@ -417,8 +431,13 @@ impl Shared {
         self.state().met(peer, hello, &self.replica.vector(), now);
         self.known_changed();
         // Also where the peer has no more than this node: the store may wait for that word.
+        // The store counts these words, and those that it counts on are the file's nodes.
         let origin = self.replica.origin();
-        self.replica.witnessed(peer.clone(), origin, hello.vector.get(origin)).await;
+        if self.members.topology().node(peer).is_some_and(|node| node.joined) {
+            self.check_witness(peer, &hello.vector).await;
+        } else {
+            self.replica.witnessed(peer.clone(), origin, hello.vector.get(origin)).await;
+        }
     }
 
     /// A peer said what it has.
@@ -429,6 +448,14 @@ impl Shared {
             state.heard_clock(peer, have.now, self.env.clock.now(), rtt, now);
             state.heard(peer, instance, have, &self.replica.vector(), now)
         };
+        if let Some(hash) = have.members_hash
+            && let Some(peer) = self.peer(peer)
+        {
+            peer.knows_members(hash);
+        }
+        if let Some(words) = &have.members {
+            self.members.learn(words, now);
+        }
         if moved {
             self.known_changed();
             self.check_witness(peer, &have.vector).await;

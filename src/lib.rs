@@ -14,6 +14,7 @@ pub mod config;
 pub mod env;
 pub mod gossip;
 pub mod http;
+pub mod members;
 pub mod model;
 pub mod node;
 pub(crate) mod planted;

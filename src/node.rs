@@ -17,6 +17,7 @@ use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
+use crate::members::Members;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::{KeyError, Keyring};
@@ -68,7 +69,7 @@ pub struct Node(Arc<Inner>);
 struct Inner {
     name: NodeName,
     region: RegionName,
-    topology: Arc<Topology>,
+    members: Arc<Members>,
     store: Store,
     hub: Arc<Hub>,
     standing: Arc<Standing>,
@@ -197,8 +198,7 @@ impl Node {
         name: &NodeName,
         identity: &Identity,
     ) -> Result<Self, StartError> {
-        let region = topology.region_of(name).cloned();
-        let region = region.ok_or_else(|| StartError::UnknownNode(name.clone()))?;
+        let region = own_region(&topology, name)?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
@@ -226,16 +226,17 @@ impl Node {
             Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
-        if topology.nodes().len() > 1 {
+        let members = members(&env, settings, &topology, name);
+        if topology.is_open() {
             let replica = ConfigReplica { store: store.clone(), standing: standing.clone() };
             let started =
-                start_gossip(&env, settings, topology.clone(), name, identity, replica).await?;
+                start_gossip(&env, settings, members.clone(), name, identity, replica).await?;
             let _ = gossip.set(started);
         }
         let quorum = quorum::start(quorum::Start {
             env: &env,
             settings: &settings.quorum,
-            topology: topology.clone(),
+            members: members.clone(),
             node: name,
             region: &region,
             gossip: gossip.get().cloned(),
@@ -257,7 +258,7 @@ impl Node {
             gauges: gauges::Gauges::new(&env, settings, &topology),
             name: name.clone(),
             region,
-            topology,
+            members,
             store,
             hub,
             standing,
@@ -317,7 +318,7 @@ impl Node {
 
     /// Which cluster it belongs to.
     pub fn cluster_id(&self) -> &str {
-        &self.0.topology.cluster
+        self.0.members.cluster()
     }
 
     /// Whose changes it makes now.
@@ -400,14 +401,14 @@ impl Node {
         &self.0.metrics
     }
 
-    /// How many regions the topology has.
+    /// How many regions have a node, by the topology or because one joined.
     pub fn region_count(&self) -> usize {
-        self.0.topology.regions().len()
+        self.0.members.topology().region_names().len()
     }
 
     /// Which regions are known to include `vector`.
     pub fn receipts(&self, vector: &Vector) -> Vec<RegionReceipt> {
-        let names: BTreeSet<RegionName> = self.0.topology.region_names();
+        let names: BTreeSet<RegionName> = self.0.members.topology().region_names();
         let mut nodes = vec![(self.0.region.clone(), self.snapshot().vector.clone())];
         if let Some(gossip) = self.0.gossip.get() {
             nodes.extend(gossip.peers().into_iter().map(|peer| (peer.region, peer.vector)));
@@ -460,12 +461,16 @@ impl Node {
         if self.0.standing.counts().is_closed {
             return Err("the store is closed after a failure".into());
         }
-        let is_alone = self.0.alone || self.0.topology.nodes().len() == 1;
+        let is_alone = self.0.alone || self.0.gossip.get().is_none();
         if is_alone || self.0.caught_up.load(Ordering::Relaxed) {
             return Ok(());
         }
         let peers = self.0.gossip.get().map(Gossip::peers).unwrap_or_default();
         let met: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.origin.is_some()).collect();
+        if met.is_empty() && peers.is_empty() && self.0.started_at.elapsed() >= MEETING_TIME {
+            // The file names no other node, and DNS has led to none.
+            return Ok(());
+        }
         if met.is_empty() {
             return Err("no peer was met since the start".into());
         }
@@ -492,11 +497,13 @@ impl Node {
         let gossip = self.0.gossip.get();
         let readiness = self.readiness();
         let vector = status::vector_status(&snapshot.vector);
-        let place = self.0.topology.node(&self.0.name);
+        let topology = self.0.members.topology();
+        let place = topology.node(&self.0.name);
         let own = MemberStatus {
             node: self.0.name.clone(),
             peer: place.map(|node| node.peer.to_string()).unwrap_or_default(),
             http: place.map(|node| node.http.to_string()).unwrap_or_default(),
+            joined: place.is_some_and(|node| node.joined),
             state: "self",
             heard_by: BTreeSet::new(),
             origin: Some(self.origin()),
@@ -510,7 +517,7 @@ impl Node {
             vector: vector.clone(),
         };
         ClusterStatus {
-            cluster: self.0.topology.cluster.clone(),
+            cluster: self.0.members.cluster().to_owned(),
             node: self.0.name.clone(),
             region: self.0.region.clone(),
             origin: self.origin(),
@@ -519,7 +526,7 @@ impl Node {
             vector,
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
-            regions: status::regions(&self.0.topology, &own, gossip),
+            regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
         }
     }
@@ -538,15 +545,32 @@ async fn open_quorum_store(
     quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
 }
 
+fn own_region(topology: &Topology, name: &NodeName) -> Result<RegionName, StartError> {
+    let region = topology.region_of(name).cloned();
+    region.ok_or_else(|| StartError::UnknownNode(name.clone()))
+}
+
+/// Those of the topology for now. An incarnation that is not above those before, because the clock
+/// was put back, is mended by what others say.
+fn members(
+    env: &Env,
+    settings: &Settings,
+    topology: &Arc<Topology>,
+    name: &NodeName,
+) -> Arc<Members> {
+    let (incarnation, evict_after) = (env.clock.now().0, settings.gossip.evict_after);
+    Arc::new(Members::new(topology.clone(), name, incarnation, evict_after))
+}
+
 async fn start_gossip(
     env: &Env,
     settings: &Settings,
-    topology: Arc<Topology>,
+    members: Arc<Members>,
     name: &NodeName,
     identity: &Identity,
     replica: ConfigReplica,
 ) -> Result<Gossip, StartError> {
-    let addr = peer_addr(env, &topology, name).await?;
+    let addr = peer_addr(env, &members.topology(), name).await?;
     let endpoint = transport::endpoint(env, name, addr, identity)?;
     let gossip_settings = GossipSettings {
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
@@ -554,7 +578,7 @@ async fn start_gossip(
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);
-    Ok(Gossip::start(env, gossip_settings, topology, name, endpoint, replica))
+    Ok(Gossip::start(env, gossip_settings, members, name, endpoint, replica))
 }
 
 /// Starts the audit desk's recorder, and gives what ends it.
@@ -589,7 +613,7 @@ fn writer_settings(
         value_bytes_max: settings.limits.value_bytes_max,
         documents_max: DOCUMENTS_MAX,
         waiting_bytes_max: settings.gossip.waiting_bytes_max,
-        peers: topology.nodes().len() - 1,
+        peers: topology.named().filter(|node| node.name != *name).count(),
     }
 }
 

@@ -178,6 +178,10 @@ pub struct GossipSettings {
     /// says so. Default: 500ms.
     #[serde(with = "duration")]
     pub max_clock_skew: Duration,
+    /// How long nobody may have heard a node that joined before it is forgotten. One that the
+    /// topology file names is never. Default: 10m.
+    #[serde(with = "duration")]
+    pub evict_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -187,6 +191,7 @@ impl Default for GossipSettings {
             waiting_bytes_max: 16 * 1024 * 1024,
             anti_entropy_every: Duration::from_secs(1),
             max_clock_skew: Duration::from_millis(500),
+            evict_after: Duration::from_secs(600),
         }
     }
 }
@@ -263,6 +268,11 @@ impl Settings {
         ] {
             refuse(value == 0, field, "0 would refuse everything")?;
         }
+        refuse(
+            self.gossip.evict_after < Duration::from_secs(1),
+            "gossip.evict_after",
+            "may not be below 1s: a node is silent for longer than that when it is only busy",
+        )?;
         refuse(
             limits.page_size_default > limits.page_size_max,
             "limits.page_size_default",

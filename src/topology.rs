@@ -44,6 +44,47 @@ pub struct Region {
     pub place: String,
     /// Whether its nodes may vote, once there is a quorum path.
     pub voters: bool,
+    /// Where DNS says who is there, beside the nodes that the file names.
+    pub discover: Option<Discover>,
+}
+
+/// A name in DNS under which nodes of a region are found. Who is there says its own name, and shows
+/// a certificate for it; DNS is believed nothing but where to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discover {
+    /// The name of an SRV record, `_holm._udp.eu-west.example.com`: hosts and ports.
+    Service(String),
+    /// A host with A or AAAA records, and the port, `holm.eu-west.internal:9100`.
+    Host(Address),
+}
+
+impl Discover {
+    /// Checks the form of `text`; what the name leads to is seen when it is looked up.
+    pub fn new(text: &str) -> Result<Self, &'static str> {
+        if !text.starts_with('_') {
+            let address = Address::new(text).filter(|address| !address.as_str().ends_with(":0"));
+            return address.map(Self::Host).ok_or("is not host:port, nor _service._udp.name");
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        let is_label = |label: &str| (1..=63).contains(&label.len()) && label.chars().all(plain);
+        let labels: Vec<&str> = text.strip_suffix('.').unwrap_or(text).split('.').collect();
+        if text.len() > 253 || labels.len() < 3 || !labels.iter().all(|label| is_label(label)) {
+            return Err("is not _service._udp.name");
+        }
+        if labels[1] != "_udp" {
+            return Err("has another protocol than `_udp`, on which nodes speak with each other");
+        }
+        Ok(Self::Service(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Discover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => f.write_str(name),
+            Self::Host(address) => address.fmt(f),
+        }
+    }
 }
 
 /// One process.
@@ -57,6 +98,8 @@ pub struct Node {
     pub peer: Address,
     /// Where it answers HTTP.
     pub http: Address,
+    /// Whether it joined: the file does not name it, and it is no member for ever.
+    pub joined: bool,
 }
 
 /// `host:port`, where host is a name or an IP address (IPv6 in brackets). Port 0 is the system's
@@ -72,6 +115,12 @@ impl Address {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let is_name = !host.is_empty() && host.len() <= 253 && host.chars().all(plain);
         (is_name || text.parse::<std::net::SocketAddrV6>().is_ok()).then(|| Self(text.to_owned()))
+    }
+
+    /// Whether others can be told to come here: it has a port, and is no address of all interfaces.
+    pub fn is_reachable(&self) -> bool {
+        let is_any = |addr: std::net::SocketAddr| addr.ip().is_unspecified();
+        !self.0.ends_with(":0") && !self.0.parse().is_ok_and(is_any)
     }
 
     /// The text, as a look-up takes it.
@@ -183,6 +232,24 @@ impl Topology {
         self
     }
 
+    /// The same with one node more, which joined; in place of one of that name that joined.
+    #[must_use]
+    pub fn with_node(mut self, node: Node) -> Self {
+        self.nodes.retain(|known| known.name != node.name || !known.joined);
+        self.nodes.push(node);
+        self
+    }
+
+    /// The nodes that the file names, in its order.
+    pub fn named(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.joined)
+    }
+
+    /// Whether nodes may come and go, so that even one that knows nobody has to listen.
+    pub fn is_open(&self) -> bool {
+        self.nodes.len() > 1 || self.regions.iter().any(|region| region.discover.is_some())
+    }
+
     /// The same where these regions' nodes may vote, and no others.
     #[must_use]
     pub fn with_voting(mut self, regions: &BTreeSet<RegionName>) -> Self {
@@ -192,9 +259,9 @@ impl Topology {
         self
     }
 
-    /// The names of all regions, in order.
+    /// The names of all regions where there is a node, in order.
     pub fn region_names(&self) -> BTreeSet<RegionName> {
-        self.regions.iter().map(|region| region.name.clone()).collect()
+        self.nodes.iter().map(|node| node.region.clone()).collect()
     }
 }
 

@@ -16,6 +16,8 @@ mod cli_process;
 mod cluster;
 #[path = "integration/converge.rs"]
 mod converge;
+#[path = "integration/discovery.rs"]
+mod discovery;
 #[path = "integration/drill.rs"]
 mod drill;
 #[path = "integration/drill_command.rs"]
@@ -28,6 +30,8 @@ mod laws;
 mod linear;
 #[path = "integration/logs.rs"]
 mod logs;
+#[path = "integration/members.rs"]
+mod members;
 #[path = "integration/observe.rs"]
 mod observe;
 #[path = "integration/oidc.rs"]

@@ -8,11 +8,11 @@ use clap::Args;
 use super::pki::node;
 use super::{Failure, Terminal};
 use crate::env::Env;
-use crate::model::NodeName;
+use crate::model::{NodeName, RegionName};
 use crate::server::{Server, ServerError};
 use crate::settings::{LogFormat, Settings};
 use crate::telemetry::logs;
-use crate::topology::Topology;
+use crate::topology::{Address, Node, Topology};
 use crate::transport::{IdentityFiles, PkiError};
 
 /// Arguments of `holm serve`.
@@ -21,6 +21,10 @@ use crate::transport::{IdentityFiles, PkiError};
 Example:
   holm serve --topology regions/three-continents.toml --node eu-west-1 \\
        --pki pki --data /var/lib/holm --settings holm.toml
+
+A node that the file does not name joins the region that it says:
+  holm serve --topology regions/three-continents.toml --node eu-west-7 --region eu-west \\
+       --peer 10.0.3.7:9100 --http 10.0.3.7:8080 --data /var/lib/holm --settings holm.toml
 
 The settings name the master key that secrets are sealed with (`holm keys`).
 
@@ -33,10 +37,22 @@ pub struct Serve {
     /// The deployment: regions, nodes, addresses, distances.
     #[arg(long, env = "HOLM_TOPOLOGY", hide_env_values = true, value_name = "FILE")]
     topology: PathBuf,
-    /// Which of its nodes this is.
+    /// Which of its nodes this is, or the name under which this one joins.
     #[arg(long, env = "HOLM_NODE", hide_env_values = true, value_name = "NAME")]
     #[arg(value_parser = node)]
     node: NodeName,
+    /// Where this node stands, if the file does not name it: it joins, is forgotten when it stops in
+    /// order, and is evicted when nobody has heard it for long (`gossip.evict_after`).
+    #[arg(long, env = "HOLM_REGION", hide_env_values = true, value_name = "REGION")]
+    region: Option<RegionName>,
+    /// Where a node that joins speaks QUIC with the others, which dial it there.
+    #[arg(long, env = "HOLM_PEER", hide_env_values = true, value_name = "HOST:PORT")]
+    #[arg(value_parser = address)]
+    peer: Option<Address>,
+    /// Where a node that joins answers HTTP.
+    #[arg(long, env = "HOLM_HTTP", hide_env_values = true, value_name = "HOST:PORT")]
+    #[arg(value_parser = address)]
+    http: Option<Address>,
     /// Where ca.pem, NODE.pem and NODE.key are (`holm pki`).
     #[arg(
         long,
@@ -69,6 +85,7 @@ pub struct Serve {
 impl Serve {
     pub(crate) async fn run(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let topology = Topology::load(&self.topology).map_err(|e| Failure::usage(e.to_string()))?;
+        let topology = self.with_own(topology)?;
         let mut settings = match &self.settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -151,6 +168,52 @@ async fn until_stopped(server: &Server) -> Result<bool, Failure> {
             }
         }
     }
+}
+
+impl Serve {
+    /// The topology with this node in it.
+    fn with_own(&self, topology: Topology) -> Result<Topology, Failure> {
+        let (node, file) = (&self.node, self.topology.display());
+        if let Some(named) = topology.node(node) {
+            let is_elsewhere = self.region.as_ref().is_some_and(|region| *region != named.region);
+            if is_elsewhere || self.peer.is_some() || self.http.is_some() {
+                return Err(Failure::usage(format!(
+                    "{file} names {node}, in {} at {} and {}",
+                    named.region, named.peer, named.http
+                ))
+                .hint("--region, --peer and --http are for a node that it does not name"));
+            }
+            return Ok(topology);
+        }
+        let Some(region) = &self.region else {
+            return Err(Failure::usage(format!("{file} names no node {node}"))
+                .hint("to join a region, give --region, --peer and --http"));
+        };
+        if !topology.regions().iter().any(|known| known.name == *region) {
+            return Err(Failure::usage(format!("{file} has no region {region}")));
+        }
+        let (Some(peer), Some(http)) = (&self.peer, &self.http) else {
+            return Err(Failure::usage(format!("{node} joins, and does not say where it is"))
+                .hint("give --peer and --http, as they would stand in the topology's file"));
+        };
+        for address in [peer, http] {
+            if !address.is_reachable() {
+                return Err(Failure::usage(format!("nobody can be told to go to {address}"))
+                    .hint("give an address and a port of this machine that the others reach"));
+            }
+            let taken = topology.nodes().iter().find(|n| n.peer == *address || n.http == *address);
+            if let Some(taken) = taken {
+                return Err(Failure::usage(format!("{address} is {}'s, by {file}", taken.name)));
+            }
+        }
+        let (name, region) = (node.clone(), region.clone());
+        let (peer, http) = (peer.clone(), http.clone());
+        Ok(topology.with_node(Node { name, region, peer, http, joined: true }))
+    }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::new(text).ok_or_else(|| format!("{text:?} is not host:port"))
 }
 
 /// Reads the keys that the settings name by file into them.

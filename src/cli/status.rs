@@ -14,8 +14,9 @@ Examples:
   holm status --url http://127.0.0.1:8102
   holm status --output json
 
-STATE: connected, one-way, relayed (only others hear it), unreachable. LAG: changes that the node
-asked has and the other is not known to have, and since when.")]
+STATE: connected, one-way, relayed (only others hear it), unreachable; joined, where the topology
+file does not name it. LAG: changes that the node asked has and the other is not known to have, and
+since when.")]
 pub struct Status {}
 
 impl Status {
@@ -74,10 +75,11 @@ fn row(region: &str, node: &Value) -> Vec<String> {
     };
     let heard_by: Vec<String> =
         node["heard_by"].as_array().into_iter().flatten().map(text).collect();
+    let joined = if node["joined"] == true { ", joined" } else { "" };
     vec![
         region.to_owned(),
         text(&node["node"]),
-        text(&node["state"]),
+        format!("{}{joined}", text(&node["state"])),
         unit(&node["rtt_ms"], "ms"),
         lag,
         unit(&node["heard_ago_ms"], "ms ago"),

@@ -70,8 +70,16 @@ fn show(file: &File, global: &Global, terminal: &mut Terminal<'_>) -> Result<(),
             let rtt_ms = u64::try_from(file.rtt(a, b).as_millis()).unwrap_or(u64::MAX);
             json!({"between": [a, b], "rtt_ms": rtt_ms})
         });
+        let discover = regions.iter().filter_map(|region| {
+            let name = region.discover.as_ref()?.to_string();
+            Some(json!({"region": region.name, "name": name}))
+        });
         let (nodes, links): (Vec<_>, Vec<_>) = (nodes.collect(), links.collect());
-        let shown = json!({"cluster": file.cluster, "nodes": nodes, "links": links});
+        let discover: Vec<_> = discover.collect();
+        let mut shown = json!({"cluster": file.cluster, "nodes": nodes, "links": links});
+        if !discover.is_empty() {
+            shown["discover"] = discover.into();
+        }
         return terminal.say_json(&shown);
     }
     terminal.say(format!(
@@ -104,6 +112,18 @@ fn show(file: &File, global: &Global, terminal: &mut Terminal<'_>) -> Result<(),
             vec![a.to_string(), b.to_string(), format!("{} ms", file.rtt(a, b).as_millis())]
         })
         .collect();
+    let names: Vec<Vec<String>> = regions
+        .iter()
+        .filter_map(|region| {
+            Some(vec![region.name.to_string(), region.discover.as_ref()?.to_string()])
+        })
+        .collect();
+    if !names.is_empty() {
+        terminal.say("")?;
+        for line in table::lines(&["REGION", "MORE NODES BY DNS"], &names) {
+            terminal.say(line)?;
+        }
+    }
     if rows.is_empty() {
         return Ok(());
     }

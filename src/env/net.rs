@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::fetch::{self, Fetch};
 use super::links::Links;
+use super::names::Names;
 use crate::model::NodeName;
 
 /// Most addresses that one name may give; the rest is dropped.
@@ -31,6 +32,25 @@ pub trait Network: Send + Sync + 'static {
 
     /// The addresses of `host:port`, at most [`LOOKUP_ADDRESSES_MAX`].
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+
+    /// Who offers a service (an SRV record's name, `_holm._udp.example.com`): the first to be tried
+    /// first, with at most [`LOOKUP_ADDRESSES_MAX`] addresses in all, and one at least.
+    fn lookup_service<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<Service>>>;
+}
+
+/// One that offers a service (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The lower, the earlier it is to be tried.
+    pub priority: u16,
+    /// The higher, the earlier among those of the same priority.
+    pub weight: u16,
+    /// Its name.
+    pub target: String,
+    /// Its port.
+    pub port: u16,
+    /// Where that is.
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// A listening socket for HTTP.
@@ -51,12 +71,13 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 pub struct SystemNetwork {
     /// Delays and cuts between nodes on one machine.
     links: Option<Links>,
+    names: Names,
 }
 
 impl SystemNetwork {
     /// With `links`, datagrams between nodes known to it are held for the link's delay.
     pub fn new(links: Option<Links>) -> Self {
-        Self { links }
+        Self { links, names: Names::system() }
     }
 }
 
@@ -84,11 +105,11 @@ impl Network for SystemNetwork {
     }
 
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
-        async move {
-            let found = tokio::net::lookup_host(host).await?;
-            Ok(found.take(LOOKUP_ADDRESSES_MAX).collect())
-        }
-        .boxed()
+        async move { Ok(self.names.lookup(host).await?) }.boxed()
+    }
+
+    fn lookup_service<'a>(&'a self, name: &'a str) -> BoxFuture<'a, io::Result<Vec<Service>>> {
+        async move { Ok(self.names.services(name).await?) }.boxed()
     }
 }
 

@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::{Applied, HANDSHAKES_MAX, Shared, streams};
 use crate::model::{Vector, cbor};
 use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
-use crate::transport::hello::{self, CLOSE_MISBEHAVED, HELLO_TIMEOUT};
+use crate::transport::hello::{self, CLOSE_LEFT, CLOSE_MISBEHAVED, HELLO_TIMEOUT};
 
 /// Frames are gathered up to this many bytes before they are applied.
 const APPLY_BYTES: usize = 1024 * 1024;
@@ -69,8 +69,15 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
             return;
         }
     };
-    let hello = match hello::accept(&connection, &shared.topology, &shared.hello()).await {
-        Ok(peer) => peer.hello,
+    let topology = shared.members.topology();
+    let admit = |peer: &hello::Peer| shared.admit(peer);
+    let hello = match hello::accept(&connection, &topology, &shared.hello(), admit).await {
+        Ok(peer) => {
+            if peer.joins.is_some() {
+                shared.remesh();
+            }
+            peer.hello
+        }
         Err(error) if error.is_transient() => return,
         Err(error) => {
             shared.count(|stats| stats.hellos_refused += 1);
@@ -79,7 +86,8 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
         }
     };
     drop(permit);
-    let peer = shared.peers.iter().find(|(name, _)| name.as_str() == hello.node);
+    let mesh = shared.mesh();
+    let peer = mesh.peers.iter().find(|(name, _)| name.as_str() == hello.node);
     let Some((_, peer)) = peer else { return };
     shared.count(|stats| stats.connections_in += 1);
     peer.add_incoming(connection.clone(), hello.instance);
@@ -101,7 +109,12 @@ pub(super) async fn serve(
     loop {
         let end = tokio::select! {
             biased;
-            _ = connection.closed() => return,
+            end = connection.closed() => {
+                if is_goodbye(&end) {
+                    shared.left(&peer.node, instance);
+                }
+                return;
+            }
             end = finished(&mut reading) => {
                 reading = None;
                 end
@@ -130,6 +143,11 @@ pub(super) async fn serve(
             end_with(shared, peer, connection, &error);
         }
     }
+}
+
+/// Whether the peer closed the connection because it leaves.
+fn is_goodbye(end: &ConnectionError) -> bool {
+    matches!(end, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_LEFT)
 }
 
 /// Closes the connection where the peer broke the protocol.
@@ -168,8 +186,13 @@ impl Batch {
         match cbor::decode(frame)? {
             Message::Push(records) => self.records.extend(records.0),
             Message::Have(have) => {
-                let heard = self.have.take().and_then(|have| have.hears);
-                self.have = Some(Have { hears: have.hears.or(heard), ..have });
+                let before = self.have.take().unwrap_or_default();
+                self.have = Some(Have {
+                    hears: have.hears.or(before.hears),
+                    members: have.members.or(before.members),
+                    members_hash: have.members_hash.or(before.members_hash),
+                    ..have
+                });
             }
         }
         Ok(())
@@ -204,7 +227,8 @@ async fn read(
 
 /// Takes what was pushed. What comes from another region came to this node alone: it is passed on.
 async fn take_push(shared: &Shared, peer: &Peer, records: Vec<Bytes>) {
-    let is_relay = shared.region.as_ref() != Some(&peer.region) && !shared.tiers.near().is_empty();
+    let is_far = shared.region.as_ref() != Some(&peer.region);
+    let is_relay = is_far && !shared.mesh().tiers.near().is_empty();
     let passed_on = if is_relay { records.clone() } else { Vec::new() };
     let Some(applied) = apply(shared, peer, records).await else { return };
     // What is known already the others have had from somebody else; what is bad stays here.

@@ -71,6 +71,8 @@ pub(super) async fn keep_link(shared: Arc<Shared>, peer: Arc<Peer>) {
         tracing::info!(peer = %peer.node, "connected");
         shared.count(|stats| stats.connections_out += 1);
         peer.set_outgoing(&link.connection, link.hello.instance);
+        // It may have been started again, and know nothing.
+        peer.forget_members();
         peer.outbox.open();
         let rtt = link.connection.rtt();
         shared.met(&peer.node, &link.hello, rtt).await;
@@ -149,7 +151,7 @@ async fn use_link(shared: &Arc<Shared>, peer: &Arc<Peer>, link: &Link) -> Next {
             peer.suspect_outgoing(true);
             peer.outbox.close();
             // What it had for its region may be lost with it: whoever takes its place hears of it.
-            for other in shared.tiers.all_of(&peer.region) {
+            for other in shared.mesh().tiers.all_of(&peer.region) {
                 other.outbox.want_have();
             }
             beside = Some(dial(shared, peer).boxed());
@@ -249,7 +251,9 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let identity = *shared.identities.borrow();
         let connection = shared.endpoint.connect(addr, peer.node.as_str())?.await?;
         let mine = shared.hello();
-        let met = hello::dial(&connection, &shared.topology, &mine, &peer.node).await?;
+        let topology = shared.members.topology();
+        let met = hello::dial(&connection, &topology, &mine, &peer.node).await?;
+        shared.admit(&met)?;
         Ok(Link { connection, hello: met.hello, identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))
@@ -299,6 +303,10 @@ async fn write_until_lost(
 }
 
 fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
+    // Where the peer is not known to know who joined and left, it is told: once, and then with each
+    // heartbeat, until it says that it does.
+    let hash = shared.members.hash();
+    let members = peer.is_to_be_told(hash, with_hears).then(|| shared.members.words().0);
     let state = shared.state();
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())
@@ -308,5 +316,7 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
         now: shared.env.clock.now(),
         hears: with_hears.then(|| names(state.heard_nodes(now))),
         others: state.others_for(&peer.node, now),
+        members_hash: (members.is_some() || (with_hears && hash != 0)).then_some(hash),
+        members,
     }
 }

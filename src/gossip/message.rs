@@ -6,6 +6,7 @@ use bytes::Bytes;
 use minicbor::data::Type;
 
 use super::streams::Tag;
+use crate::members::Words;
 use crate::model::{Stamp, Vector};
 use crate::topology::NODES_MAX;
 
@@ -44,6 +45,13 @@ pub(super) struct Have {
     #[n(3)]
     #[cbor(default)]
     pub(super) others: Others,
+    /// Who joined and who left, where the receiver is not known to know it.
+    #[n(4)]
+    pub(super) members: Option<Words>,
+    /// Which state of that the sender knows: see [`crate::members::Members::words`]. Said with
+    /// `hears`, and with `members`.
+    #[n(5)]
+    pub(super) members_hash: Option<u64>,
 }
 
 /// Asks for what `vector` does not include.
@@ -230,6 +238,8 @@ mod tests {
                 now: Stamp(now),
                 hears: hears.map(Nodes),
                 others: Others(others),
+                members: more.then(|| Words(Vec::new())),
+                members_hash: more.then_some(now),
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
             let pull = Pull { vector };
@@ -278,6 +288,38 @@ mod tests {
         let many = Records(vec![Bytes::new(); RECORDS_MAX + 1]);
         assert!(decode::<Message>(&encode(&Message::Push(many.clone()))).is_err());
         assert!(Records::split(many.0).len() == 2);
+    }
+
+    /// As it was before nodes joined.
+    #[derive(minicbor::Decode)]
+    #[cbor(map)]
+    struct OldHave {
+        #[n(0)]
+        vector: Vector,
+        #[n(3)]
+        #[cbor(default)]
+        others: Others,
+    }
+
+    #[test]
+    fn an_old_program_passes_over_who_joined_and_left() {
+        let word = crate::members::Word {
+            node: "a-2".into(),
+            region: "a".into(),
+            peer: "127.0.0.1:1".into(),
+            http: "127.0.0.1:2".into(),
+            incarnation: 1,
+            left: false,
+        };
+        let new = Have {
+            vector: vector(vec![([1; 8], 3)]),
+            members: Some(Words(vec![word])),
+            members_hash: Some(7),
+            ..Have::default()
+        };
+        let old: OldHave = decode(&encode(&new)).unwrap();
+        assert_eq!((old.vector, old.others), (new.vector.clone(), Others::default()));
+        assert_eq!(decode::<Have>(&encode(&new)).unwrap(), new);
     }
 
     #[test]

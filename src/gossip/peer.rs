@@ -1,11 +1,13 @@
 //! One peer: where it is, what waits for it, and the connections there are.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use quinn::Connection;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::outbox::Outbox;
 use super::streams::Places;
@@ -17,7 +19,7 @@ use crate::transport::hello::CLOSE_DONE;
 /// was not noticed to be gone.
 const INCOMING_MAX: usize = 4;
 
-/// A node of the topology that is not this one.
+/// A member that is not this node.
 pub(super) struct Peer {
     pub(super) node: NodeName,
     pub(super) region: RegionName,
@@ -30,6 +32,11 @@ pub(super) struct Peer {
     /// The peer dialed: it may have been started again, and the connection to it be of no use.
     pub(super) dialed: Notify,
     connections: Mutex<Connections>,
+    /// It is no member any more, or is one elsewhere.
+    pub(super) gone: CancellationToken,
+    /// Which state of who joined and left it knows, and which it was told last.
+    members_known: AtomicU64,
+    members_told: AtomicU64,
 }
 
 #[derive(Default)]
@@ -62,6 +69,47 @@ impl Peer {
             places: Places::default(),
             dialed: Notify::new(),
             connections: Mutex::default(),
+            gone: CancellationToken::new(),
+            members_known: AtomicU64::new(0),
+            members_told: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether this is what the topology says of it.
+    pub(super) fn is_at(&self, node: &Node) -> bool {
+        self.region == node.region && self.address == node.peer
+    }
+
+    /// It said which state of who joined and left it knows.
+    pub(super) fn knows_members(&self, hash: u64) {
+        self.members_known.store(hash, Ordering::Relaxed);
+    }
+
+    /// It may know nothing of who joined and left.
+    pub(super) fn forget_members(&self) {
+        self.members_known.store(0, Ordering::Relaxed);
+        self.members_told.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it is to be told that state now: where it does not know it, once, and `again` where
+    /// it still has not said so.
+    pub(super) fn is_to_be_told(&self, hash: u64, again: bool) -> bool {
+        let is_known = self.members_known.load(Ordering::Relaxed) == hash;
+        if hash == 0 || is_known {
+            return false;
+        }
+        self.members_told.swap(hash, Ordering::Relaxed) != hash || again
+    }
+
+    /// It is no peer any more: its link ends, and all connections with it.
+    pub(super) fn end(&self) {
+        self.gone.cancel();
+        self.outbox.close();
+        let mut connections = self.connections();
+        let outgoing = connections.outgoing.take().map(|outgoing| outgoing.connection);
+        for connection in outgoing.into_iter().chain(connections.incoming.drain(..).map(|(c, _)| c))
+        {
+            connection.close(CLOSE_DONE, b"no member");
         }
     }
 

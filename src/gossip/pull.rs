@@ -23,7 +23,7 @@ pub(super) async fn pull(shared: Arc<Shared>) {
     loop {
         let mine = shared.replica.vector();
         let is_reachable =
-            |name: &_| shared.peers.get(name).is_some_and(|peer| peer.connection().is_some());
+            |name: &_| shared.peer(name).is_some_and(|peer| peer.connection().is_some());
         let plan = shared.state().plan(&mine, Instant::now(), is_reachable);
         match plan {
             _ if is_planted(Bug::SkipAntiEntropy) => std::future::pending().await,
@@ -34,8 +34,8 @@ pub(super) async fn pull(shared: Arc<Shared>) {
                 () = sleep_until(until) => {}
             },
             Plan::Pull(name) => {
-                if let Some(peer) = shared.peers.get(&name) {
-                    let pulled = pull_from(&shared, peer).await;
+                if let Some(peer) = shared.peer(&name) {
+                    let pulled = pull_from(&shared, &peer).await;
                     shared.state().pulled(&name, pulled, Instant::now());
                 }
             }

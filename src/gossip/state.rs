@@ -157,6 +157,30 @@ impl State {
         self.peers.insert(peer.clone(), known);
     }
 
+    /// There is no such peer any more.
+    pub(super) fn remove(&mut self, peer: &NodeName) {
+        self.peers.remove(peer);
+    }
+
+    /// In which order the nodes of this region had better ask that peer of another one.
+    pub(super) fn collect(&mut self, peer: &NodeName, collectors: Vec<NodeName>) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.collectors = Some(collectors);
+        }
+    }
+
+    /// Whether the peer is known to be in this start of it.
+    pub(super) fn is_start(&self, peer: &NodeName, instance: u64) -> bool {
+        self.peers.get(peer).is_some_and(|known| known.instance == Some(instance))
+    }
+
+    /// Whether the peer is heard, in another start of it than `instance`.
+    pub(super) fn hears_other_start(&self, peer: &NodeName, instance: u64, now: Instant) -> bool {
+        self.peers.get(peer).is_some_and(|known| {
+            known.is_heard(now, self.heard) && known.instance != Some(instance)
+        })
+    }
+
     /// The peer said hello: what is missing now was not just pushed, so that nothing waits.
     pub(super) fn met(&mut self, peer: &NodeName, hello: &Hello, mine: &Arc<Vector>, now: Instant) {
         let Some(known) = self.peers.get_mut(peer) else { return };

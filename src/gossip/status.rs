@@ -110,7 +110,8 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
     let now = Instant::now();
     let mine = shared.replica.vector();
     let state = shared.state();
-    let status = shared.peers.values().filter_map(|peer| {
+    let mesh = shared.mesh();
+    let status = mesh.peers.values().filter_map(|peer| {
         let seen = state.seen(&peer.node)?;
         let (connected_out, connected_in) = peer.connected();
         Some(PeerStatus {
@@ -137,7 +138,8 @@ pub(super) fn members(shared: &Shared) -> BTreeMap<NodeName, BTreeSet<NodeName>>
     let now = Instant::now();
     let state = shared.state();
     let own = state.heard_nodes(now);
-    let names = shared.topology.nodes().iter().map(|node| &node.name);
+    let topology = shared.members.topology();
+    let names = topology.nodes().iter().map(|node| &node.name);
     let heard_by = |name: &NodeName| {
         let mut by = BTreeSet::new();
         if own.contains(name) {
@@ -160,7 +162,7 @@ pub(super) fn regions_covering(shared: &Shared, vector: &Vector) -> BTreeSet<Reg
         regions.extend(shared.region.clone());
     }
     let state = shared.state();
-    for peer in shared.peers.values() {
+    for peer in shared.mesh().peers.values() {
         if state.seen(&peer.node).is_some_and(|seen| seen.vector.covers(vector)) {
             regions.insert(peer.region.clone());
         }

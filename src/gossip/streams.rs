@@ -259,7 +259,7 @@ pub(super) async fn open(
     deadline: Instant,
 ) -> Result<PeerStream, AskError> {
     let not_sent = |why: &str| AskError::NotSent(why.to_owned());
-    let peer = shared.peers.get(peer).ok_or_else(|| not_sent("there is no such peer"))?;
+    let peer = shared.peer(peer).ok_or_else(|| not_sent("there is no such peer"))?;
     let open = async {
         let place = peer.places.outgoing(kind).await;
         // A place that came free because all gave up together.

@@ -7,14 +7,19 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
+use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
+mod members;
 mod memory;
 mod streams;
 mod tiers;
 
 use memory::{Memory, locked};
+
+/// Beyond what a busy machine may be silent.
+const EVICT_AFTER: Duration = Duration::from_secs(3);
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -108,7 +113,7 @@ impl Cluster {
         let gossip = Gossip::start(
             &self.env(),
             self.settings.clone(),
-            self.topology.clone(),
+            Arc::new(Members::new(self.topology.clone(), &name(node), 1, EVICT_AFTER)),
             &name(node),
             endpoint,
             memory.clone(),
@@ -327,7 +332,7 @@ async fn a_new_identity_is_shown_on_new_links_and_nothing_is_lost_meanwhile() {
     assert!(cluster.node("a").gossip.stats().connections_out >= before + 6);
     for node in NAMES {
         let gossip = &cluster.node(node).gossip;
-        for peer in gossip.0.peers.values() {
+        for peer in gossip.0.mesh().peers.values() {
             assert!(peer.connections_all().iter().all(|it| gossip.0.endpoint.trusts(it)));
         }
         assert_eq!(gossip.stats().handshakes_failed, 0, "{node}");

@@ -41,7 +41,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 fn look(shared: &Shared) {
-    for peer in shared.peers.values() {
+    for peer in shared.mesh().peers.values() {
         for connection in peer.connections_all() {
             if connection.close_reason().is_none() && !shared.endpoint.trusts(&connection) {
                 tracing::warn!(

@@ -546,7 +546,8 @@ impl Node {
         question: impl Fn(&NodeName) -> Question,
     ) -> BTreeMap<NodeName, Option<Answer>> {
         let Some(gossip) = self.0.gossip.get() else { return BTreeMap::new() };
-        let asked = self.0.topology.peers_of(self.name()).map(|peer| {
+        let topology = self.0.members.topology();
+        let asked = topology.peers_of(self.name()).map(|peer| {
             let (peer, question) = (peer.name.clone(), question(&peer.name));
             async move {
                 let answer = self.0.desk.ask(gossip, &peer, &question).await;

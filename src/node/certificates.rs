@@ -151,7 +151,8 @@ impl Node {
 
     /// What every node of the topology shows and believes, each asked now.
     pub async fn certificates(&self) -> Vec<NodeCertificates> {
-        let nodes = self.0.topology.nodes().iter();
+        let topology = self.0.members.topology();
+        let nodes = topology.nodes().iter();
         join_all(nodes.map(|node| self.certificates_of(&node.name))).await
     }
 

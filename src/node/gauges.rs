@@ -80,7 +80,9 @@ impl Node {
         let metrics = &self.0.metrics;
         metrics.set_peer_queue_limit(self.0.gauges.queue_bytes_max);
         let Some(gossip) = self.0.gossip.get() else { return };
-        for peer in gossip.peers() {
+        let peers = gossip.peers();
+        metrics.keep_peers(peers.iter().map(|peer| &peer.node));
+        for peer in peers {
             let member = quorum.members.iter().find(|member| member.node == peer.node.as_str());
             let matched = member.and_then(|member| member.matched);
             let standing = PeerStanding {

@@ -70,7 +70,7 @@ pub struct RegionStatus {
     pub nodes: Vec<MemberStatus>,
 }
 
-/// One node of the topology.
+/// One node of the topology, or one that joined.
 #[derive(Clone, Debug, Serialize)]
 pub struct MemberStatus {
     /// Its name.
@@ -79,6 +79,9 @@ pub struct MemberStatus {
     pub peer: String,
     /// Where it answers HTTP, as the topology has it.
     pub http: String,
+    /// Whether it joined: the topology file does not name it, and it is forgotten when it leaves.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
     /// `self`; `connected`, both ways; `one-way`; `relayed`, where others hear it; `unreachable`.
     pub state: &'static str,
     /// Which nodes hear it.
@@ -166,6 +169,7 @@ fn peer_status(node: &Node, peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> 
         node: peer.node.clone(),
         peer: node.peer.to_string(),
         http: node.http.to_string(),
+        joined: node.joined,
         state,
         heard_by,
         origin: peer.origin,

@@ -108,6 +108,12 @@ impl View {
         }
     }
 
+    /// The learners whose nodes are gone for good. A voter stays one: only people take a vote away.
+    pub(super) fn gone(&self, is_gone: impl Fn(&NodeName) -> bool) -> BTreeSet<RaftId> {
+        let learners = self.members.iter().filter(|(id, _)| !self.voters.contains(id));
+        learners.filter(|(_, member)| is_gone(&member.node)).map(|(id, _)| *id).collect()
+    }
+
     /// The voters after one whose store was lost is replaced by the same node's new store, which
     /// has joined as a learner and caught up.
     pub(super) fn replacement(&self) -> Option<BTreeSet<RaftId>> {

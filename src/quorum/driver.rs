@@ -28,11 +28,11 @@ use super::{
 use crate::audit::{ChainReader, Event};
 use crate::env::Env;
 use crate::gossip::{AskError, Gossip, StreamKind};
+use crate::members::Members;
 use crate::model::{NodeName, RegionName, cbor};
 use crate::registry::Proposal;
 use crate::settings::QuorumSettings;
 use crate::telemetry::{Metrics, TraceContext};
-use crate::topology::Topology;
 
 /// How often what is waited for is looked at, besides when openraft says that it changed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -43,7 +43,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) struct Start<'a> {
     pub(crate) env: &'a Env,
     pub(crate) settings: &'a QuorumSettings,
-    pub(crate) topology: Arc<Topology>,
+    pub(crate) members: Arc<Members>,
     pub(crate) node: &'a NodeName,
     pub(crate) region: &'a RegionName,
     /// Absent where there is no other node.
@@ -57,7 +57,7 @@ pub(super) struct Driver {
     pub(super) raft: Raft,
     pub(super) gossip: Option<Gossip>,
     pub(super) store: StoreHandle,
-    pub(super) topology: Arc<Topology>,
+    pub(super) members: Arc<Members>,
     pub(super) me: Member,
     pub(super) times: Times,
     pub(super) contact: Arc<Contact>,
@@ -79,8 +79,9 @@ pub(super) enum Leader {
 
 /// Starts consensus on an open store.
 pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
-    let Start { env, settings, topology, node, region, gossip, store, metrics } = start;
+    let Start { env, settings, members, node, region, gossip, store, metrics } = start;
     let (log, machine, store) = store;
+    let topology = members.topology();
     let times = Times::new(&topology, settings);
     let config = times.config(&topology.cluster, settings).validate().map_err(|e| e.to_string())?;
     let first = env.entropy.stream("quorum ticks").next_u64();
@@ -97,7 +98,7 @@ pub(crate) async fn start(start: Start<'_>) -> Result<Quorum, String> {
         raft: raft.clone(),
         gossip: gossip.clone(),
         store,
-        topology,
+        members,
         me: Member { node: node.clone(), region: region.clone() },
         times,
         contact: contact.clone(),

@@ -45,7 +45,7 @@ pub(super) async fn keep(driver: Arc<Driver>) {
         }
         if is_member && metrics.state == ServerState::Leader {
             driver.tend(&metrics).await;
-        } else if !is_member {
+        } else if !is_member || driver.may_be_forgotten(&metrics) {
             driver.found_or_join().await;
         }
         let pause = if is_member { TEND_EVERY } else { JOIN_EVERY };
@@ -55,8 +55,17 @@ pub(super) async fn keep(driver: Arc<Driver>) {
 
 impl Driver {
     fn is_first_voter(&self) -> bool {
-        let voters = first_voters(&self.topology);
+        let topology = self.members.topology();
+        let voters = first_voters(&topology);
         voters.iter().map(|voter| &voter.name).min() == Some(&self.me.node)
+    }
+
+    /// A learner that no leader speaks with may have been forgotten as gone; by its own log it is
+    /// one for ever. Asking again changes nothing where it still is.
+    fn may_be_forgotten(&self, metrics: &RaftMetrics<TypeConfig>) -> bool {
+        let age = self.contact.age_since_start();
+        metrics.state == ServerState::Learner
+            && age.unwrap_or_else(|| self.started_at.elapsed()) > self.times.cut_off_after()
     }
 
     async fn is_initialized(&self) -> bool {
@@ -71,7 +80,7 @@ impl Driver {
     /// The only node there is founds its cluster before anything is asked of it, and leads again
     /// after a restart.
     pub(super) async fn stand_alone(&self) {
-        if self.topology.nodes().len() > 1 || self.is_doubtful() {
+        if self.gossip.is_some() || self.is_doubtful() {
             return;
         }
         if !self.is_initialized().await {
@@ -96,7 +105,7 @@ impl Driver {
     async fn found_or_join(&self) {
         let Some(gossip) = &self.gossip else {
             // The only node there is, with a store that was lost: what it had is gone.
-            if self.topology.nodes().len() == 1 && !self.is_initialized().await {
+            if !self.is_initialized().await {
                 tracing::error!("the only store was lost: founds the quorum anew");
                 self.found(BTreeMap::new()).await;
             }
@@ -133,7 +142,8 @@ impl Driver {
     /// Founds the cluster, if all of the first voters are there and none has ever voted.
     async fn found_with(&self, peers: &BTreeMap<NodeName, Identity>) {
         let mut members = BTreeMap::new();
-        for voter in first_voters(&self.topology) {
+        let topology = self.members.topology();
+        for voter in first_voters(&topology) {
             if voter.name == self.me.node {
                 continue;
             }
@@ -143,7 +153,7 @@ impl Driver {
             let member = Member { node: voter.name.clone(), region: voter.region.clone() };
             members.insert(identity.raft_id, member);
         }
-        let has_met_all = peers.len() + 1 == self.topology.nodes().len();
+        let has_met_all = peers.len() + 1 == topology.nodes().len();
         if members.is_empty() && !has_met_all && self.started_at.elapsed() < MEETING_TIME {
             return;
         }
@@ -153,7 +163,8 @@ impl Driver {
     /// Who the peers are that answer.
     async fn identities(&self, gossip: &Gossip) -> BTreeMap<NodeName, Identity> {
         let deadline = Instant::now() + ASK_TIMEOUT.min(self.times.patience());
-        let asking = self.topology.peers_of(&self.me.node).map(|peer| async move {
+        let topology = self.members.topology();
+        let asking = topology.peers_of(&self.me.node).map(|peer| async move {
             match ask(gossip, &peer.name, &Control::Identify, deadline).await {
                 Ok(Controlled::Identity(identity)) => Some((peer.name.clone(), identity)),
                 _ => None,
@@ -162,8 +173,18 @@ impl Driver {
         join_all(asking).await.into_iter().flatten().collect()
     }
 
-    /// What a leader does by itself: a voter that lost its store is replaced by its new one.
+    /// What a leader does by itself: learners that left or were evicted are forgotten, and a voter
+    /// that lost its store is replaced by its new one.
     async fn tend(&self, metrics: &RaftMetrics<TypeConfig>) {
+        let gone = self.view(metrics).gone(|node| self.members.is_gone(node));
+        if !gone.is_empty() {
+            tracing::info!(?gone, "forgets learners that are gone");
+            let forget = self.raft.change_membership(ChangeMembers::RemoveNodes(gone), true).await;
+            if let Err(error) = forget {
+                tracing::warn!(%error, "the learners were not forgotten");
+            }
+            return;
+        }
         let Some(voters) = self.view(metrics).replacement() else { return };
         tracing::warn!(?voters, "a voter's store was lost: its new one takes the place");
         if let Err(error) = self.raft.change_membership(voters, false).await {
@@ -188,7 +209,8 @@ impl Driver {
     /// Takes a node's store in as a learner; its earlier ones that were learners are forgotten.
     async fn take_in(&self, node: &NodeName, id: RaftId) -> Result<(), ChangeError> {
         let refused = |why: &str| Err(ChangeError::Refused(why.to_owned()));
-        let Some(region) = self.topology.region_of(node) else {
+        let topology = self.members.topology();
+        let Some(region) = topology.region_of(node) else {
             return refused("it is not in the topology");
         };
         let view = self.view(&self.look());
@@ -213,7 +235,7 @@ impl Driver {
         change: &MemberChange,
         deadline: Instant,
     ) -> Result<(), ChangeError> {
-        let is_in_topology = self.topology.node(change.node()).is_some();
+        let is_in_topology = self.members.topology().node(change.node()).is_some();
         let action = self.view(&self.look()).decide(change, is_in_topology);
         let action = action.map_err(ChangeError::Refused)?;
         tracing::warn!(?change, ?action, "changes the quorum's members");

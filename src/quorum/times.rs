@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
+use crate::model::RegionName;
 use crate::settings::QuorumSettings;
 use crate::topology::{Node, Topology};
 
@@ -26,13 +27,14 @@ pub(crate) struct Times {
     pub(crate) election_max: Duration,
 }
 
-/// The nodes that vote from the cluster's first start on: the first one of each region that votes.
+/// The nodes that vote from the cluster's first start on: the first one that the file names in each
+/// region that votes.
 /// Of four such regions three vote, and of six or more five: an even number, or more, would make
 /// writes slower and tolerate no more.
 pub(crate) fn first_voters(topology: &Topology) -> Vec<&Node> {
     let regions = topology.regions().iter().filter(|region| region.voters);
     let mut voters: Vec<&Node> =
-        regions.filter_map(|region| topology.nodes_of(&region.name).next()).collect();
+        regions.filter_map(|region| named_of(topology, &region.name).next()).collect();
     voters.truncate(match voters.len() {
         0..=3 => voters.len(),
         4 => 3,
@@ -46,7 +48,7 @@ impl Times {
     /// room for a lost packet; else openraft takes it as lost.
     pub(crate) fn new(topology: &Topology, settings: &QuorumSettings) -> Self {
         let voters: Vec<&Node> =
-            topology.nodes().iter().filter(|node| is_voting(topology, node)).collect();
+            topology.named().filter(|node| is_voting(topology, node)).collect();
         let rtts = voters.iter().flat_map(|a| {
             let distance = |b: &&Node| topology.rtt_of_nodes(&a.name, &b.name);
             voters.iter().filter(|b| a.name != b.name).map(distance)
@@ -96,6 +98,10 @@ impl Times {
             ..Config::default()
         }
     }
+}
+
+fn named_of<'a>(topology: &'a Topology, region: &'a RegionName) -> impl Iterator<Item = &'a Node> {
+    topology.nodes_of(region).filter(|node| !node.joined)
 }
 
 /// Whether this node may vote some day.

@@ -12,7 +12,7 @@ use quinn::AsyncUdpSocket;
 
 use super::fabric::{self, Fabric};
 use super::pipe::{Exchange, Stream};
-use crate::env::{Fetch, HttpListener, Io, Network};
+use crate::env::{Fetch, HttpListener, Io, Network, Service};
 use crate::model::NodeName;
 
 /// Most connections that wait to be accepted; further ones are refused.
@@ -167,5 +167,10 @@ impl Network for NodeNetwork {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         let found = host.parse().map(|addr| vec![addr]);
         async move { found.map_err(|_| io::ErrorKind::NotFound.into()) }.boxed()
+    }
+
+    fn lookup_service<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<Service>>> {
+        let why = "there is no DNS in a simulation";
+        async move { Err(io::Error::new(io::ErrorKind::NotFound, why)) }.boxed()
     }
 }

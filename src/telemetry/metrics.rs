@@ -1,5 +1,5 @@
 //! One node's metrics, in Prometheus' text format. Handles are registered once and kept; labels
-//! take values from small sets alone (routes, statuses, peers of the topology).
+//! take values from small sets alone (routes, statuses, peers).
 //!
 //! Methods come in four families: `set_…` for what is a state, `…_done` for what took time, plain
 //! past participles for what is counted, and `watching`, whose value counts as long as it lives.
@@ -315,6 +315,19 @@ impl Metrics {
     /// One more open watch, until the value is dropped.
     pub fn watching(&self) -> Watching {
         Watching::new(&self.watchers)
+    }
+
+    /// Nodes that are no peers any more have no numbers.
+    pub fn keep_peers<'a>(&self, peers: impl Iterator<Item = &'a NodeName>) {
+        let peers: std::collections::BTreeSet<&NodeName> = peers.collect();
+        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|node, metrics| {
+            let is_peer = peers.contains(node);
+            if !is_peer {
+                metrics.clear();
+            }
+            is_peer
+        });
     }
 
     pub(super) fn peer(&self, peer: &NodeName, region: &RegionName) -> PeerMetrics {

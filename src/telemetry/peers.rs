@@ -1,5 +1,5 @@
-//! What one node counts of each of its peers. Labels are names of the topology, so that there are
-//! as many series as the deployment has nodes.
+//! What one node counts of each of its peers. Labels are names of members, so that there are as many
+//! series as the deployment has had nodes; of those that left the numbers are none.
 
 use std::time::Duration;
 
@@ -82,6 +82,22 @@ impl PeerMetrics {
         }
     }
 
+    /// It is no peer any more: it has no numbers, which no alert compares.
+    pub(super) fn clear(&self) {
+        for gauge in [
+            &self.connected,
+            &self.lag_changes,
+            &self.lag_seconds,
+            &self.heard_ago,
+            &self.rtt,
+            &self.queue_bytes,
+            &self.clock_offset,
+            &self.quorum_lag,
+        ] {
+            gauge.set(f64::NAN);
+        }
+    }
+
     fn set(&self, peer: &PeerStanding) {
         let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
         self.connected.set(f64::from(u8::from(peer.is_connected)));
@@ -101,7 +117,7 @@ impl Metrics {
         self.peer_queue_limit.set(bytes as f64);
     }
 
-    /// How a peer of the topology stands.
+    /// How a peer stands.
     pub fn set_peer(&self, peer: &NodeName, region: &RegionName, standing: &PeerStanding) {
         self.peer(peer, region).set(standing);
     }

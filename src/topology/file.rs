@@ -10,7 +10,8 @@ use rustls::pki_types::DnsName;
 use serde::Deserialize;
 
 use super::{
-    Address, FILE_LEN_MAX, NODES_MAX, Node, REGIONS_MAX, RTT_MS_MAX, Region, Topology, ordered,
+    Address, Discover, FILE_LEN_MAX, NODES_MAX, Node, REGIONS_MAX, RTT_MS_MAX, Region, Topology,
+    ordered,
 };
 use crate::model::{NameError, NodeName, RegionName};
 
@@ -75,6 +76,7 @@ struct FileRegion {
     voters: bool,
     #[serde(default)]
     nodes: Vec<FileNode>,
+    discover: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -187,6 +189,12 @@ impl File {
         if !regions.iter().any(|region| region.voters) {
             return problem("regions", "no region has voters");
         }
+        let is_voting =
+            |node: &Node| regions.iter().any(|region| region.voters && region.name == node.region);
+        if !nodes.list.iter().any(is_voting) {
+            let text = "no region with voters names a node: somebody has to found the cluster";
+            return problem("regions", text);
+        }
         let rtt_within = rtt("rtt_ms_within", self.rtt_ms_within)?;
         let rtts = self.check_links(&regions)?;
         Ok(Topology { cluster: self.cluster, regions, nodes: nodes.list, rtts, rtt_within })
@@ -248,13 +256,22 @@ impl FileRegion {
         if self.place.len() > PLACE_LEN_MAX {
             return problem(format!("{field}.place"), format!("longer than {PLACE_LEN_MAX} bytes"));
         }
-        if self.nodes.is_empty() {
-            return problem(format!("{field}.nodes"), format!("{region} has no node"));
+        let discover = match self.discover.as_deref().map(|text| (text, Discover::new(text))) {
+            None => None,
+            Some((_, Ok(discover))) => Some(discover),
+            Some((text, Err(why))) => {
+                return problem(format!("{field}.discover"), format!("{text:?} {why}"));
+            }
+        };
+        if self.nodes.is_empty() && discover.is_none() {
+            let text = format!("{region} has no node, and no `discover`");
+            return problem(format!("{field}.nodes"), text);
         }
         for (i, node) in self.nodes.iter().enumerate() {
             nodes.add(&format!("{field}.nodes[{i}]"), node, &region)?;
         }
-        Ok(Region { name: region, place: self.place.clone(), voters: self.voters })
+        let place = self.place.clone();
+        Ok(Region { name: region, place, voters: self.voters, discover })
     }
 }
 
@@ -280,7 +297,8 @@ impl Nodes {
         if self.list.len() == NODES_MAX {
             return problem(field, format!("more than {NODES_MAX} nodes"));
         }
-        self.list.push(Node { name: node_name, region: region.clone(), peer, http });
+        let region = region.clone();
+        self.list.push(Node { name: node_name, region, peer, http, joined: false });
         Ok(())
     }
 }

@@ -75,6 +75,11 @@ fn an_error_names_the_file_and_the_field() {
             "regions[1].nodes[0].peer: 127.0.0.1:1 is taken",
         ),
         (r#""[::1]:2""#, r#""::1:2""#, "regions[1].nodes[0].http"),
+        ("voters = false", "discover = \"b1:0\"", "regions[1].discover: \"b1:0\" is not host:port"),
+        ("voters = false", "discover = \"b1\"", "regions[1].discover: \"b1\" is not host:port"),
+        ("voters = false", "discover = \"_holm.x\"", "discover: \"_holm.x\" is not _service._udp"),
+        ("voters = false", "discover = \"_h._tcp.x\"", "regions[1].discover: \"_h._tcp.x\" has an"),
+        ("voters = false", "discover = 7", "invalid type: integer"),
         ("rtt_ms = 76", "rtt_ms = 60001", "links[0].rtt_ms: 60001 ms is more"),
         ("rtt_ms = 76", "rtt_ms = -1", "invalid value"),
         (r#"["b", "a"]"#, r#"["b", "c"]"#, "links[0].between: c is not a region"),
@@ -92,7 +97,7 @@ fn regions_nodes_distances_and_voters_must_be_there() {
     let error = |text: &str| Topology::parse("x", text).unwrap_err().to_string();
     assert_eq!(error(r#"cluster = "x""#), "x: regions: there is no region");
     let no_node = "cluster = \"x\"\n[[regions]]\nname = \"a\"";
-    assert_eq!(error(no_node), "x: regions[0].nodes: a has no node");
+    assert_eq!(error(no_node), "x: regions[0].nodes: a has no node, and no `discover`");
     let links = TWO.find("[[links]]").unwrap();
     let no_rtt = &TWO[..links];
     assert_eq!(error(no_rtt), "x: links: none between a and b, and no `rtt_ms_default`");
@@ -103,10 +108,42 @@ fn regions_nodes_distances_and_voters_must_be_there() {
     assert_eq!(topology.rtt(&region("a"), &region("b")), Duration::from_millis(9));
 }
 
+#[test]
+fn a_region_may_leave_its_nodes_to_dns() {
+    let text = r#"
+        cluster = "x"
+        rtt_ms_default = 9
+        [[regions]]
+        name = "a"
+        discover = "_holm._udp.a.example.com"
+        nodes = [{ name = "a-1", peer = "127.0.0.1:1", http = "127.0.0.1:2" }]
+        [[regions]]
+        name = "b"
+        discover = "holm.b.internal:9100"
+    "#;
+    let topology = Topology::parse("x", text).unwrap();
+    let found: Vec<String> =
+        topology.regions().iter().map(|r| r.discover.as_ref().unwrap().to_string()).collect();
+    assert_eq!(found, ["_holm._udp.a.example.com", "holm.b.internal:9100"]);
+    assert!(topology.is_open());
+    assert_eq!(topology.region_names(), [region("a")].into(), "nobody is in b yet");
+    let (name, b) = (NodeName::new("b-9").unwrap(), region("b"));
+    let address = |text| Address::new(text).unwrap();
+    let (peer, http) = (address("10.0.0.9:1"), address("10.0.0.9:2"));
+    let joiner = Node { name, region: b.clone(), peer, http, joined: true };
+    let with = topology.clone().with_node(joiner.clone()).with_node(joiner);
+    assert_eq!((with.nodes().len(), with.named().count()), (2, 1));
+    assert_eq!(with.region_names(), [region("a"), b].into());
+    let nobody = text.replace("name = \"a\"", "name = \"a\"\nvoters = false");
+    let error = Topology::parse("x", &nobody).unwrap_err().to_string();
+    assert!(error.contains("somebody has to found the cluster"), "{error}");
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_panics_the_parser(text in ".{0,200}") {
         let _ = Topology::parse("x", &text);
         let _ = Address::new(&text);
+        let _ = Discover::new(&text);
     }
 }

@@ -11,7 +11,7 @@ use webpki::EndEntityCert;
 
 use super::frame::{self, FrameError, FrameReader};
 use crate::model::{NodeName, Origin, RegionName, Stamp, Vector};
-use crate::topology::Topology;
+use crate::topology::{Address, Node, Topology};
 
 /// The protocol that this program speaks.
 pub const PROTOCOL: u32 = 1;
@@ -32,6 +32,8 @@ pub const CLOSE_DONE: VarInt = VarInt::from_u32(0);
 pub const CLOSE_REFUSED: VarInt = VarInt::from_u32(1);
 /// The peer broke the protocol.
 pub const CLOSE_MISBEHAVED: VarInt = VarInt::from_u32(2);
+/// The peer leaves: it is to be forgotten.
+pub const CLOSE_LEFT: VarInt = VarInt::from_u32(3);
 
 /// Who speaks.
 #[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
@@ -64,6 +66,24 @@ pub struct Hello {
     /// What it has.
     #[n(8)]
     pub vector: Vector,
+    /// Where it can be reached, where the topology's file does not name it.
+    #[n(9)]
+    pub announced: Option<Announced>,
+}
+
+/// What a node says of itself that joins.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub struct Announced {
+    /// Where it speaks QUIC.
+    #[n(0)]
+    pub peer: String,
+    /// Where it answers HTTP.
+    #[n(1)]
+    pub http: String,
+    /// Greater than at its earlier starts.
+    #[n(2)]
+    pub incarnation: u64,
 }
 
 /// A hello that was checked.
@@ -75,6 +95,8 @@ pub struct Peer {
     pub region: RegionName,
     /// What it said.
     pub hello: Hello,
+    /// Where it is not in the file, the node that it would be, and its incarnation.
+    pub joins: Option<(Node, u64)>,
 }
 
 #[derive(minicbor::Encode, minicbor::Decode)]
@@ -102,7 +124,7 @@ pub enum HelloError {
     /// It has this node's name: one of the two was started twice or copied.
     #[error("it has this node's own name")]
     OwnName,
-    /// It is not in the topology, or in another region there.
+    /// It is not in the topology and does not join, or is in another region there.
     #[error("the topology has no node {node:?} in {region:?}")]
     Unknown {
         /// The name it gave.
@@ -110,6 +132,12 @@ pub enum HelloError {
         /// The region it gave.
         region: String,
     },
+    /// It announced an address that is none, or where nobody can go.
+    #[error("the node {0:?} joins, and announces no address where it could be reached")]
+    Address(String),
+    /// It is not taken in: another node has its name, or there are too many.
+    #[error("{0}")]
+    NotTaken(String),
     /// The certificate is another node's.
     #[error("its certificate is not for the name {0:?}")]
     Certificate(String),
@@ -145,6 +173,24 @@ pub async fn dial(
     mine: &Hello,
     to: &NodeName,
 ) -> Result<Peer, HelloError> {
+    dial_to(connection, topology, mine, Some(to)).await
+}
+
+/// The same to whoever is there: its name is the one that it says and that its certificate carries.
+pub async fn dial_any(
+    connection: &Connection,
+    topology: &Topology,
+    mine: &Hello,
+) -> Result<Peer, HelloError> {
+    dial_to(connection, topology, mine, None).await
+}
+
+async fn dial_to(
+    connection: &Connection,
+    topology: &Topology,
+    mine: &Hello,
+    to: Option<&NodeName>,
+) -> Result<Peer, HelloError> {
     let talk = async {
         let (mut send, receive) = connection.open_bi().await.map_err(lost)?;
         frame::write(&mut send, mine).await?;
@@ -153,7 +199,7 @@ pub async fn dial(
             Answer::Refused(reason) => Err(HelloError::Refused(printable(&reason))),
             Answer::Welcome(hello) => {
                 let peer = check(hello, certificate(connection).as_ref(), topology, mine)?;
-                if peer.node != *to {
+                if to.is_some_and(|to| peer.node != *to) {
                     return Err(HelloError::Other(peer.node.to_string()));
                 }
                 Ok(peer)
@@ -173,17 +219,20 @@ pub async fn dial(
     peer
 }
 
-/// Hears the hello on a connection that a peer dialed, and answers it.
+/// Hears the hello on a connection that a peer dialed, and answers it: as `admit` says, where the
+/// hello is one.
 pub async fn accept(
     connection: &Connection,
     topology: &Topology,
     mine: &Hello,
+    admit: impl Fn(&Peer) -> Result<(), HelloError>,
 ) -> Result<Peer, HelloError> {
     let talk = async {
         let (mut send, receive) = connection.accept_bi().await.map_err(lost)?;
         let mut reader = FrameReader::new(receive, HELLO_LEN_MAX);
         let hello = reader.message().await?;
         let peer = check(hello, certificate(connection).as_ref(), topology, mine);
+        let peer = peer.and_then(|peer| admit(&peer).map(|()| peer));
         let answer = match &peer {
             Ok(_) => Answer::Welcome(mine.clone()),
             Err(error) => Answer::Refused(error.to_string()),
@@ -232,15 +281,42 @@ fn check(
     if hello.node == mine.node {
         return Err(HelloError::OwnName);
     }
-    let known = topology.nodes().iter().find(|node| node.name.as_str() == hello.node);
-    let Some(known) = known.filter(|node| node.region.as_str() == hello.region) else {
+    let unknown = || {
         let (node, region) = (printable(&hello.node), printable(&hello.region));
-        return Err(HelloError::Unknown { node, region });
+        HelloError::Unknown { node, region }
     };
-    if !certificate.is_some_and(|certificate| is_for(certificate, &known.name)) {
+    let named = topology.named().find(|node| node.name.as_str() == hello.node);
+    let (node, region, joins) = match named {
+        Some(known) if known.region.as_str() == hello.region => {
+            (known.name.clone(), known.region.clone(), None)
+        }
+        Some(_) => return Err(unknown()),
+        None => {
+            let region = topology.regions().iter().find(|r| r.name.as_str() == hello.region);
+            let name = NodeName::new(&hello.node).ok();
+            let (Some(region), Some(name)) = (region, name) else { return Err(unknown()) };
+            let joins = joining(&hello, name.clone(), region.name.clone())?;
+            (name, region.name.clone(), Some(joins))
+        }
+    };
+    if !certificate.is_some_and(|certificate| is_for(certificate, &node)) {
         return Err(HelloError::Certificate(hello.node));
     }
-    Ok(Peer { node: known.name.clone(), region: known.region.clone(), hello })
+    Ok(Peer { node, region, hello, joins })
+}
+
+/// The node that the hello's sender would be, and its incarnation.
+fn joining(hello: &Hello, name: NodeName, region: RegionName) -> Result<(Node, u64), HelloError> {
+    let Some(announced) = &hello.announced else {
+        return Err(HelloError::Unknown { node: name.to_string(), region: region.to_string() });
+    };
+    let address = |text: &str| {
+        let address = Address::new(text).filter(Address::is_reachable);
+        address.ok_or_else(|| HelloError::Address(name.to_string()))
+    };
+    let (peer, http) = (address(&announced.peer)?, address(&announced.http)?);
+    let incarnation = announced.incarnation;
+    Ok((Node { name, region, peer, http, joined: true }, incarnation))
 }
 
 /// Whether the certificate is for the name of `node`.

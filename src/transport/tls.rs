@@ -9,14 +9,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngCore as _;
-use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, GetRandomFailed, SecureRandom};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, ParsedCertificate, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{ClientConfig, InconsistentKeys, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 
 use super::certificate::{Facts, fingerprint};
 use super::hello;
@@ -28,6 +32,10 @@ use crate::model::NodeName;
 
 /// The framing that both sides speak; another one gets another name.
 pub const ALPN: &[u8] = b"holm/1";
+
+/// The name that stands for any node of the cluster, where it is not known who is dialed. The
+/// certificate then is checked against the name in the hello.
+pub(crate) const ANY_NODE: &str = "any-node.holm.invalid";
 
 /// Why there is no TLS configuration.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +78,11 @@ impl Source {
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier.clone())
             .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+        let peers = Arc::new(NodeVerifier::new(roots, provider.clone())?);
         let mut client = ClientConfig::builder_with_details(provider, clock)
             .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(peers)
             .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())?;
         // No resumption: connections live long, and early data could be replayed.
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -175,6 +185,77 @@ impl IdentityFiles {
         let is_its = |it: &&CertificateDer<'_>| Some(fingerprint(it)) == authority;
         let authority = identity.authorities.iter().find(is_its);
         check_time(&self.authorities, authority.map(std::slice::from_ref).unwrap_or_default(), now)
+    }
+}
+
+/// Checks a dialed node's certificate as usual, with one exception: for [`ANY_NODE`] its name is not
+/// looked at, only that it is of the cluster's authority.
+#[derive(Debug)]
+struct NodeVerifier {
+    usual: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl NodeVerifier {
+    fn new(roots: Arc<RootCertStore>, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        let usual =
+            WebPkiServerVerifier::builder_with_provider(roots.clone(), provider.clone()).build()?;
+        Ok(Self { usual, roots, provider })
+    }
+}
+
+impl ServerCertVerifier for NodeVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let is_any = matches!(server_name, ServerName::DnsName(name) if name.as_ref() == ANY_NODE);
+        if !is_any {
+            return self.usual.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            );
+        }
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            &self.roots,
+            intermediates,
+            now,
+            algorithms,
+        )?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.usual.supported_verify_schemes()
     }
 }
 

@@ -34,6 +34,7 @@ fn hello(instance: u64, dots: &[(u8, u64)]) -> Hello {
         instance,
         now: Stamp(0),
         vector: (*vector(dots)).clone(),
+        announced: None,
     }
 }
 

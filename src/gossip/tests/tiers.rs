@@ -26,8 +26,8 @@ async fn all_have_all(cluster: &Cluster) {
 
 /// The node of the region of `b1` that `a1` pushes to.
 fn relay(cluster: &Cluster) -> &'static str {
-    let tiers = &cluster.node("a1").gossip.0.tiers;
-    let relay = tiers.told().find(|peer| peer.region.as_str() == "rb1").unwrap();
+    let mesh = cluster.node("a1").gossip.0.mesh();
+    let relay = mesh.tiers.told().find(|peer| peer.region.as_str() == "rb1").unwrap();
     REGIONS[1].into_iter().find(|name| *name == relay.node.as_str()).unwrap()
 }
 

@@ -51,6 +51,12 @@ pub(super) fn read(value: &Value<'_>, dir: &Path, problems: &Problems<'_>) -> Op
         )));
         return None;
     }
+    let is_empty = |region: &&topology::Region| topology.nodes_of(&region.name).next().is_none();
+    if let Some(region) = topology.regions().iter().find(is_empty) {
+        let name = &region.name;
+        value.add(Flaw::Topology(format!("{name} names no node, and a simulation has no DNS")));
+        return None;
+    }
     Some(Place { topology: with_simulated_addresses(topology), text })
 }
 

@@ -33,6 +33,7 @@ fn hello(node: &str) -> Hello {
         instance: 7,
         now: Stamp(1),
         vector: Vector::new(),
+        announced: None,
     }
 }
 
@@ -73,7 +74,7 @@ impl Meeting {
         let accepting = tokio::spawn(async move {
             let lost = |e: quinn::ConnectionError| HelloError::Frame(FrameError::Io(e.into()));
             let connection = b.accept().await.unwrap().await.map_err(lost)?;
-            let peer = accept(&connection, &at_b, &hello).await;
+            let peer = accept(&connection, &at_b, &hello, |_| Ok(())).await;
             // Dropping the connection earlier would take the answer back.
             connection.closed().await;
             peer
@@ -228,4 +229,24 @@ fn the_format_of_a_hello_does_not_change() {
         hex,
         "a9000101010264746573740361610462726105480101010101010101060707010 8a0".replace(' ', "")
     );
+}
+
+/// The hello as it was before nodes joined.
+#[derive(minicbor::Decode)]
+#[cbor(map)]
+struct OldHello {
+    #[n(3)]
+    node: String,
+    #[n(8)]
+    vector: Vector,
+}
+
+#[test]
+fn an_old_program_passes_over_what_a_node_that_joins_announces() {
+    let (peer, http) = ("10.0.0.1:9100".to_owned(), "10.0.0.1:8080".to_owned());
+    let announced = Some(Announced { peer, http, incarnation: 9 });
+    let new = Hello { announced, ..hello("a") };
+    let old: OldHello = cbor::decode(&cbor::encode(&new)).unwrap();
+    assert_eq!((old.node, old.vector), (new.node.clone(), new.vector.clone()));
+    assert_eq!(cbor::decode::<Hello>(&cbor::encode(&new)).unwrap(), new);
 }

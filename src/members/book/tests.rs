@@ -1,0 +1,178 @@
+use super::*;
+
+const EVICT: Duration = Duration::from_secs(600);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn name(text: &str) -> NodeName {
+    NodeName::new(text).unwrap()
+}
+
+fn file() -> Arc<Topology> {
+    let text = r#"
+        cluster = "test"
+        rtt_ms_default = 1
+        [[regions]]
+        name = "a"
+        nodes = [{ name = "a-1", peer = "127.0.0.1:1", http = "127.0.0.1:2" }]
+        [[regions]]
+        name = "b"
+        nodes = [{ name = "b-1", peer = "127.0.0.1:3", http = "127.0.0.1:4" }]
+    "#;
+    Arc::new(Topology::parse("test", text).unwrap())
+}
+
+fn joiner(text: &str, port: u16) -> Node {
+    Node {
+        name: name(text),
+        region: RegionName::new("a").unwrap(),
+        peer: Address::new(&format!("127.0.0.1:{port}")).unwrap(),
+        http: Address::new(&format!("127.0.0.1:{}", port + 1)).unwrap(),
+        joined: true,
+    }
+}
+
+fn book(own: &str) -> Book {
+    Book::new(file(), &name(own), 5, EVICT)
+}
+
+/// A book of a node that joined.
+fn joined_book(own: &str, port: u16) -> Book {
+    let topology = (*file()).clone().with_node(joiner(own, port));
+    Book::new(Arc::new(topology), &name(own), 5, EVICT)
+}
+
+fn here(book: &Book) -> Vec<String> {
+    book.topology().nodes().iter().map(|node| node.name.to_string()).collect()
+}
+
+#[tokio::test]
+async fn who_joins_is_told_to_everybody() {
+    let (mut one, mut other, now) = (book("a-1"), book("b-1"), Instant::now());
+    assert_eq!((one.hash(), one.words().0.len()), (0, 0), "nothing to tell");
+    assert!(one.join(joiner("a-2", 9), 7, false, now).unwrap());
+    assert!(!one.join(joiner("a-2", 9), 7, false, now).unwrap(), "no news");
+    assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
+    assert!(other.learn(&one.words(), now));
+    assert!(!other.learn(&one.words(), now), "no news");
+    assert_eq!(here(&other), ["a-1", "b-1", "a-2"]);
+    assert_eq!(one.hash(), other.hash());
+    let mut third = joined_book("a-3", 11);
+    assert!(third.learn(&other.words(), now));
+    assert_eq!(here(&third), ["a-1", "b-1", "a-3", "a-2"]);
+}
+
+#[tokio::test]
+async fn who_leaves_is_forgotten_and_old_news_does_not_bring_it_back() {
+    let (mut one, mut other, now) = (book("a-1"), book("b-1"), Instant::now());
+    one.join(joiner("a-2", 9), 7, false, now).unwrap();
+    let old = one.words();
+    other.learn(&old, now);
+    assert!(one.left(&name("a-2"), now) && !one.left(&name("a-2"), now));
+    assert!(other.learn(&one.words(), now));
+    assert_eq!((here(&one), here(&other)), (here(&book("a-1")), here(&book("b-1"))));
+    assert!(other.is_gone(&name("a-2")));
+    assert!(!other.learn(&old, now + SECOND), "old news");
+    // It comes back in person with a clock that was put back, and still counts.
+    assert!(other.join(joiner("a-2", 9), 3, false, now).unwrap());
+    assert!(one.learn(&other.words(), now));
+    assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
+}
+
+#[tokio::test]
+async fn whom_nobody_hears_is_evicted_after_the_bound_and_joins_again() {
+    let (mut one, now) = (book("a-1"), Instant::now());
+    let mut own = joined_book("a-2", 9);
+    one.learn(&own.words(), now);
+    let heard = BTreeSet::from([name("a-2")]);
+    assert!(one.tend(&heard, now + EVICT).is_empty());
+    assert!(one.tend(&BTreeSet::new(), now + 2 * EVICT - SECOND).is_empty());
+    assert_eq!(one.tend(&BTreeSet::new(), now + 2 * EVICT), [name("a-2")]);
+    assert_eq!(here(&one), ["a-1", "b-1"]);
+    assert!(!one.learn(&own.words(), now + 2 * EVICT), "others have not evicted it yet");
+    assert!(one.words().0.is_empty(), "each sees for itself");
+    // It was only cut off.
+    assert!(one.join(joiner("a-2", 9), own.incarnation(), false, now + 2 * EVICT).unwrap());
+    assert!(own.learn(&one.words(), now));
+    assert_eq!(one.hash(), own.hash());
+    one.left(&name("a-2"), now + 3 * EVICT);
+    one.tend(&BTreeSet::new(), now + 5 * EVICT);
+    assert_eq!(one.hash(), 0, "who went long ago is forgotten");
+}
+
+#[tokio::test]
+async fn a_node_that_others_call_gone_says_that_it_is_not() {
+    let (mut one, now) = (book("a-1"), Instant::now());
+    let mut own = joined_book("a-2", 9);
+    one.learn(&own.words(), now);
+    one.left(&name("a-2"), now);
+    assert!(own.learn(&one.words(), now));
+    assert!(one.learn(&own.words(), now), "and is believed");
+    assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
+}
+
+#[tokio::test]
+async fn a_second_node_under_a_name_is_refused_while_the_first_is_heard() {
+    let (mut one, now) = (book("a-1"), Instant::now());
+    one.join(joiner("a-2", 9), 7, false, now).unwrap();
+    let error = one.join(joiner("a-2", 21), 8, true, now).unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:9") && error.contains("127.0.0.1:21"), "{error}");
+    assert!(one.join(joiner("a-2", 21), 8, false, now).unwrap(), "the first has gone");
+    assert_eq!(one.topology().node(&name("a-2")).unwrap().peer.as_str(), "127.0.0.1:21");
+}
+
+#[tokio::test]
+async fn the_file_stands_and_what_makes_no_sense_is_passed_over() {
+    let (mut one, now) = (book("a-1"), Instant::now());
+    let word = |node: &str, region: &str, peer: &str, left: bool| Word {
+        node: node.into(),
+        region: region.into(),
+        peer: peer.into(),
+        http: "127.0.0.1:2".into(),
+        incarnation: u64::MAX,
+        left,
+    };
+    let words = Words(vec![
+        word("b-1", "a", "127.0.0.1:66", true),
+        word("a-1", "a", "127.0.0.1:66", true),
+        word("a-2", "elsewhere", "127.0.0.1:66", false),
+        word("A 2", "a", "127.0.0.1:66", false),
+        word("a-2", "a", "nowhere", false),
+    ]);
+    assert!(!one.learn(&words, now));
+    assert!(!one.join(joiner("b-1", 66), 9, false, now).unwrap());
+    assert!(!one.left(&name("b-1"), now));
+    assert_eq!(one.topology(), *file());
+    let mut own = joined_book("a-2", 9);
+    own.learn(&Words(vec![word("a-2", "a", "127.0.0.1:66", true)]), now);
+    assert_eq!(own.incarnation(), u64::MAX);
+}
+
+#[tokio::test]
+async fn the_number_of_members_is_bounded() {
+    let (mut one, now) = (book("a-1"), Instant::now());
+    for i in 0..NODES_MAX - 2 {
+        one.join(joiner(&format!("n-{i}"), 1000 + i as u16), 1, false, now).unwrap();
+    }
+    assert_eq!(one.join(joiner("more", 9), 1, false, now), Err(JoinError::Full));
+    let many = Words(
+        (0..WORDS_MAX + 1)
+            .map(|i| Word {
+                node: format!("m-{i}"),
+                region: "a".into(),
+                peer: "127.0.0.1:1".into(),
+                http: "127.0.0.1:1".into(),
+                incarnation: 1,
+                left: i % 2 == 0,
+            })
+            .collect(),
+    );
+    one.learn(&many, now);
+    assert_eq!(one.topology().nodes().len(), NODES_MAX);
+    assert!(one.others.len() <= 2 * NODES_MAX);
+    assert!(crate::model::cbor::decode::<Words>(&crate::model::cbor::encode(&many)).is_err());
+    let words = one.words();
+    assert_eq!(
+        crate::model::cbor::decode::<Words>(&crate::model::cbor::encode(&words)).unwrap(),
+        words
+    );
+}
