@@ -14,6 +14,7 @@ mod access;
 mod account;
 mod address;
 mod audit;
+mod backup;
 mod chaos;
 mod dev;
 mod diff;
@@ -168,7 +169,7 @@ pub enum Command {
     History(history::History),
     /// Compare two environments, or two versions of a key.
     Diff(diff::Diff),
-    /// Write an earlier version of a key again.
+    /// Write an earlier version of a key again; or make a backup into a node's stores.
     Restore(restore::Restore),
     /// Bring configuration files in.
     Import(import::Import),
@@ -182,6 +183,8 @@ pub enum Command {
     Chaos(chaos::Chaos),
     /// Run one node until it is asked to stop.
     Serve(serve::Serve),
+    /// Take a backup of a node, and check one.
+    Backup(backup::Backup),
     /// Make the certificates with which nodes know each other.
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
@@ -258,6 +261,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
+        Command::Backup(backup) => backup.run(&global, terminal).await,
         Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,

@@ -16,6 +16,7 @@ use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
 mod access;
 mod answer;
+mod backup;
 mod credential;
 mod error;
 mod quorum;
@@ -36,6 +37,7 @@ pub use answer::{
     AuditPage, AuditReports, DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version,
     Write, Written,
 };
+pub use backup::BackupStream;
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};
 pub use quorum::{QuorumMember, QuorumMembers};

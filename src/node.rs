@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -29,6 +29,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
+mod backup;
 pub mod feed;
 mod keys;
 pub mod receipts;
@@ -37,6 +38,7 @@ mod skew;
 pub mod status;
 mod store;
 
+pub(crate) use backup::BackupError;
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -73,6 +75,8 @@ struct Inner {
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
     desk: audit::Desk,
+    /// Backups under way: one at a time, for each holds back what the stores would reuse.
+    backups: Arc<Semaphore>,
     /// Stops the desk, which needs the store until then.
     recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
@@ -262,6 +266,7 @@ impl Node {
             gossip,
             quorum,
             desk,
+            backups: Arc::new(Semaphore::new(1)),
             recorder,
             keyring,
             skew_max,

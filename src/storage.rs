@@ -6,6 +6,7 @@
 //! writes.
 
 pub mod audit;
+pub(crate) mod copy;
 pub mod database;
 pub mod documents;
 pub mod error;

@@ -6,6 +6,8 @@
     reason = "tests run on the real machine"
 )]
 
+#[path = "integration/backup.rs"]
+mod backup;
 #[path = "integration/canary.rs"]
 mod canary;
 #[path = "integration/cli_help.rs"]

@@ -31,6 +31,7 @@ use crate::gossip::{AskError, Gossip, StreamKind};
 use crate::model::{NodeName, RegionName, cbor};
 use crate::registry::Proposal;
 use crate::settings::QuorumSettings;
+use crate::storage::StoreError;
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
 
@@ -546,6 +547,10 @@ impl Consensus for Driver {
 
     fn chain(&self) -> Option<Arc<dyn ChainReader>> {
         Some(Arc::new(self.store.chain()))
+    }
+
+    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.store.chain().begin_read().map(Some)
     }
 
     fn status(&self) -> QuorumStatus {

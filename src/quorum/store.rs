@@ -17,6 +17,7 @@ use crate::model::NodeName;
 use crate::storage::StoreError;
 
 mod chain;
+pub(crate) mod copy;
 mod driver;
 mod handle;
 mod identity;
