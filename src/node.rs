@@ -555,8 +555,11 @@ async fn open_quorum_store(
     topology: &Topology,
     name: &NodeName,
 ) -> Result<QuorumStore, StoreError> {
-    let settings =
-        quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
+    let settings = quorum_store::StoreSettings {
+        cluster: topology.cluster.clone(),
+        node: name.clone(),
+        alone: topology.nodes().len() == 1,
+    };
     let entropy = env.entropy.stream("quorum-store");
     quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
 }

@@ -91,7 +91,11 @@ pub(crate) fn restore(
     record(&disk, target, &manifest, at)?;
     let recovered = if target.new_cluster {
         let mut entropy = Entropy::system().stream("restore");
-        let whose = StoreSettings { cluster: target.cluster.clone(), node: target.node.clone() };
+        let whose = StoreSettings {
+            cluster: target.cluster.clone(),
+            node: target.node.clone(),
+            alone: true,
+        };
         Some(recover::recover(&disk, &mut entropy, &whose, target.region.clone(), at)?)
     } else {
         None

@@ -52,7 +52,8 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
 impl From<BackupError> for ApiError {
     fn from(error: BackupError) -> Self {
         match error {
-            BackupError::Busy | BackupError::Store(StoreError::Failed(_)) => {
+            BackupError::Busy
+            | BackupError::Store(StoreError::Damaged(_) | StoreError::Failed(_)) => {
                 Self::NotReady(error.to_string())
             }
             BackupError::Store(StoreError::Full) => Self::StorageFull,

@@ -213,3 +213,34 @@ async fn a_backup_makes_one_node_again_and_a_whole_cluster() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_stores_are_set_aside_and_filled_from_the_peers_before_the_node_is_ready() {
+    let site = Site::with("", SCOPES);
+    let mut processes: Vec<Option<Process>> =
+        (0..3).map(|which| Some(site.serve_logged(which))).collect();
+    fill(&site).await;
+    let before = client(&site, 1).cluster().await.unwrap()["origin"].clone();
+    stop(&mut processes[1]);
+    for name in ["config.redb", "quorum.redb"] {
+        let path = site.data(1).join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes.iter_mut().skip(64).step_by(7).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(path, bytes).unwrap();
+    }
+    processes[1] = Some(site.serve_logged(1));
+    eventually("it is ready", async || {
+        let status = client(&site, 1).cluster().await;
+        status.is_ok_and(|status| status["ready"] == true)
+    })
+    .await;
+    let there = client(&site, 1).versions(&document("web/prod"), &key("pool")).await.unwrap();
+    assert_eq!(there.len(), 2, "ready is who has everything");
+    assert_ne!(client(&site, 1).cluster().await.unwrap()["origin"], before);
+    let names = names(&site.data(1));
+    for name in ["config.redb.failed-1", "quorum.redb.failed-1"] {
+        assert!(names.contains(&name.to_owned()), "{names:?}");
+    }
+    let log = std::fs::read_to_string(site.dir.path().join("b.log")).unwrap();
+    assert!(log.contains("config.redb.failed-1"), "{log}");
+}
