@@ -19,6 +19,7 @@ mod chaos;
 mod dev;
 mod diff;
 mod difference;
+mod doctor;
 mod drill;
 mod export;
 mod failure;
@@ -185,6 +186,8 @@ pub enum Command {
     Serve(serve::Serve),
     /// Take a backup of a node, and check one.
     Backup(backup::Backup),
+    /// Look at everything that a node stands on, and say what is wrong.
+    Doctor(doctor::Doctor),
     /// Make the certificates with which nodes know each other.
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
@@ -262,6 +265,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(terminal),
         Command::Backup(backup) => backup.run(&global, terminal).await,
+        Command::Doctor(doctor) => doctor.run(&global, terminal).await,
         Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,

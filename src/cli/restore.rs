@@ -22,8 +22,8 @@ History only grows: the earlier value is written again under a new version.
 
 With --data, a backup (`holm backup`) is made into the stores of a node that does not run, in a
 directory that is empty. All of it is checked first. The node goes on as one whose disk was put back
-does: it makes its changes under a new origin, gets from its peers what it has missed, and does not
-vote until `holm quorum add`.
+does: it makes its changes under a new origin, gets from its peers what it has missed, and comes back
+to the quorum under a new id, as a learner; where it voted, that one takes its vote's place.
 
 With --new-cluster it is the first node of the cluster begun again, and decides alone. Nothing of the
 old cluster may run any more or come back with what it had; the other nodes start empty, after this
@@ -163,7 +163,8 @@ fn tell(
             target.node
         )),
         None => terminal.note(format!(
-            "start it: it gets from its peers what it has missed; `holm quorum add {}` lets it vote",
+            "start {}: it gets from its peers what it has missed, and comes back to the quorum under \
+             a new id",
             target.node
         )),
     }

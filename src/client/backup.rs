@@ -1,4 +1,4 @@
-//! A node's backup, as it streams it.
+//! A node's backup, as it streams it; and the time of day where it is.
 
 use reqwest::{Method, Response};
 
@@ -17,6 +17,13 @@ impl Client {
         let begun = self.begin(self.request(Method::GET, "/cluster/backup"));
         let response = self.in_time(begun).await?;
         Ok(BackupStream { response, client: self.clone() })
+    }
+
+    /// The time of day where the node is, as its answers tell it: RFC 9110's `Date`.
+    pub async fn date(&self) -> Result<Option<String>, ClientError> {
+        let response = self.in_time(self.send_once(self.request(Method::GET, "/healthz"))).await?;
+        let date = response.headers().get("date").and_then(|date| date.to_str().ok());
+        Ok(date.map(str::to_owned))
     }
 
     async fn in_time<T>(
