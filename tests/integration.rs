@@ -40,6 +40,8 @@ mod quorum;
 mod readme;
 #[path = "integration/recover.rs"]
 mod recover;
+#[path = "integration/recovery.rs"]
+mod recovery;
 #[path = "integration/topology.rs"]
 mod topology;
 #[path = "integration/upgrade.rs"]
