@@ -25,3 +25,30 @@ fn tables_of(store: &str) -> &'static [&'static dyn RawTable] {
         _ => &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use redb::{ReadableDatabase as _, TableHandle as _};
+
+    use super::*;
+    use crate::env::MemoryDisk;
+    use crate::storage::database::Database;
+
+    #[test]
+    fn every_table_of_both_stores_is_in_a_backup() {
+        let disk = Arc::new(MemoryDisk::new());
+        let (config, _) = Database::open(disk.clone()).unwrap();
+        let (quorum, _) = Database::open_as(disk, &crate::quorum::store::copy::LAYOUT).unwrap();
+        for (name, store) in [(CONFIG, config), (QUORUM, quorum)] {
+            let tx = store.get().unwrap().begin_read().unwrap();
+            let tables = tx.list_tables().unwrap();
+            let found: BTreeSet<String> = tables.map(|it| it.name().to_owned()).collect();
+            let kept: BTreeSet<String> =
+                tables_of(name).iter().map(|it| it.name().to_owned()).collect();
+            assert_eq!(found, kept, "{name}");
+        }
+    }
+}
