@@ -12,8 +12,8 @@
 //! Without a key it is every key; without a target, everything. Writing does not include reading,
 //! but a write is answered with what it made, conflicts included. `secrets:read` (never values),
 //! `secrets:reveal`, `secrets:write`, `secrets:delete`, `secrets:*`, each with a glob on the name
-//! or none: `secrets:reveal:prod-*`. `cluster:read`, `cluster:manage`, `access:read`,
-//! `access:manage`, `audit:read`. What is not of this form grants nothing.
+//! or none: `secrets:reveal:prod-*`. `cluster:read`, `cluster:manage`,
+//! `cluster:backup`, `access:read`, `access:manage`, `audit:read`. What is not of this form grants nothing.
 //!
 //! A role is a list of grants. A token's scopes narrow what its caller's roles grant; only an
 //! issuer that the settings trust to do so grants by its scopes alone.

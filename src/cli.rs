@@ -14,10 +14,12 @@ mod access;
 mod account;
 mod address;
 mod audit;
+mod backup;
 mod chaos;
 mod dev;
 mod diff;
 mod difference;
+mod doctor;
 mod drill;
 mod export;
 mod failure;
@@ -176,7 +178,7 @@ pub enum Command {
     History(history::History),
     /// Compare two environments, or two versions of a key.
     Diff(diff::Diff),
-    /// Write an earlier version of a key again.
+    /// Write an earlier version of a key again; or make a backup into a node's stores.
     Restore(restore::Restore),
     /// Bring configuration files in.
     Import(import::Import),
@@ -190,6 +192,10 @@ pub enum Command {
     Chaos(chaos::Chaos),
     /// Run one node until it is asked to stop.
     Serve(serve::Serve),
+    /// Take a backup of a node, and check one.
+    Backup(backup::Backup),
+    /// Look at everything that a node stands on, and say what is wrong.
+    Doctor(doctor::Doctor),
     /// Make the certificates with which nodes know each other.
     Pki(pki::Pki),
     /// Make keys to sign tokens with, and tokens.
@@ -266,6 +272,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(&global, terminal).await,
+        Command::Backup(backup) => backup.run(&global, terminal).await,
+        Command::Doctor(doctor) => doctor.run(&global, terminal).await,
         Command::Audit(audit) => audit.run(&global, terminal).await,
         Command::Token(token) => token.run(terminal),
         Command::Login(login) => login.run(&global, terminal).await,

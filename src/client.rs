@@ -17,6 +17,7 @@ use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
 mod access;
 mod answer;
+mod backup;
 mod certificates;
 mod credential;
 mod error;
@@ -38,6 +39,7 @@ pub use answer::{
     AuditPage, AuditReports, DocumentInfo, Item, LinkChange, Receipt, Removed, Sibling, Version,
     Write, Written,
 };
+pub use backup::BackupStream;
 pub use certificates::{ShownAuthority, ShownCertificate, ShownCertificates};
 pub use credential::ClientCredential;
 pub use error::{ClientError, Refusal};

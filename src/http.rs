@@ -9,6 +9,7 @@
 mod accounts;
 mod ack;
 mod audit;
+mod backup;
 mod body;
 mod cluster;
 mod config_key;

@@ -8,6 +8,7 @@ compile_error!(
 
 pub mod access;
 pub mod audit;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod config;

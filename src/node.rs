@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -30,6 +30,7 @@ use crate::topology::Topology;
 use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
+mod backup;
 pub mod certificates;
 pub mod feed;
 mod gauges;
@@ -41,6 +42,7 @@ mod skew;
 pub mod status;
 mod store;
 
+pub(crate) use backup::BackupError;
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -79,6 +81,8 @@ struct Inner {
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
     desk: audit::Desk,
+    /// Backups under way: one at a time, for each holds back what the stores would reuse.
+    backups: Arc<Semaphore>,
     /// Stops the desk, which needs the store until then.
     recorder: (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>),
     keyring: Arc<Keyring>,
@@ -268,6 +272,7 @@ impl Node {
             gossip,
             quorum,
             desk,
+            backups: Arc::new(Semaphore::new(1)),
             recorder,
             keyring,
             skew_max,
@@ -539,8 +544,11 @@ async fn open_quorum_store(
     topology: &Topology,
     name: &NodeName,
 ) -> Result<QuorumStore, StoreError> {
-    let settings =
-        quorum_store::StoreSettings { cluster: topology.cluster.clone(), node: name.clone() };
+    let settings = quorum_store::StoreSettings {
+        cluster: topology.cluster.clone(),
+        node: name.clone(),
+        alone: !topology.is_open(),
+    };
     let entropy = env.entropy.stream("quorum-store");
     quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
 }

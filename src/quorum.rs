@@ -15,6 +15,7 @@ use crate::audit::{ChainReader, Event};
 use crate::model::NodeName;
 use crate::planted::{Bug, is_planted};
 use crate::registry::{Outcome, Proposal, Refusal, State};
+use crate::storage::StoreError;
 
 #[cfg(test)]
 pub(crate) mod alone;
@@ -177,6 +178,11 @@ pub trait Consensus: Send + Sync + 'static {
         None
     }
 
+    /// A view of this node's store as it is now; none where it keeps none.
+    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        Ok(None)
+    }
+
     /// How it stands.
     fn status(&self) -> QuorumStatus;
 
@@ -264,6 +270,11 @@ impl Quorum {
     /// This node's audit chain of the quorum, if it keeps one.
     pub fn chain(&self) -> Option<Arc<dyn ChainReader>> {
         self.consensus.chain()
+    }
+
+    /// A view of this node's store as it is now, for whoever copies it; none where it keeps none.
+    pub(crate) fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.consensus.begin_read()
     }
 
     /// How old this node's copy may be.

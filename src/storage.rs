@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub(crate) mod copies;
+pub(crate) mod copy;
 pub mod database;
 pub mod documents;
 pub mod error;

@@ -6,6 +6,8 @@
     reason = "tests run on the real machine"
 )]
 
+#[path = "integration/backup.rs"]
+mod backup;
 #[path = "integration/canary.rs"]
 mod canary;
 #[path = "integration/cli_help.rs"]
@@ -48,6 +50,8 @@ mod quorum;
 mod readme;
 #[path = "integration/recover.rs"]
 mod recover;
+#[path = "integration/recovery.rs"]
+mod recovery;
 #[path = "integration/tls.rs"]
 mod tls;
 #[path = "integration/topology.rs"]

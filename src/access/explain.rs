@@ -63,7 +63,7 @@ impl Wanted {
             _ => {
                 let known = "has to be config:read, config:write, secrets:read, secrets:reveal, \
                              secrets:write, secrets:delete, access:read, access:manage, \
-                             cluster:read, cluster:manage or audit:read";
+                             cluster:read, cluster:manage, cluster:backup or audit:read";
                 return Err(("action", known.to_owned()));
             }
         };

@@ -71,6 +71,8 @@ pub enum ClusterAction {
     ReadCluster,
     /// Change voters, rotate keys: `cluster:manage`.
     ManageCluster,
+    /// Take a copy of a node's stores, sealed values and all: `cluster:backup`.
+    BackUp,
     /// See accounts, roles and bindings: `access:read`.
     ReadAccess,
     /// Change them: `access:manage`.
@@ -81,9 +83,10 @@ pub enum ClusterAction {
 
 impl ClusterAction {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ReadCluster,
         Self::ManageCluster,
+        Self::BackUp,
         Self::ReadAccess,
         Self::ManageAccess,
         Self::ReadAudit,
@@ -94,6 +97,7 @@ impl ClusterAction {
         match self {
             Self::ReadCluster => "cluster:read",
             Self::ManageCluster => "cluster:manage",
+            Self::BackUp => "cluster:backup",
             Self::ReadAccess => "access:read",
             Self::ManageAccess => "access:manage",
             Self::ReadAudit => "audit:read",

@@ -163,7 +163,11 @@ impl Recover {
         };
         let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&self.data).map_err(|e| failed(&e))?);
         let mut entropy = Entropy::system().stream("quorum-recover");
-        let whose = StoreSettings { cluster: topology.cluster.clone(), node: self.node.clone() };
+        let whose = StoreSettings {
+            cluster: topology.cluster.clone(),
+            node: self.node.clone(),
+            alone: true,
+        };
         let recovered = recover::recover(&disk, &mut entropy, &whose, region, SystemClock.now())
             .map_err(|e| failed(&e))?;
         tell(&self.node, &recovered, global, terminal)

@@ -20,7 +20,7 @@ Examples:
 
 A grant is an action and what it is for: config:read, config:write, config:*, secrets:read,
 secrets:reveal, secrets:write, secrets:delete, with globs behind; access:read, access:manage,
-cluster:read, cluster:manage, audit:read.")]
+cluster:read, cluster:manage, cluster:backup, audit:read.")]
 pub struct Role {
     #[command(subcommand)]
     action: Action,

@@ -20,9 +20,9 @@ use super::audit::Attempt;
 use super::error::{ApiError, Logged};
 use super::operation::{Operation, Route};
 use super::{
-    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, cluster,
-    config_key, config_list, config_write, credentials, discovery, explain, health, key_roles,
-    keys, oauth, permit, quorum, roles, secrets, session, versions, watch,
+    App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, backup,
+    cluster, config_key, config_list, config_write, credentials, discovery, explain, health,
+    key_roles, keys, oauth, permit, quorum, roles, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -239,6 +239,7 @@ async fn dispatch_rest(
         Operation::VerifyAudit => audit::verify(app, &incoming).await,
         Operation::GetQuorum => quorum::get(app, &incoming),
         Operation::ChangeQuorum => quorum::change(app, &incoming).await,
+        Operation::BackUp => backup::get(app, &incoming).await,
         Operation::ListAccounts => accounts::list(app, &incoming).await,
         Operation::CreateAccount => accounts::create(app, &incoming, body).await,
         Operation::GetAccount => accounts::get(app, &incoming).await,

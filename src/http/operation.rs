@@ -23,6 +23,7 @@ pub(super) enum Route {
     AuditVerify,
     Quorum,
     QuorumMember,
+    Backup,
     Accounts,
     Account,
     Credentials,
@@ -49,7 +50,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 36] = [
+pub(super) const ROUTES: [(&str, Route); 37] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -63,6 +64,7 @@ pub(super) const ROUTES: [(&str, Route); 36] = [
     ("/audit/verify", Route::AuditVerify),
     ("/cluster/quorum", Route::Quorum),
     ("/cluster/quorum/{change}/{node}", Route::QuorumMember),
+    ("/cluster/backup", Route::Backup),
     ("/accounts", Route::Accounts),
     ("/accounts/{account}", Route::Account),
     ("/accounts/{account}/credentials", Route::Credentials),
@@ -110,6 +112,7 @@ pub(super) enum Operation {
     VerifyAudit,
     GetQuorum,
     ChangeQuorum,
+    BackUp,
     ListAccounts,
     CreateAccount,
     GetAccount,
@@ -188,6 +191,8 @@ impl Route {
             Self::Generation => Operation::MethodNotAllowed,
             Self::QuorumMember if *method == Method::POST => Operation::ChangeQuorum,
             Self::QuorumMember => Operation::MethodNotAllowed,
+            // It is a lot of work to say how long it is.
+            Self::Backup if *method != Method::GET => Operation::MethodNotAllowed,
             _ if !is_read => Operation::MethodNotAllowed,
             Self::Documents => Operation::ListDocuments,
             Self::Document => Operation::ListKeys,
@@ -200,6 +205,7 @@ impl Route {
             Self::Audit => Operation::ListAudit,
             Self::AuditVerify => Operation::VerifyAudit,
             Self::Quorum => Operation::GetQuorum,
+            Self::Backup => Operation::BackUp,
             Self::Accounts => Operation::ListAccounts,
             Self::Account => Operation::GetAccount,
             Self::Roles => Operation::ListRoles,
@@ -233,6 +239,7 @@ impl Route {
             Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
             Self::KeyRole => "PUT, DELETE, OPTIONS",
             Self::Credential => "DELETE, OPTIONS",
+            Self::Backup => "GET, OPTIONS",
             Self::SigningKey => "DELETE, OPTIONS",
             Self::Secrets => "GET, HEAD, POST, OPTIONS",
             Self::Secret => "GET, HEAD, DELETE, OPTIONS",
@@ -299,6 +306,7 @@ impl Operation {
             Self::VerifyAudit => "GET /audit/verify",
             Self::GetQuorum => "GET /cluster/quorum",
             Self::ChangeQuorum => "POST /cluster/quorum/{change}/{node}",
+            Self::BackUp => "GET /cluster/backup",
             Self::ListAccounts => "GET /accounts",
             Self::CreateAccount => "POST /accounts",
             Self::GetAccount => "GET /accounts/{account}",

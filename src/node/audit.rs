@@ -176,6 +176,11 @@ impl Desk {
         (this, run)
     }
 
+    /// The config store's chain.
+    pub(super) fn config(&self) -> &ConfigChain {
+        &self.0.config
+    }
+
     fn note(&self, note: Note) {
         if self.0.notes.try_send(note).is_err() {
             self.drop_notes(1);

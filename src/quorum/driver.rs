@@ -32,6 +32,7 @@ use crate::members::Members;
 use crate::model::{NodeName, RegionName, cbor};
 use crate::registry::Proposal;
 use crate::settings::QuorumSettings;
+use crate::storage::StoreError;
 use crate::telemetry::{Metrics, TraceContext};
 
 /// How often what is waited for is looked at, besides when openraft says that it changed.
@@ -581,6 +582,10 @@ impl Consensus for Driver {
 
     fn chain(&self) -> Option<Arc<dyn ChainReader>> {
         Some(Arc::new(self.store.chain()))
+    }
+
+    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.store.chain().begin_read().map(Some)
     }
 
     fn status(&self) -> QuorumStatus {

@@ -14,9 +14,10 @@ use tokio::sync::mpsc;
 
 use crate::env::{Blocking, Disk, Stream};
 use crate::model::NodeName;
-use crate::storage::StoreError;
+use crate::storage::{StoreError, database};
 
 mod chain;
+pub(crate) mod copy;
 mod driver;
 mod handle;
 mod identity;
@@ -48,6 +49,9 @@ pub(crate) struct StoreSettings {
     pub(crate) cluster: String,
     /// Which node the store belongs to.
     pub(crate) node: NodeName,
+    /// Whether it is the only node there is: then there is nobody to have a lost store's content
+    /// back from, and nothing is set aside.
+    pub(crate) alone: bool,
 }
 
 /// Opens the store on `disk`, or makes it, and starts its writer on the current runtime.
@@ -61,8 +65,21 @@ pub(crate) async fn open(
     settings: StoreSettings,
 ) -> Result<(LogStore, StateMachine, StoreHandle), StoreError> {
     let opening = move || {
-        let identified = identity::identify(&disk, &mut entropy, &settings)?;
-        Writer::open(disk, identified)
+        let mut read = || {
+            database::caught(|| {
+                let identified = identity::identify(&disk, &mut entropy, &settings)?;
+                Writer::open(disk.clone(), identified)
+            })
+        };
+        match read() {
+            Err(error) if settings.alone => Err(database::without_peers(tables::FILE, error)),
+            Err(error @ StoreError::Damaged(_)) => {
+                let name = database::set_aside(&*disk, tables::FILE, "failed")?;
+                tracing::error!(%error, set_aside = name, "the quorum's store cannot be read");
+                read()
+            }
+            read => read,
+        }
     };
     let (writer, working, identity) = blocking.run(opening).await?;
     let (shared, database) = (writer.shared(), writer.database());

@@ -1,7 +1,7 @@
 //! Opening, closing and reopening a database file: `config.redb`, or another with a `Layout` of
 //! its own. A file that redb refuses or panics on is set aside under another name, never
 //! overwritten, and an empty one takes its place: its node fills it from its peers, under a new
-//! origin.
+//! origin. Where a node has no peers it stays where it is, and the node does not start.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,6 +35,8 @@ const SET_ASIDE_MAX: u32 = 8;
 pub struct Database {
     disk: Arc<dyn Disk>,
     layout: &'static Layout,
+    /// Whether a damaged file stays where it is.
+    keeps_damaged: bool,
     open: RwLock<Option<Arc<redb::Database>>>,
 }
 
@@ -49,7 +51,7 @@ impl Database {
         disk: Arc<dyn Disk>,
         layout: &'static Layout,
     ) -> Result<(Self, bool), StoreError> {
-        let this = Self { disk, layout, open: RwLock::new(None) };
+        let this = Self { disk, layout, keeps_damaged: false, open: RwLock::new(None) };
         let set_aside = this.open_or_set_aside()?;
         Ok((this, set_aside))
     }
@@ -59,18 +61,30 @@ impl Database {
         disk: Arc<dyn Disk>,
         layout: &'static Layout,
     ) -> Result<Self, StoreError> {
-        let this = Self { disk, layout, open: RwLock::new(None) };
-        this.try_open().map_err(|error| match error {
-            OpenError::Io(error) => StoreError::from(redb::Error::Io(error)),
-            OpenError::Damaged(why) => StoreError::damaged(why),
-        })?;
+        let this = Self { disk, layout, keeps_damaged: true, open: RwLock::new(None) };
+        this.open_or_set_aside()?;
         Ok(this)
+    }
+
+    /// Opens `config.redb` of a node that has no peers, or makes it.
+    pub(super) fn open_alone(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+        Self::open_intact(disk, &CONFIG)
+    }
+
+    /// Gives the file, which is damaged in a way that opening it does not show, another name, and
+    /// opens an empty one.
+    pub(super) fn replace(&self, why: &StoreError) -> Result<(), StoreError> {
+        self.close();
+        let name = set_aside(&*self.disk, self.layout.file, "failed")?;
+        tracing::error!(%why, set_aside = name, "the store cannot be read");
+        self.open_or_set_aside().map(drop)
     }
 
     fn open_or_set_aside(&self) -> Result<bool, StoreError> {
         match self.try_open() {
             Ok(()) => Ok(false),
             Err(OpenError::Io(error)) => Err(StoreError::from(redb::Error::Io(error))),
+            Err(OpenError::Damaged(why)) if self.keeps_damaged => Err(StoreError::damaged(why)),
             Err(OpenError::Damaged(why)) => {
                 let name = set_aside(&*self.disk, self.layout.file, "failed")?;
                 tracing::error!(%why, set_aside = name, "the store cannot be opened");
@@ -137,6 +151,24 @@ impl Database {
         tx.commit()?;
         Ok(())
     }
+}
+
+/// The error of a node that has no peers, with what to do about a damaged `file`.
+pub(crate) fn without_peers(file: &str, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged(why) => StoreError::Damaged(format!(
+            "{file}: {why}. It is left as it is, for this node has no peer to be filled from. Move \
+             the data directory away and make it again from a backup: holm restore FILE --data DIR \
+             --topology FILE --node NAME --new-cluster"
+        )),
+        other => other,
+    }
+}
+
+/// Runs what reads a store. Where the file is damaged, redb can panic instead of saying so.
+pub(crate) fn caught<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let done = catch_unwind(AssertUnwindSafe(read));
+    done.unwrap_or_else(|_| Err(StoreError::damaged("redb panicked")))
 }
 
 /// Gives the closed database `file` another name, which says `why`, and returns that.

@@ -10,6 +10,9 @@ pub enum StoreError {
     /// No room on the disk.
     #[error("the disk is full")]
     Full,
+    /// What is there is not what was written.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
     /// Anything else.
     #[error("{0}")]
     Failed(String),
@@ -17,7 +20,7 @@ pub enum StoreError {
 
 impl StoreError {
     pub(crate) fn damaged(what: impl std::fmt::Display) -> Self {
-        Self::Failed(format!("the store is damaged: {what}"))
+        Self::Damaged(what.to_string())
     }
 }
 
@@ -32,6 +35,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
             {
                 Self::Full
             }
+            redb::Error::Corrupted(why) => Self::Damaged(why),
             error => Self::Failed(error.to_string()),
         }
     }

@@ -16,7 +16,7 @@ use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
 use super::audit::ConfigChain;
-use super::database::Database;
+use super::database::{self, Database};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
 use super::{documents, log, meta, origins};
@@ -240,13 +240,19 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the store on `disk`, or makes it.
+    /// Opens the store on `disk`, or makes it. A damaged one is set aside where there are peers to
+    /// give back what it held; where there are none, it is an error.
     pub fn open(
         settings: WriterSettings,
         disk: Arc<dyn Disk>,
         entropy: Stream,
     ) -> Result<Self, StoreError> {
-        let (database, _) = Database::open(disk.clone())?;
+        let alone = settings.peers == 0;
+        let database = match alone {
+            true => Database::open_alone(disk.clone())
+                .map_err(|error| database::without_peers(database::FILE, error))?,
+            false => Database::open(disk.clone())?.0,
+        };
         let mut writer = Self {
             limits: Limits { value_bytes_max: settings.value_bytes_max },
             waiting: Waiting::new(settings.waiting_bytes_max),
@@ -274,7 +280,14 @@ impl Writer {
             documents_needed: 0,
             documents_loaded: 0,
         };
-        writer.recover()?;
+        match database::caught(|| writer.recover()) {
+            Err(error) if alone => Err(database::without_peers(database::FILE, error))?,
+            Err(error @ StoreError::Damaged(_)) => {
+                writer.database.replace(&error)?;
+                writer.recover()?;
+            }
+            recovered => recovered?,
+        }
         Ok(writer)
     }
 
@@ -549,7 +562,9 @@ fn failed(commands: &[Command], error: &StoreError, is_unknown: bool) -> Committ
         Command::Write(_) => Outcome::Written(Err(match error {
             _ if is_unknown => WriteError::Unknown,
             StoreError::Full => WriteError::StorageFull,
-            StoreError::Failed(why) => WriteError::StorageFailed(why.clone()),
+            StoreError::Damaged(_) | StoreError::Failed(_) => {
+                WriteError::StorageFailed(error.to_string())
+            }
         })),
         Command::Apply(_) => Outcome::Applied(Err(error.clone())),
         Command::Witnessed { .. } => Outcome::Witnessed,

@@ -46,6 +46,8 @@ const WRITE: &[&str] = &["config:write"];
 const SEE: &[&str] = &["access:read"];
 const MANAGE: &[&str] = &["access:manage"];
 const RUN: &[&str] = &["cluster:manage"];
+const BACK_UP: &[&str] = &["cluster:backup"];
+const NOBODY: [bool; 3] = [false; 3];
 const WATCH_OVER: &[&str] = &["cluster:read"];
 const AUDIT: &[&str] = &["audit:read"];
 const SEE_SECRETS: &[&str] = &["secrets:read"];
@@ -140,6 +142,7 @@ const ROWS: &[Row] = &[
     row(MEMBER, "POST", ("/cluster/quorum/add/eu-west-1", ""), RUN, 409, ADMIN),
     row(MEMBER, "POST", ("/cluster/quorum/remove/eu-west-1", ""), RUN, 409, ADMIN),
     row(MEMBER, "POST", ("/cluster/quorum/transfer/eu-west-1", ""), RUN, 409, ADMIN),
+    row("/cluster/backup", "GET", ("/cluster/backup", ""), BACK_UP, 200, NOBODY),
     row("/secrets", "GET", ("/secrets", ""), SEE_SECRETS, 200, ALL),
     row("/secrets", "POST", ("/secrets", PUT_SECRET), &["secrets:write"], 200, ADMIN),
     row(SECRET, "GET", ("/secrets/db", ""), SEE_SECRETS, 200, ALL),
@@ -171,7 +174,7 @@ const OPEN: [&str; 7] = [
     "/.well-known/oauth-authorization-server",
 ];
 
-const GRANTS: [&str; 11] = [
+const GRANTS: [&str; 12] = [
     "config:read",
     "config:write",
     "secrets:read",
@@ -183,6 +186,7 @@ const GRANTS: [&str; 11] = [
     "audit:read",
     "cluster:read",
     "cluster:manage",
+    "cluster:backup",
 ];
 
 #[test]

@@ -17,6 +17,7 @@ pub(in crate::quorum) async fn contact() -> Contact {
     let settings = StoreSettings {
         cluster: "test".into(),
         node: crate::model::NodeName::new("eu-1").unwrap(),
+        alone: false,
     };
     let disk = Arc::new(MemoryDisk::new());
     let clock = Arc::new(ManualClock::new(Stamp(1_000_000_000)));

@@ -37,15 +37,19 @@ impl QuorumChain {
         Ok(Self(Source::Stopped(Arc::new(database))))
     }
 
+    /// A view of the whole store as it is now, for whoever copies it.
+    pub(crate) fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        match &self.0 {
+            Source::Running(database, _) => database.get().and_then(|it| Ok(it.begin_read()?)),
+            Source::Stopped(database) => database.begin_read().map_err(StoreError::from),
+        }
+    }
+
     fn read<T>(
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, Unreadable> {
-        let tx = match &self.0 {
-            Source::Running(database, _) => database.get().and_then(|it| Ok(it.begin_read()?)),
-            Source::Stopped(database) => database.begin_read().map_err(StoreError::from),
-        };
-        tx.and_then(|tx| read(&tx)).map_err(|e| Unreadable(e.to_string()))
+        self.begin_read().and_then(|tx| read(&tx)).map_err(|e| Unreadable(e.to_string()))
     }
 }
 

@@ -73,13 +73,19 @@ pub(super) fn identify(
     entropy: &mut Stream,
     settings: &StoreSettings,
 ) -> Result<Identified, StoreError> {
-    let (database, was_damaged) = Database::open_as(disk.clone(), &LAYOUT)?;
+    let (database, was_damaged) = match settings.alone {
+        true => (Database::open_intact(disk.clone(), &LAYOUT)?, false),
+        false => Database::open_as(disk.clone(), &LAYOUT)?,
+    };
     let mark = disk.read(tables::MARK).map_err(io_error)?;
     let mark = mark.as_deref().and_then(Mark::decode);
     let Some(found) = found(&database, &**disk, settings)? else {
         let identity = match &mark {
             _ if was_damaged => Identity::Lost("it could not be opened, and was set aside".into()),
             // Beside a store that was never used, a mark counts nothing.
+            Some(mark) if mark.n > 0 && settings.alone => {
+                return Err(StoreError::damaged("the high-water mark says that there was a store"));
+            }
             Some(mark) if mark.n > 0 => Identity::Lost("there is a mark, and no store".into()),
             _ => Identity::Fresh,
         };
@@ -88,6 +94,12 @@ pub(super) fn identify(
     let identity = match is_the_same(mark.as_ref(), &found) {
         Ok(()) => Identity::Kept,
         Err(NotTheSame::MachineCrashed) => Identity::KeptUnproven,
+        Err(why) if settings.alone => {
+            return Err(StoreError::Failed(format!(
+                "{FILE} is not the one that ran last ({why}), and this node has no peer to be \
+                 filled from. If it is the newest there is, `holm quorum recover` lets it go on"
+            )));
+        }
         Err(why) => {
             database.close();
             drop(database);

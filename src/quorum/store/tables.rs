@@ -32,7 +32,7 @@ pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lo
 pub(super) const STATE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
 pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 
-pub(super) static LAYOUT: Layout = Layout { file: FILE, tables: 4, make_tables };
+pub(crate) static LAYOUT: Layout = Layout { file: FILE, tables: 4, make_tables };
 
 /// Which format the store has.
 pub(super) const KEY_FORMAT: Key<u32> = Key::new("format");

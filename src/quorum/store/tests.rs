@@ -36,13 +36,25 @@ struct Store {
 }
 
 fn settings() -> StoreSettings {
-    StoreSettings { cluster: "test".into(), node: NodeName::new("eu-1").unwrap() }
+    StoreSettings { cluster: "test".into(), node: NodeName::new("eu-1").unwrap(), alone: false }
 }
 
 async fn try_open(disk: &(impl Disk + Clone)) -> Result<Store, StoreError> {
+    try_open_as(disk, settings()).await
+}
+
+/// As the only node there is.
+async fn try_open_alone(disk: &(impl Disk + Clone)) -> Result<Store, StoreError> {
+    try_open_as(disk, StoreSettings { alone: true, ..settings() }).await
+}
+
+async fn try_open_as(
+    disk: &(impl Disk + Clone),
+    settings: StoreSettings,
+) -> Result<Store, StoreError> {
     let entropy = Entropy::system().stream("raft-id");
     let disk = Arc::new(disk.clone());
-    let (log, machine, handle) = open(disk, entropy, Blocking::Inline, settings()).await?;
+    let (log, machine, handle) = open(disk, entropy, Blocking::Inline, settings).await?;
     Ok(Store { log, machine, handle })
 }
 

@@ -123,7 +123,7 @@ impl Answer {
 pub(super) fn to_io(error: StoreError) -> std::io::Error {
     match error {
         StoreError::Full => std::io::ErrorKind::StorageFull.into(),
-        StoreError::Failed(why) => std::io::Error::other(why),
+        StoreError::Damaged(_) | StoreError::Failed(_) => std::io::Error::other(error.to_string()),
     }
 }
 

@@ -26,6 +26,12 @@ impl Writer {
         self.actor = Actor { origin, incarnation: self.entropy.random() };
         let mark = self.disk.read(mark::FILE).map_err(io_error)?;
         let mark = mark.as_deref().and_then(mark::Mark::decode);
+        if self.stored_origin.is_none()
+            && self.settings.peers == 0
+            && mark.as_ref().is_some_and(|mark| mark.n > 0)
+        {
+            return Err(StoreError::damaged("the high-water mark says that there was a store"));
+        }
         if self.stored_origin.is_none() || is_planted(Bug::ReuseOrigin) {
             self.fresh = Some(origin);
         } else {

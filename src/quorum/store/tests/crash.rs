@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::quorum::store::chain::QuorumChain;
+use crate::storage::database::Database;
 use crate::storage::mark::NotTheSame;
 
 /// Does one of everything, and crashes in the middle of what was not acknowledged.
@@ -160,6 +161,41 @@ async fn a_store_that_is_gone_or_damaged_is_replaced_under_a_new_id() {
     }
     let set_aside = format!("{}.failed-1", tables::FILE);
     assert!(damaged.identity(&set_aside).unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_peers_leaves_a_store_that_is_not_good_and_does_not_start() {
+    let disk = MemoryDisk::new();
+    open_on(&disk).await.handle.close().await.unwrap();
+    let gone = disk.snapshot();
+    gone.remove(tables::FILE).unwrap();
+    let damaged = disk.snapshot();
+    damaged.write(tables::FILE, &[7; 8192], true).unwrap();
+    let copied = disk.snapshot();
+    copied.remove(tables::MARK).unwrap();
+    for (disk, advice) in
+        [(gone, "holm restore"), (damaged, "holm restore"), (copied, "holm quorum recover")]
+    {
+        let why = try_open_alone(&disk).await.err().unwrap().to_string();
+        assert!(why.contains("quorum.redb") && why.contains(advice), "{why}");
+        for name in ["quorum.redb.failed-1", "quorum.redb.rolled-back-1"] {
+            assert!(disk.identity(name).unwrap().is_none(), "{name}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_opens_and_cannot_be_read_is_set_aside() {
+    let disk = MemoryDisk::new();
+    open_on(&disk).await.handle.close().await.unwrap();
+    let database = Database::open_intact(Arc::new(disk.clone()), &tables::LAYOUT).unwrap();
+    let tx = database.get().unwrap().begin_write().unwrap();
+    tx.open_table(tables::STATE).unwrap().insert(&b"?"[..], &b"noise"[..]).unwrap();
+    tx.commit().unwrap();
+    drop(database);
+    let store = open_on(&disk).await;
+    assert!(matches!(store.handle.identity(), Identity::Lost(_)));
+    assert!(disk.identity("quorum.redb.failed-1").unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,135 @@
+//! What a backup takes of `config.redb`: every table as redb keeps it, key bytes and value bytes, in
+//! one read transaction; and what its manifest says of the store. It decides nothing about a file.
+
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use redb::{
+    Key, ReadTransaction, ReadableTableMetadata as _, TableDefinition, Value, WriteTransaction,
+};
+
+use super::error::StoreError;
+use super::{audit, documents, history, idempotency, log, meta, origins, rows};
+use crate::audit::Head;
+use crate::model::{NodeName, Vector};
+
+/// A row as redb keeps it: the key's bytes and the value's.
+pub(crate) type RawRow = (Vec<u8>, Vec<u8>);
+
+/// A table, whatever its types.
+pub(crate) trait RawTable: Sync {
+    /// The table's name.
+    fn name(&self) -> &str;
+
+    /// The types of key and value, as redb calls them.
+    fn types(&self) -> (String, String);
+
+    /// How many rows there are.
+    fn rows(&self, tx: &ReadTransaction) -> Result<u64, StoreError>;
+
+    /// The rows behind the key `after`, the first ones until they are larger than `bytes_max`.
+    /// None are left when there are none.
+    fn read(
+        &self,
+        tx: &ReadTransaction,
+        after: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> Result<Vec<RawRow>, StoreError>;
+
+    /// Puts rows in. Bytes that redb does not take for what they should be are refused.
+    fn write(&self, tx: &WriteTransaction, rows: &[RawRow]) -> Result<(), StoreError>;
+}
+
+impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
+    for TableDefinition<'static, K, V>
+{
+    fn name(&self) -> &str {
+        redb::TableHandle::name(self)
+    }
+
+    fn types(&self) -> (String, String) {
+        (K::type_name().name().to_owned(), V::type_name().name().to_owned())
+    }
+
+    fn rows(&self, tx: &ReadTransaction) -> Result<u64, StoreError> {
+        Ok(tx.open_table(*self)?.len()?)
+    }
+
+    fn read(
+        &self,
+        tx: &ReadTransaction,
+        after: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> Result<Vec<RawRow>, StoreError> {
+        let table = tx.open_table(*self)?;
+        let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(K::from_bytes(key)));
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for row in table.range::<K::SelfType<'_>>((start, Bound::Unbounded))? {
+            let (key, value) = row?;
+            let (key, value) = (key.value(), value.value());
+            let key = K::as_bytes(&key).as_ref().to_vec();
+            let value = V::as_bytes(&value).as_ref().to_vec();
+            bytes += key.len() + value.len();
+            rows.push((key, value));
+            if bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    fn write(&self, tx: &WriteTransaction, rows: &[RawRow]) -> Result<(), StoreError> {
+        let mut table = tx.open_table(*self)?;
+        for (key, value) in rows {
+            // redb panics on bytes that are none of its own.
+            let put = catch_unwind(AssertUnwindSafe(|| {
+                table.insert(K::from_bytes(key), V::from_bytes(value)).map(drop)
+            }));
+            match put {
+                Ok(done) => done?,
+                Err(_) => return Err(StoreError::damaged(format!("a row of {}", self.name()))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tables of `config.redb`.
+pub(crate) static TABLES: [&dyn RawTable; 9] = [
+    &meta::META,
+    &log::LOG,
+    &origins::ORIGINS,
+    &rows::ROWS,
+    &history::HISTORY,
+    &documents::BASES,
+    &documents::CHANGES,
+    &idempotency::IDEMPOTENCY,
+    &audit::AUDIT,
+];
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) format: u32,
+    pub(crate) cluster: String,
+    pub(crate) node: String,
+    pub(crate) vector: Vector,
+    pub(crate) audit: Head,
+}
+
+/// What the store says of itself; nothing where it was never used.
+pub(crate) fn facts(tx: &ReadTransaction) -> Result<Option<Facts>, StoreError> {
+    let Some(format) = meta::KEY_FORMAT.get(tx)? else { return Ok(None) };
+    Ok(Some(Facts {
+        format,
+        cluster: meta::KEY_CLUSTER.get(tx)?.unwrap_or_default(),
+        node: meta::KEY_NODE.get(tx)?.unwrap_or_default(),
+        vector: origins::read(tx)?.0,
+        audit: meta::KEY_AUDIT.get(tx)?.unwrap_or_default(),
+    }))
+}
+
+/// Says whose the store is from now on.
+pub(crate) fn set_node(tx: &WriteTransaction, node: &NodeName) -> Result<(), StoreError> {
+    meta::KEY_NODE.put(tx, &node.to_string())
+}
