@@ -24,6 +24,7 @@ mod health;
 pub mod item;
 mod key_roles;
 mod keys;
+mod limits;
 mod named;
 mod oauth;
 mod operation;
@@ -88,6 +89,7 @@ struct Shared {
     env: Env,
     request_ids: RequestIds,
     metrics: OperationMetrics,
+    gate: limits::Gate,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
     /// One for each client secret that may be hashed at once.
@@ -112,6 +114,7 @@ impl App {
         Self(Arc::new(Shared {
             request_ids: RequestIds::new(&env.entropy),
             metrics: OperationMetrics::default(),
+            gate: limits::Gate::new(&settings),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),

@@ -3,6 +3,7 @@
 //! watches are closed.
 
 mod date;
+mod last_word;
 mod write_timeout;
 
 use std::net::SocketAddr;
@@ -24,8 +25,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
 use super::edge::Remote;
+use super::limits::Address;
 use super::{App, oauth};
 use crate::env::{HttpListener, Io};
+use crate::telemetry::Shed;
 
 use date::Dates;
 use write_timeout::WriteTimeout;
@@ -81,13 +84,17 @@ pub async fn serve(mut listener: Box<dyn HttpListener>, app: App, router: Router
             app.node().metrics().connection_refused();
             continue;
         };
+        let Some(of_address) = app.0.gate.connections.take(&Address::of(remote.ip())) else {
+            app.node().metrics().shed(Shed::ConnectionsOfAddress);
+            continue;
+        };
         let io = WriteTimeout::new(io, app.settings().http.write_timeout);
         let (builder, app, dates) = (builder.clone(), app.clone(), dates.clone());
         let router = router.clone();
         connections.spawn(async move {
-            let _place = place;
+            let _places = (place, of_address);
             let _counted = app.node().metrics().connected();
-            connection(&builder, io, (remote, dates), router, app.0.stop.clone()).await;
+            connection(&app, &builder, io, (remote, dates), router).await;
         });
     }
     drop(listener);
@@ -103,12 +110,13 @@ fn is_clients(error: &std::io::Error) -> bool {
 }
 
 async fn connection(
+    app: &App,
     builder: &http1::Builder,
     io: WriteTimeout<Box<dyn Io>>,
     (remote, dates): (SocketAddr, Dates),
     router: Router,
-    mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
+    let mut stop = app.0.stop.clone();
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Remote(remote));
         request
@@ -118,6 +126,7 @@ async fn connection(
         response
     });
     let service = TowerToHyperService::new(router);
+    let (io, kept) = last_word::lend(io);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let stopped = async {
         let _ = stop.wait_for(|stop| *stop).await;
@@ -133,6 +142,9 @@ async fn connection(
     if let Err(error) = ended {
         // Mostly clients that went away or were too slow.
         tracing::debug!(%error, "a connection ended early");
+        if error.is_timeout() && kept.tell_too_slow().await {
+            app.node().metrics().shed(Shed::SlowHeaders);
+        }
     }
 }
 

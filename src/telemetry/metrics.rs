@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::limits::LimitMetrics;
 use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
 use crate::model::NodeName;
@@ -46,6 +47,7 @@ pub struct Metrics {
     tokens_refused: Counter,
     documents_loaded: Counter,
     documents_remembered: Counter,
+    pub(super) limits: LimitMetrics,
     pub(super) quorum: QuorumMetrics,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
     quarantined: Mutex<BTreeMap<&'static str, Counter>>,
@@ -179,6 +181,7 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
+            limits: LimitMetrics::new(&it),
             quorum: QuorumMetrics::new(&it),
             peers: Mutex::default(),
             quarantined: Mutex::default(),
