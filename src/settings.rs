@@ -126,8 +126,8 @@ pub struct HttpSettings {
     /// it, too. Default: 10s.
     #[serde(with = "duration")]
     pub header_read_timeout: Duration,
-    /// Slowest rate at which a body may come in, in bytes a second, after 5 seconds; 0 asks for
-    /// none. Default: 1,024.
+    /// Slowest rate at which a body may come in, in bytes a second, after 5 seconds, and without a
+    /// pause longer than that; 0 asks for neither. Default: 1,024.
     pub body_bytes_per_second_min: usize,
     /// Longest that a watch's client may take to read one state before its watch is ended: until
     /// then the state is kept for it. Default: 5m.

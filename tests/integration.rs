@@ -28,6 +28,8 @@ mod laws;
 mod linear;
 #[path = "integration/oidc.rs"]
 mod oidc;
+#[path = "integration/overload.rs"]
+mod overload;
 #[path = "integration/petclinic.rs"]
 mod petclinic;
 #[path = "integration/process.rs"]

@@ -128,10 +128,14 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
             let limit = time_limit(&app, &parts.headers);
             let (caller, request_id) = (log.caller.clone(), request_id.clone());
             let incoming = Incoming { parts, caller, request_id };
-            let (body, held) = app.0.gate.received(operation, body);
-            let answer = dispatch(&app, route, operation, incoming, body);
-            let result = tokio::time::timeout(limit, answer).await;
-            limits::settle(&app, result.unwrap_or(Err(ApiError::TimedOut)), held)
+            match limits::received(&app, operation, body) {
+                Err(error) => Err(error),
+                Ok((body, held)) => {
+                    let answer = dispatch(&app, route, operation, incoming, body);
+                    let result = tokio::time::timeout(limit, answer).await;
+                    limits::settle(&app, result.unwrap_or(Err(ApiError::TimedOut)), held)
+                }
+            }
         }
     };
     if let Err(error @ (ApiError::Unauthorized | ApiError::Forbidden(_))) = &result {

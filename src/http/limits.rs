@@ -49,9 +49,9 @@ pub(super) struct Gate {
     started: Instant,
     callers: Clients<Who>,
     strangers: Clients<Address>,
-    requests: Semaphore,
+    requests: Arc<Semaphore>,
     requests_max: usize,
-    writes: Semaphore,
+    writes: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     answers: Arc<Semaphore>,
     answers_kib_max: u32,
@@ -131,10 +131,9 @@ impl Quota {
     }
 }
 
-/// A request's place among those under way, until it is dropped.
+/// A request's place among those under way, until it is dropped; a change has its with its body.
 pub(super) struct Admitted<'a> {
     _request: Option<SemaphorePermit<'a>>,
-    _write: Option<SemaphorePermit<'a>>,
 }
 
 fn seconds(ns: u64) -> u64 {
@@ -156,9 +155,9 @@ impl Gate {
             started: Instant::now(),
             callers: Clients::new(reads, writes, rates.clients_max),
             strangers: Clients::new(strangers, None, rates.clients_max),
-            requests: Semaphore::new(requests_max),
+            requests: Arc::new(Semaphore::new(requests_max)),
             requests_max,
-            writes: Semaphore::new(limits.writes_max.min(Semaphore::MAX_PERMITS)),
+            writes: Arc::new(Semaphore::new(limits.writes_max.min(Semaphore::MAX_PERMITS))),
             bodies: Arc::new(Semaphore::new(kib(limits.bodies_bytes_max))),
             answers: Arc::new(Semaphore::new(kib(limits.answers_bytes_max))),
             answers_kib_max: u32::try_from(kib(limits.answers_bytes_max)).unwrap_or(u32::MAX),
@@ -174,26 +173,26 @@ impl Gate {
         self.bodies.available_permits()
     }
 
-    /// A place for a request, while the store's queue is full to so many percent.
+    /// A place for a request, while the store's queue is full to so many percent. For a change it is
+    /// only seen that there is one: it takes it once its body is there.
     fn admit(
         &self,
         operation: Operation,
         queued_percent: impl FnOnce() -> usize,
     ) -> Result<Admitted<'_>, Shed> {
         if operation.is_never_shed() {
-            return Ok(Admitted { _request: None, _write: None });
+            return Ok(Admitted { _request: None });
         }
         if !operation.is_change() {
             let request = self.requests.try_acquire().map_err(|_| Shed::LoadReads)?;
-            return Ok(Admitted { _request: Some(request), _write: None });
+            return Ok(Admitted { _request: Some(request) });
         }
         let is_half_full = self.requests.available_permits() * 2 < self.requests_max;
-        if is_half_full || queued_percent() > QUEUED_PERCENT_MAX {
+        let is_full = is_half_full || self.writes.available_permits() == 0;
+        if is_full || queued_percent() > QUEUED_PERCENT_MAX {
             return Err(Shed::LoadWrites);
         }
-        let write = self.writes.try_acquire().map_err(|_| Shed::LoadWrites)?;
-        let request = self.requests.try_acquire().map_err(|_| Shed::LoadWrites)?;
-        Ok(Admitted { _request: Some(request), _write: Some(write) })
+        Ok(Admitted { _request: None })
     }
 
     /// Counts a request towards its client's rate: how it stands then where that is worth telling,
@@ -242,12 +241,17 @@ impl Gate {
         }
     }
 
-    /// The body of a request, within the node's budget and at the least rate.
-    pub(super) fn received(&self, operation: Operation, body: Body) -> (Body, Option<Arc<Held>>) {
+    /// The body of a request, within the node's budgets and at the least rate.
+    fn received(&self, operation: Operation, body: Body) -> (Body, Option<Arc<Held>>) {
         if operation.is_read() {
             return (body, None);
         }
-        let (body, held) = bodies::received(body, &self.bodies, self.body_bytes_per_second_min);
+        let places = match operation.is_change() && !operation.is_never_shed() {
+            true => vec![self.writes.clone(), self.requests.clone()],
+            false => vec![],
+        };
+        let rooms = bodies::Rooms { bodies: self.bodies.clone(), places };
+        let (body, held) = bodies::received(body, rooms, self.body_bytes_per_second_min);
         (body, Some(held))
     }
 }
@@ -295,23 +299,39 @@ pub(super) fn charge(
     })
 }
 
-/// What a request came to, with what became of its body.
+/// The request's body, and what it holds until the request is answered.
+pub(super) fn received(
+    app: &App,
+    operation: Operation,
+    body: Body,
+) -> Result<(Body, Option<Arc<Held>>), ApiError> {
+    let (body, held) = app.0.gate.received(operation, body);
+    given_up(app, held.as_deref()).map(|()| (body, held))
+}
+
+/// What a request came to, with what became of its body: a handler that did not get all of it has
+/// done nothing.
 pub(super) fn settle(
     app: &App,
     result: Result<Response, ApiError>,
     held: Option<Arc<Held>>,
 ) -> Result<Response, ApiError> {
-    let given_up = held.as_ref().and_then(|held| held.given_up());
-    let slow = given_up == Some(GivenUp::TooSlow);
-    if given_up == Some(GivenUp::NoRoom) {
-        app.node().metrics().shed(Shed::BodyBytes);
-        return Err(ApiError::Overloaded);
-    }
-    if slow || matches!(result, Err(ApiError::RequestTooSlow)) {
+    given_up(app, held.as_deref())?;
+    if matches!(result, Err(ApiError::RequestTooSlow)) {
         app.node().metrics().shed(Shed::SlowBody);
-        return Err(ApiError::RequestTooSlow);
     }
     result
+}
+
+fn given_up(app: &App, held: Option<&Held>) -> Result<(), ApiError> {
+    let Some(why) = held.and_then(Held::given_up) else { return Ok(()) };
+    let (shed, error) = match why {
+        GivenUp::NoRoom => (Shed::BodyBytes, ApiError::Overloaded),
+        GivenUp::NoPlace => (Shed::LoadWrites, ApiError::Overloaded),
+        GivenUp::TooSlow => (Shed::SlowBody, ApiError::RequestTooSlow),
+    };
+    app.node().metrics().shed(shed);
+    Err(error)
 }
 
 /// Whether an answer is more than a connection's own buffer holds.

@@ -3,8 +3,8 @@
 //! too slowly is given up. What a body says is not its concern.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,23 +16,36 @@ use tokio::time::{Instant, Sleep};
 
 /// What is handed to a connection at a time: it takes the next one once this is on its way.
 const PIECE_LEN: usize = 64 * 1024;
-/// How long a client may take before the slowest rate is asked of it.
+/// How long a client may take before the slowest rate is asked of it, and to go on.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why a body was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivenUp {
     NoRoom,
+    NoPlace,
     TooSlow,
 }
 
 const NO_ROOM: u8 = 1;
-const TOO_SLOW: u8 = 2;
+const NO_PLACE: u8 = 2;
+const TOO_SLOW: u8 = 3;
 
-/// What a request's body takes of the budget, until this and the body are dropped.
+/// What a change has to have: room for its body, and, once that is there, a place among the
+/// requests and one among the changes under way. Who sends slowly keeps others from no place.
+#[derive(Clone)]
+pub(super) struct Rooms {
+    /// One permit a KiB.
+    pub(super) bodies: Arc<Semaphore>,
+    /// One permit in each for a request that has come in.
+    pub(super) places: Vec<Arc<Semaphore>>,
+}
+
+/// What a request's body takes of the rooms, until this and the body are dropped.
 pub(in crate::http) struct Held {
-    room: Arc<Semaphore>,
+    rooms: Rooms,
     kib: AtomicUsize,
+    places: OnceLock<Vec<OwnedSemaphorePermit>>,
     given_up: AtomicU8,
 }
 
@@ -41,6 +54,7 @@ impl Held {
     pub(super) fn given_up(&self) -> Option<GivenUp> {
         match self.given_up.load(Ordering::Relaxed) {
             NO_ROOM => Some(GivenUp::NoRoom),
+            NO_PLACE => Some(GivenUp::NoPlace),
             TOO_SLOW => Some(GivenUp::TooSlow),
             _ => None,
         }
@@ -50,37 +64,54 @@ impl Held {
     fn hold(&self, len: usize) -> bool {
         let more = (len / 1024 + 1).saturating_sub(self.kib.load(Ordering::Relaxed));
         let Ok(wanted) = u32::try_from(more) else { return false };
-        let Ok(permit) = self.room.try_acquire_many(wanted) else { return false };
+        let Ok(permit) = self.rooms.bodies.try_acquire_many(wanted) else { return false };
         permit.forget();
         self.kib.fetch_add(more, Ordering::Relaxed);
         true
+    }
+
+    /// Takes the places, now that all has come in.
+    fn place(&self) -> bool {
+        if self.places.get().is_some() {
+            // A body that is asked again after its end.
+            return true;
+        }
+        let places = self.rooms.places.iter().map(|it| it.clone().try_acquire_owned());
+        let Ok(places) = places.collect() else { return false };
+        self.places.set(places).is_ok()
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.room.add_permits(*self.kib.get_mut());
+        self.rooms.bodies.add_permits(*self.kib.get_mut());
     }
 }
 
-/// A request's body, which takes of `room` (one permit a KiB) what has come in, and fails where
-/// there is none, or where less than `bytes_per_second_min` comes in.
-pub(super) fn received(
-    body: Body,
-    room: &Arc<Semaphore>,
-    bytes_per_second_min: usize,
-) -> (Body, Arc<Held>) {
-    let held =
-        Arc::new(Held { room: room.clone(), kib: AtomicUsize::new(0), given_up: AtomicU8::new(0) });
+/// A request's body, which takes of `rooms` as it comes in, and fails where there is nothing left,
+/// or where less than `bytes_per_second_min` comes in. One that is empty has its places, or was
+/// given up.
+pub(super) fn received(body: Body, rooms: Rooms, bytes_per_second_min: usize) -> (Body, Arc<Held>) {
+    let held = Arc::new(Held {
+        rooms,
+        kib: AtomicUsize::new(0),
+        places: OnceLock::new(),
+        given_up: AtomicU8::new(0),
+    });
     if body.is_end_stream() {
+        if !held.place() {
+            held.given_up.store(NO_PLACE, Ordering::Relaxed);
+        }
         return (body, held);
     }
+    let now = Instant::now();
     let body = Received {
         body,
         held: held.clone(),
         len: 0,
         bytes_per_second_min: bytes_per_second_min as u64,
-        begin: Instant::now(),
+        begin: now,
+        heard: now,
         deadline: None,
     };
     (Body::new(body), held)
@@ -92,6 +123,8 @@ struct Received {
     len: usize,
     bytes_per_second_min: u64,
     begin: Instant,
+    /// When something came in last.
+    heard: Instant,
     /// There while something is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -100,8 +133,12 @@ impl Received {
     /// When what has come in so far will have been too little.
     fn due(&self) -> Instant {
         let ms = (self.len as u64).saturating_mul(1_000).checked_div(self.bytes_per_second_min);
-        // No least rate: the request's own time is the limit.
-        self.begin + GRACE + Duration::from_millis(ms.unwrap_or(365 * 24 * 3_600_000))
+        match ms {
+            // What came in fast is no reason to wait for the rest for long.
+            Some(ms) => (self.begin + Duration::from_millis(ms)).min(self.heard) + GRACE,
+            // The request's own time is the limit.
+            None => self.begin + Duration::from_secs(24 * 3_600),
+        }
     }
 
     fn give_up(&self, why: u8, error: &'static str) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
@@ -123,6 +160,7 @@ impl hyper::body::Body for Received {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline = None;
+                self.heard = Instant::now();
                 self.len += frame.data_ref().map_or(0, Bytes::len);
                 if !self.held.hold(self.len) {
                     return self.give_up(NO_ROOM, "there is no room for it");
@@ -130,7 +168,8 @@ impl hyper::body::Body for Received {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) if self.held.place() => Poll::Ready(None),
+            Poll::Ready(None) => self.give_up(NO_PLACE, "there is no place for it"),
             Poll::Pending => {
                 let due = self.due();
                 let deadline =
@@ -212,6 +251,11 @@ mod tests {
     use futures_util::StreamExt as _;
     use http_body_util::BodyExt as _;
 
+    fn rooms(kib: usize, places: usize) -> Rooms {
+        let bodies = Arc::new(Semaphore::new(kib));
+        Rooms { bodies, places: vec![Arc::new(Semaphore::new(places))] }
+    }
+
     fn chunks(count: usize, len: usize, every: Duration) -> Body {
         let stream = futures_util::stream::iter(0..count).then(move |_| async move {
             tokio::time::sleep(every).await;
@@ -222,32 +266,59 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_read_is_held_until_its_request_is_answered() {
-        let room = Arc::new(Semaphore::new(100));
-        let (body, held) = received(chunks(5, 10 * 1024, Duration::ZERO), &room, 1_024);
-        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 50 * 1024);
-        assert_eq!((room.available_permits(), held.given_up()), (49, None));
-        let (other, others) = received(chunks(5, 10 * 1024, Duration::ZERO), &room, 1_024);
+        let rooms = rooms(100, 2);
+        let left = || (rooms.bodies.available_permits(), rooms.places[0].available_permits());
+        let body = || chunks(5, 10 * 1024, Duration::ZERO);
+        let (body_read, held) = received(body(), rooms.clone(), 1_024);
+        assert_eq!(left(), (100, 2), "what has not come in takes nothing");
+        assert_eq!(body_read.collect().await.unwrap().to_bytes().len(), 50 * 1024);
+        assert_eq!((left(), held.given_up()), ((49, 1), None));
+        let (other, others) = received(body(), rooms.clone(), 1_024);
         assert!(other.collect().await.is_err());
         assert_eq!(others.given_up(), Some(GivenUp::NoRoom));
         drop(others);
-        assert_eq!(room.available_permits(), 49);
+        assert_eq!(left(), (49, 1));
         drop(held);
-        assert_eq!(room.available_permits(), 100);
+        assert_eq!(left(), (100, 2));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_trickles_is_given_up_and_a_slow_one_is_not() {
-        let room = Arc::new(Semaphore::new(100));
+    async fn a_body_that_is_there_needs_a_place_and_one_that_is_empty_too() {
+        let rooms = rooms(100, 1);
+        let (_, first) = received(Body::empty(), rooms.clone(), 1_024);
+        assert_eq!(first.given_up(), None);
+        let (_, second) = received(Body::empty(), rooms.clone(), 1_024);
+        assert_eq!(second.given_up(), Some(GivenUp::NoPlace));
+        let (body, third) = received(Body::from("1"), rooms.clone(), 1_024);
+        assert!(body.collect().await.is_err());
+        assert_eq!(third.given_up(), Some(GivenUp::NoPlace));
+        drop(first);
+        let (body, fourth) = received(Body::from("1"), rooms.clone(), 1_024);
+        assert!(body.collect().await.is_ok());
+        assert_eq!(fourth.given_up(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_trickles_or_stops_is_given_up_and_a_slow_one_is_not() {
         let second = Duration::from_secs(1);
-        let (body, held) = received(chunks(20, 1_024, second), &room, 1_024);
+        let receive = |body, least| received(body, rooms(1_000, 1), least);
+        let (body, held) = receive(chunks(20, 1_024, second), 1_024);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 20 * 1024);
         assert_eq!(held.given_up(), None);
         let begin = Instant::now();
-        let (body, held) = received(chunks(100, 100, second), &room, 1_024);
+        let (body, held) = receive(chunks(100, 100, second), 1_024);
         assert!(body.collect().await.is_err());
         assert_eq!(held.given_up(), Some(GivenUp::TooSlow));
         assert!(begin.elapsed() < GRACE + second, "{:?}", begin.elapsed());
-        let (body, held) = received(chunks(100, 1, second), &room, 0);
+        let begin = Instant::now();
+        let (body, held) = receive(chunks(2, 100 * 1024, GRACE * 3 / 4), 1_024);
+        assert!(body.collect().await.is_ok());
+        assert_eq!(held.given_up(), None);
+        let (body, held) = receive(chunks(2, 100 * 1024, GRACE * 2), 1_024);
+        assert!(body.collect().await.is_err());
+        assert_eq!(held.given_up(), Some(GivenUp::TooSlow), "it stopped");
+        assert!(begin.elapsed() < GRACE * 3, "{:?}", begin.elapsed());
+        let (body, held) = receive(chunks(100, 1, second * 10), 0);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 100);
         assert_eq!(held.given_up(), None, "no least rate is asked for");
     }

@@ -19,12 +19,16 @@ fn changes_are_shed_early_reads_late_and_questions_about_health_never() {
     });
     let (read, write) = (Operation::GetKey, Operation::PutKey);
     let idle = || 0;
-    let mut places: Vec<_> = (0..3).map(|_| gate.admit(write, idle).ok().unwrap()).collect();
+    let change = || {
+        assert!(gate.admit(write, idle).is_ok());
+        gate.received(write, Body::empty()).1
+    };
+    let mut changes: Vec<_> = (0..3).map(|_| change()).collect();
     assert_eq!(gate.admit(write, idle).err(), Some(Shed::LoadWrites), "as many as may be");
-    places.pop();
+    changes.pop();
     assert_eq!(gate.admit(write, || 51).err(), Some(Shed::LoadWrites), "the store is behind");
     assert!(gate.admit(write, || 50).is_ok());
-    places.extend((0..3).map(|_| gate.admit(read, || 100).ok().unwrap()));
+    let mut places: Vec<_> = (0..3).map(|_| gate.admit(read, || 100).ok().unwrap()).collect();
     assert_eq!(gate.admit(write, idle).err(), Some(Shed::LoadWrites), "more than half is taken");
     places.extend((0..3).map(|_| gate.admit(read, || 100).ok().unwrap()));
     assert_eq!(gate.admit(read, idle).err(), Some(Shed::LoadReads));
@@ -33,7 +37,7 @@ fn changes_are_shed_early_reads_late_and_questions_about_health_never() {
     {
         assert!(gate.admit(never, || 100).is_ok());
     }
-    drop(places);
+    drop((places, changes));
     assert!(gate.admit(write, idle).is_ok() && gate.admit(read, idle).is_ok());
 }
 
