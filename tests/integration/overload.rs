@@ -122,7 +122,7 @@ impl Load {
 /// Writes a key again and again: the last number that was acknowledged, and the last one sent.
 async fn write(load: Arc<Load>, which: usize) -> (u64, u64) {
     let (mut acknowledged, mut sent) = (0, 0);
-    let filler = "x".repeat(10 * 1024);
+    let filler = "x".repeat(1024);
     while load.is_on() {
         let Some(mut client) = load.client().await else { continue };
         while load.is_on() {
