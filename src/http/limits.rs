@@ -357,7 +357,8 @@ pub(super) async fn send(app: &App, operation: Operation, response: Response) ->
         app.node().metrics().shed(Shed::AnswerBytes);
         return otherwise.into_response();
     };
-    response.map(|body| bodies::sent(body, place))
+    let (grace, metrics) = (app.settings().http.write_timeout, app.node().metrics().clone());
+    response.map(|body| bodies::sent(body, place, grace, metrics))
 }
 
 #[cfg(test)]

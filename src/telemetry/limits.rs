@@ -21,6 +21,8 @@ pub enum Shed {
     BodyBytes,
     /// Answers that are sent took too much memory.
     AnswerBytes,
+    /// A client took too long to read a large answer.
+    SlowAnswer,
     /// The node had as many watches as it may have.
     WatchesOfNode,
     /// A client had as many watches as it may have.
@@ -36,7 +38,7 @@ pub enum Shed {
 }
 
 impl Shed {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::RateReads,
         Self::RateWrites,
         Self::RateStrangers,
@@ -44,6 +46,7 @@ impl Shed {
         Self::LoadWrites,
         Self::BodyBytes,
         Self::AnswerBytes,
+        Self::SlowAnswer,
         Self::WatchesOfNode,
         Self::WatchesOfClient,
         Self::SlowWatch,
@@ -62,6 +65,7 @@ impl Shed {
             Self::LoadWrites => "load_writes",
             Self::BodyBytes => "body_bytes",
             Self::AnswerBytes => "answer_bytes",
+            Self::SlowAnswer => "slow_answer",
             Self::WatchesOfNode => "watches_of_node",
             Self::WatchesOfClient => "watches_of_client",
             Self::SlowWatch => "slow_watch",

@@ -14,8 +14,13 @@ use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use crate::telemetry::{Metrics, Shed};
+
 /// What is handed to a connection at a time: it takes the next one once this is on its way.
 const PIECE_LEN: usize = 64 * 1024;
+/// Slowest rate at which an answer that holds a place may be taken. Where nothing is taken at all, the
+/// connection's own time is shorter.
+const ANSWER_BYTES_PER_SECOND_MIN: u64 = 16 * 1024;
 /// How long a client may take before the slowest rate is asked of it, and to go on.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -200,15 +205,26 @@ pub(super) fn answer_kib(body: &Body, budget_kib: u32) -> u32 {
     u32::try_from(len / 1024 + 1).unwrap_or(u32::MAX).min(budget_kib)
 }
 
-/// The same answer, which gives `place` back once all of it was taken.
-pub(super) fn sent(body: Body, place: OwnedSemaphorePermit) -> Body {
-    Body::new(Sent { body, piece: Bytes::new(), _place: place })
+/// The same answer, which gives `place` back once all of it was taken; it fails, and is counted, where
+/// that takes longer than `grace` and what [`ANSWER_BYTES_PER_SECOND_MIN`] allows.
+pub(super) fn sent(
+    body: Body,
+    place: OwnedSemaphorePermit,
+    grace: Duration,
+    metrics: Arc<Metrics>,
+) -> Body {
+    let len = body.size_hint().exact().unwrap_or_default();
+    let due = Instant::now() + grace + Duration::from_secs(len / ANSWER_BYTES_PER_SECOND_MIN);
+    Body::new(Sent { body, piece: Bytes::new(), due, metrics, _place: place })
 }
 
 struct Sent {
     body: Body,
     /// What is left of the frame that came last.
     piece: Bytes,
+    /// When it will have held its place for too long.
+    due: Instant,
+    metrics: Arc<Metrics>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -220,6 +236,10 @@ impl hyper::body::Body for Sent {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if Instant::now() >= self.due {
+            self.metrics.shed(Shed::SlowAnswer);
+            return Poll::Ready(Some(Err(axum::Error::new("the answer is read too slowly"))));
+        }
         if self.piece.is_empty() {
             let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => frame,
@@ -333,7 +353,7 @@ mod tests {
         assert_eq!(answer_kib(&body, 100), 100, "more than all there is cannot be asked for");
         assert_eq!(answer_kib(&Body::from(vec![0; PIECE_LEN]), 1_000), 0);
         let place = room.clone().try_acquire_many_owned(kib).unwrap();
-        let mut body = sent(body, place);
+        let mut body = sent(body, place, GRACE, Arc::new(Metrics::new().unwrap()));
         let (mut all, mut pieces) = (Vec::new(), 0);
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         while let Some(frame) = body.frame().await {
@@ -347,5 +367,25 @@ mod tests {
         assert_eq!((all, pieces), (text, 4));
         drop(body);
         assert_eq!(room.available_permits(), 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_taken_too_slowly_fails_and_one_at_the_least_rate_does_not() {
+        let piece_time = Duration::from_secs(PIECE_LEN as u64 / ANSWER_BYTES_PER_SECOND_MIN);
+        for (time, expected) in [(piece_time, 10), (piece_time * 2, 6)] {
+            let metrics = Arc::new(Metrics::new().unwrap());
+            let room = Arc::new(Semaphore::new(1_000));
+            let place = room.clone().try_acquire_many_owned(600).unwrap();
+            let body = Body::from(vec![b'x'; 10 * PIECE_LEN]);
+            let mut body = sent(body, place, GRACE, metrics.clone());
+            let mut pieces = 0;
+            while let Some(Ok(_)) = body.frame().await {
+                pieces += 1;
+                tokio::time::sleep(time).await;
+            }
+            assert_eq!(pieces, expected);
+            let counted = metrics.render().contains("{reason=\"slow_answer\"} 1\n");
+            assert_eq!(counted, expected < 10);
+        }
     }
 }
