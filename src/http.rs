@@ -25,6 +25,7 @@ mod health;
 pub mod item;
 mod key_roles;
 mod keys;
+mod limits;
 mod named;
 mod oauth;
 mod operation;
@@ -97,6 +98,7 @@ struct Shared {
     metrics: OperationMetrics,
     /// One for each connection that may be open.
     connections: Arc<Semaphore>,
+    gate: limits::Gate,
     /// One for each watch that may be open.
     watches: Arc<Semaphore>,
     /// One for each client secret that may be hashed at once.
@@ -124,6 +126,7 @@ impl App {
             spans: None,
             metrics: OperationMetrics::default(),
             connections: Arc::new(Semaphore::new(settings.limits.connections_max)),
+            gate: limits::Gate::new(&settings),
             watches: Arc::new(Semaphore::new(settings.limits.watchers_max)),
             hashing: Arc::new(Semaphore::new(HASHING_MAX)),
             told: ArcSwap::default(),

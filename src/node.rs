@@ -385,6 +385,11 @@ impl Node {
         self.0.store.history(document.clone(), key.clone(), before, size, bytes_max).await
     }
 
+    /// How full the store's queue is, in percent.
+    pub(crate) fn queued_percent(&self) -> usize {
+        self.0.store.queued_percent()
+    }
+
     /// What changes in a document from now on. Subscribe before taking the snapshot that the
     /// watcher starts from.
     pub fn feed(&self, document: &DocumentId) -> Feed {

@@ -6,6 +6,7 @@ mod access;
 mod audit;
 mod duration;
 mod quorum;
+mod rates;
 mod secrets;
 mod tls;
 mod traces;
@@ -16,6 +17,7 @@ pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
+pub use rates::RateSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
 pub use tls::{ClientCertificates, MinVersion, TlsSettings};
 pub use traces::TraceSettings;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub alone: bool,
     /// How much of everything is taken.
     pub limits: Limits,
+    /// How often one client may ask.
+    pub rates: RateSettings,
     /// The HTTP side's times and habits.
     pub http: HttpSettings,
     /// TLS on the HTTP address, and how certificate files are looked after.
@@ -80,6 +84,23 @@ pub struct Limits {
     pub watchers_max: usize,
     /// Most bytes of a request's line and headers. Default: 65,536 (64 KiB).
     pub header_bytes_max: usize,
+    /// Most requests under way at once; further ones are answered 503, those that change something
+    /// from half of it on. Those about health and the cluster always are answered. Default: 8,192.
+    pub requests_max: usize,
+    /// Most requests that change something under way at once; further ones are answered 503, as
+    /// they are while the store's queue is more than half full. Default: 2,048.
+    pub writes_max: usize,
+    /// Most bytes of bodies that are held for requests under way; a request whose body finds no
+    /// room is answered 503. Default: 268,435,456 (256 MiB).
+    pub bodies_bytes_max: usize,
+    /// Most bytes of answers that wait to be sent, apart from those of up to 64 KiB; a read whose
+    /// answer finds no room is answered 503. Default: 268,435,456 (256 MiB).
+    pub answers_bytes_max: usize,
+    /// Most connections at once of one address (of IPv6: of one network of 64 bits); further ones
+    /// are closed at once. Behind a proxy all come from its address. Default: 5,000.
+    pub connections_per_address_max: usize,
+    /// Most watches at once of one client; further ones are answered 429. Default: 5,000.
+    pub watchers_per_client_max: usize,
 }
 
 impl Default for Limits {
@@ -95,6 +116,12 @@ impl Default for Limits {
             connections_max: 10_000,
             watchers_max: 10_000,
             header_bytes_max: 64 * 1024,
+            requests_max: 8_192,
+            writes_max: 2_048,
+            bodies_bytes_max: 256 * 1024 * 1024,
+            answers_bytes_max: 256 * 1024 * 1024,
+            connections_per_address_max: 5_000,
+            watchers_per_client_max: 5_000,
         }
     }
 }
@@ -107,6 +134,13 @@ pub struct HttpSettings {
     /// it, too. Default: 10s.
     #[serde(with = "duration")]
     pub header_read_timeout: Duration,
+    /// Slowest rate at which a body may come in, in bytes a second, after 5 seconds, and without a
+    /// pause longer than that; 0 asks for neither. Default: 1,024.
+    pub body_bytes_per_second_min: usize,
+    /// Longest that a watch's client may take to read one state before its watch is ended: until
+    /// then the state is kept for it. Default: 5m.
+    #[serde(with = "duration")]
+    pub watch_lag_max: Duration,
     /// How long a request may take, apart from watches. Default: 30s.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
@@ -146,6 +180,8 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             header_read_timeout: Duration::from_secs(10),
+            body_bytes_per_second_min: 1_024,
+            watch_lag_max: Duration::from_secs(300),
             request_timeout: Duration::from_secs(30),
             session_wait_default: Duration::from_secs(1),
             session_wait_max: Duration::from_secs(30),
@@ -263,6 +299,9 @@ impl Settings {
             ("limits.page_size_max", limits.page_size_max),
             ("limits.page_bytes_max", limits.page_bytes_max),
             ("limits.connections_max", limits.connections_max),
+            ("limits.requests_max", limits.requests_max),
+            ("limits.writes_max", limits.writes_max),
+            ("limits.connections_per_address_max", limits.connections_per_address_max),
             ("gossip.queue_bytes_max", self.gossip.queue_bytes_max),
             ("gossip.waiting_bytes_max", self.gossip.waiting_bytes_max),
         ] {
@@ -289,6 +328,21 @@ impl Settings {
             "is above 4194304: what it comes to has to fit into one change",
         )?;
         refuse(
+            limits.bodies_bytes_max < limits.body_bytes_max.saturating_mul(2),
+            "limits.bodies_bytes_max",
+            "is below twice limits.body_bytes_max, so that requests would hold each other up",
+        )?;
+        refuse(
+            limits.answers_bytes_max < limits.page_bytes_max.saturating_mul(2),
+            "limits.answers_bytes_max",
+            "is below twice limits.page_bytes_max, so that answers would hold each other up",
+        )?;
+        refuse(
+            limits.bodies_bytes_max.max(limits.answers_bytes_max) > 1 << 40,
+            "limits.bodies_bytes_max, limits.answers_bytes_max",
+            "more than 1 TiB is no limit",
+        )?;
+        refuse(
             limits.header_bytes_max < 8 * 1024,
             "limits.header_bytes_max",
             "is below 8192, which a token and a session can need",
@@ -297,6 +351,7 @@ impl Settings {
         for (field, value) in [
             ("http.header_read_timeout", http.header_read_timeout),
             ("http.request_timeout", http.request_timeout),
+            ("http.watch_lag_max", http.watch_lag_max),
             ("http.quorum_timeout", http.quorum_timeout),
             ("http.write_timeout", http.write_timeout),
             ("http.heartbeat_every", http.heartbeat_every),
@@ -316,6 +371,7 @@ impl Settings {
         )?;
         self.traces.check()?;
         self.tls.check()?;
+        self.rates.check()?;
         self.quorum.check()?;
         self.access.check()?;
         self.secrets.check()

@@ -4,6 +4,7 @@
 
 mod disk;
 mod ecs;
+mod limits;
 pub mod logs;
 mod metrics;
 mod otlp;
@@ -16,6 +17,7 @@ mod trace;
 
 pub(crate) use disk::STORES;
 pub use ecs::Ecs;
+pub use limits::Shed;
 pub use metrics::{Metrics, Watching};
 pub use otlp::{Resource, Span, Spans, request as span_request};
 pub use peers::PeerStanding;

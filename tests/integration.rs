@@ -38,6 +38,8 @@ mod members;
 mod observe;
 #[path = "integration/oidc.rs"]
 mod oidc;
+#[path = "integration/overload.rs"]
+mod overload;
 #[path = "integration/petclinic.rs"]
 mod petclinic;
 #[path = "integration/process.rs"]

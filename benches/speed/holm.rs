@@ -30,7 +30,8 @@ pub(crate) struct Holm {
 pub(crate) const REGIONS: [&str; 3] = ["here", "there", "elsewhere"];
 
 impl Holm {
-    /// One node by itself, as `holm serve` runs it with default settings; its log goes to a file.
+    /// One node by itself, as `holm serve` runs it with default settings, but for what one client
+    /// may have: all of a measurement is one. Its log goes to a file.
     pub(crate) fn serve(dir: &Path) -> anyhow::Result<Self> {
         let (node, keys, pki) = (node_name(REGIONS[0]), dir.join("keys"), dir.join("pki"));
         run(&["token".as_ref(), "keygen".as_ref(), "--dir".as_ref(), keys.as_ref()])?;
@@ -48,7 +49,10 @@ impl Holm {
         run(&["keys".as_ref(), "generate".as_ref(), "--out".as_ref(), master.as_ref()])?;
         let text = format!(
             "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
-             [secrets]\nmaster_keys = [{{ generation = 1, file = {master:?} }}]\n"
+             [secrets]\nmaster_keys = [{{ generation = 1, file = {master:?} }}]\n\
+             [rates]\nreads_per_second = 0\nwrites_per_second = 0\n\
+             [limits]\nconnections_max = 20000\nconnections_per_address_max = 20000\n\
+             watchers_per_client_max = 20000\n"
         );
         std::fs::write(&settings, text)?;
         let mut command = Command::new(PROGRAM);

@@ -21,6 +21,7 @@ mod propagation;
 mod reads;
 mod secrets;
 mod steady;
+mod watchers;
 mod writes;
 
 use measure::Finding;
@@ -59,6 +60,8 @@ enum What {
     Healing,
     /// Secrets, in round trips and fsyncs.
     Secrets,
+    /// Memory of idle watchers.
+    Watchers,
 }
 
 /// How long and how often, for all measurements.
@@ -87,8 +90,15 @@ fn main() -> anyhow::Result<()> {
     let (rounds, dir) = (arguments.rounds.max(1), dir.path().to_owned());
     let plan = Plan { rounds, time, dir, runtime };
     println!("{}\n", machine::facts(&plan.dir));
-    let all =
-        [What::Reads, What::Writes, What::Propagation, What::Steady, What::Healing, What::Secrets];
+    let all = [
+        What::Reads,
+        What::Writes,
+        What::Propagation,
+        What::Steady,
+        What::Healing,
+        What::Secrets,
+        What::Watchers,
+    ];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
         if !arguments.what.is_empty() && !arguments.what.contains(&what) {
@@ -101,6 +111,7 @@ fn main() -> anyhow::Result<()> {
             What::Steady => steady::measure(&plan)?,
             What::Healing => healing::measure(&plan)?,
             What::Secrets => secrets::measure(&plan)?,
+            What::Watchers => watchers::measure(&plan)?,
         });
         println!();
     }

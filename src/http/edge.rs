@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::audit::Attempt;
 use super::error::{ApiError, Logged};
+use super::limits::{Admitted, Quota};
 use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, backup,
     cluster, config_key, config_list, config_write, credentials, discovery, explain, health,
-    key_roles, keys, oauth, permit, quorum, roles, secrets, session, versions, watch,
+    key_roles, keys, limits, oauth, permit, quorum, roles, secrets, session, versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -142,7 +143,7 @@ async fn answer_within(
     let operation = route.operation(&parts.method, &parts.headers);
     let (uri, remote) = (parts.uri.clone(), parts.extensions.get::<Remote>().copied());
     let mut log = Log::default();
-    let known = authenticate_caught_up(&app, operation, &parts.headers, &mut log).await;
+    let (place, known, quota) = enter(&app, operation, &parts, started, &mut log).await;
     let known = known.and_then(|()| permit::check_policy_age(&app, operation));
     let result = match known {
         Err(error) => Err(error),
@@ -150,8 +151,14 @@ async fn answer_within(
             let limit = time_limit(&app, &parts.headers);
             let (caller, request_id) = (log.caller.clone(), request_id.clone());
             let incoming = Incoming { parts, caller, request_id };
-            let answer = dispatch(&app, route, operation, incoming, body);
-            tokio::time::timeout(limit, answer).await.unwrap_or(Err(ApiError::TimedOut))
+            match limits::received(&app, operation, body) {
+                Err(error) => Err(error),
+                Ok((body, held)) => {
+                    let answer = dispatch(&app, route, operation, incoming, body);
+                    let result = tokio::time::timeout(limit, answer).await;
+                    limits::settle(&app, result.unwrap_or(Err(ApiError::TimedOut)), held)
+                }
+            }
         }
     };
     if let Err(error @ (ApiError::Unauthorized | ApiError::Forbidden(_))) = &result {
@@ -160,6 +167,13 @@ async fn answer_within(
         audit::denied(&app, error, Attempt { operation, uri: &uri, caller, refused, source });
     }
     let mut response = result.unwrap_or_else(ApiError::into_response);
+    if limits::is_large(&response) {
+        response = Box::pin(limits::send(&app, operation, response)).await;
+    }
+    drop(place);
+    if let Some(quota) = quota {
+        quota.headers(response.headers_mut());
+    }
     response.headers_mut().insert(REQUEST_ID, request_id);
     if let Ok(context) = HeaderValue::try_from(context.to_string()) {
         response.headers_mut().insert(TRACEPARENT, context);
@@ -176,6 +190,27 @@ async fn answer_within(
     write_log(&app, operation, &response, took, (&log, context));
     leave_span(&app, operation, &response, took, context);
     response
+}
+
+/// What happens at the door, before a request is looked at: its place among those under way, who
+/// its caller is, and how that one stands with its rate.
+async fn enter<'a>(
+    app: &'a App,
+    operation: Operation,
+    parts: &Parts,
+    started: Instant,
+    log: &mut Log,
+) -> (Option<Admitted<'a>>, Result<(), ApiError>, Option<Quota>) {
+    let place = match limits::admit(app, operation) {
+        Ok(place) => place,
+        Err(error) => return (None, Err(error), None),
+    };
+    let known = authenticate_caught_up(app, operation, &parts.headers, log).await;
+    let who = (log.caller.as_deref(), parts.extensions.get().copied());
+    match limits::charge(app, operation, who, started) {
+        Ok(quota) => (Some(place), known, quota),
+        Err(error) => (Some(place), Err(error), None),
+    }
 }
 
 /// An answer that says how a key stands, without being its value, is something seen, too: the next

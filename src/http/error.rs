@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::limits::Quota;
 use crate::access::Denied;
 use crate::config::WriteError;
 use crate::model::{JsonText, Key, NameError, SecretName, SessionError};
@@ -87,10 +88,14 @@ pub(crate) enum ApiError {
     UpgradeRequired(String),
     #[error("the request took too long; a write may have happened or not")]
     TimedOut,
-    #[error("too many writes wait already")]
+    #[error("the node has as much to do as it can, and did nothing of this")]
     Overloaded,
     #[error("too many watches are open")]
     TooManyWatches,
+    #[error("this client has {max} watches open; it may not have more")]
+    TooManyWatchesOfClient { max: usize },
+    #[error("this client asks too often; it may ask again in {} s", .0.retry_after_s)]
+    TooManyRequests(Quota),
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("the store failed; reads go on")]
@@ -221,6 +226,10 @@ impl ApiError {
             Self::TimedOut => ("TimedOut", StatusCode::SERVICE_UNAVAILABLE),
             Self::Overloaded => ("Overloaded", StatusCode::SERVICE_UNAVAILABLE),
             Self::TooManyWatches => ("TooManyWatches", StatusCode::SERVICE_UNAVAILABLE),
+            Self::TooManyWatchesOfClient { .. } => {
+                ("TooManyWatches", StatusCode::TOO_MANY_REQUESTS)
+            }
+            Self::TooManyRequests(_) => ("TooManyRequests", StatusCode::TOO_MANY_REQUESTS),
             Self::NotReady(_) => ("NotReady", StatusCode::SERVICE_UNAVAILABLE),
             Self::StorageFailed => ("StorageFailed", StatusCode::SERVICE_UNAVAILABLE),
             Self::WriteUnknown => ("WriteUnknown", StatusCode::SERVICE_UNAVAILABLE),
@@ -301,7 +310,13 @@ impl ApiError {
             Self::PreconditionFailed { .. } => set(super::HOLM_CHECK, "local"),
             _ => {}
         }
-        if self.name_and_status().1 == StatusCode::SERVICE_UNAVAILABLE {
+        if let Self::TooManyRequests(quota) = self {
+            headers.insert(header::RETRY_AFTER, quota.retry_after_s.into());
+            quota.headers(headers);
+        } else if matches!(
+            self.name_and_status().1,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
     }

@@ -5,6 +5,7 @@
 mod date;
 mod door;
 mod h2;
+mod last_word;
 mod write_timeout;
 
 use std::net::SocketAddr;
@@ -26,8 +27,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
 use super::edge::Remote;
+use super::limits::Address;
 use super::{App, oauth};
 use crate::env::HttpListener;
+use crate::telemetry::Shed;
 
 use date::Dates;
 pub use door::Door;
@@ -96,20 +99,22 @@ pub async fn serve_behind(
             app.node().metrics().connection_refused();
             continue;
         };
+        let Some(of_address) = app.0.gate.connections.take(&Address::of(remote.ip())) else {
+            app.node().metrics().shed(Shed::ConnectionsOfAddress);
+            continue;
+        };
         let io = WriteTimeout::new(io, app.settings().http.write_timeout);
         let (builder, app, dates) = (builder.clone(), app.clone(), dates.clone());
         let (router, door) = (router.clone(), door.clone());
         connections.spawn(async move {
-            let _place = place;
+            let _places = (place, of_address);
             let _counted = app.node().metrics().connected();
             let seen = (remote, dates);
             let Some(door) = door else {
-                return connection(&builder, io, seen, router, app.0.stop.clone()).await;
+                return connection(&app, &builder, io, seen, router).await;
             };
             match Box::pin(door.enter(io, app.node().metrics(), app.0.stop.clone())).await {
-                Some(Entered::Http1(io)) => {
-                    connection(&builder, io, seen, router, app.0.stop.clone()).await;
-                }
+                Some(Entered::Http1(io)) => connection(&app, &builder, io, seen, router).await,
                 Some(Entered::Http2(io)) => Box::pin(h2::connection(&app, io, seen, router)).await,
                 None => {}
             }
@@ -149,13 +154,15 @@ fn routes(
 }
 
 async fn connection(
+    app: &App,
     builder: &http1::Builder,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     seen: (SocketAddr, Dates),
     router: Router,
-    mut stop: tokio::sync::watch::Receiver<bool>,
 ) {
+    let mut stop = app.0.stop.clone();
     let service = TowerToHyperService::new(routes(router, seen));
+    let (io, kept) = last_word::lend(io);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
     let stopped = async {
         let _ = stop.wait_for(|stop| *stop).await;
@@ -171,6 +178,9 @@ async fn connection(
     if let Err(error) = ended {
         // Mostly clients that went away or were too slow.
         tracing::debug!(%error, "a connection ended early");
+        if error.is_timeout() && kept.tell_too_slow().await {
+            app.node().metrics().shed(Shed::SlowHeaders);
+        }
     }
 }
 

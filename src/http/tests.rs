@@ -6,6 +6,7 @@ mod audit;
 mod bad_input;
 mod harness;
 mod keys;
+mod limits;
 mod lists;
 mod logs;
 mod metrics;

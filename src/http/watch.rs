@@ -13,10 +13,12 @@ use axum::extract::FromRequestParts as _;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::http::header;
 use axum::response::Response;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
+use super::limits::{Place, Who};
 use super::operation::wants_websocket;
 use super::paths;
 use super::permit;
@@ -24,6 +26,7 @@ use super::query::Query;
 use super::session::{self, one};
 use crate::access::{Caller, Rules, decide};
 use crate::model::Session;
+use crate::telemetry::Shed;
 
 use leave::Leave;
 use stream::Watch;
@@ -44,8 +47,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let since = one(headers, &header, "Last-Event-ID")?.filter(|id| !id.is_empty());
     let since = since.or_else(|| query.get("since")).map(Session::decode).transpose()?;
     let http = &app.settings().http;
-    let place = app.0.watches.clone().try_acquire_owned();
-    let place = place.map_err(|_| ApiError::TooManyWatches)?;
+    let places = places(app, &caller)?;
     session::reach(app, headers).await?;
     // Before the state: what changes in between is then in both, not in neither.
     let feed = app.node().feed(&document);
@@ -66,8 +68,9 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         heartbeat_every: http.heartbeat_every,
         expires_in: std::time::Duration::from_micros(expires_in),
         stop: app.0.stop.clone(),
-        counted: app.node().metrics().watching(),
-        place,
+        lag_max: http.watch_lag_max,
+        metrics: app.node().metrics().clone(),
+        places,
     });
     // Other upgrades, `h2c` for one, are offers that a server may pass over (RFC 9110, section 7.8).
     if !wants_websocket(headers) {
@@ -77,4 +80,19 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let upgrade = upgrade.map_err(|e| ApiError::UpgradeRequired(e.body_text()))?;
     Ok(socket::answer(upgrade, watch))
+}
+
+/// A place among the node's watches, and one among the client's.
+fn places(app: &App, caller: &Caller) -> Result<(OwnedSemaphorePermit, Place<Who>), ApiError> {
+    let metrics = app.node().metrics();
+    let Some(of_client) = app.0.gate.watches.take(&Who::of(caller)) else {
+        metrics.shed(Shed::WatchesOfClient);
+        let max = app.settings().limits.watchers_per_client_max;
+        return Err(ApiError::TooManyWatchesOfClient { max });
+    };
+    let Ok(of_node) = app.0.watches.clone().try_acquire_owned() else {
+        metrics.shed(Shed::WatchesOfNode);
+        return Err(ApiError::TooManyWatches);
+    };
+    Ok((of_node, of_client))
 }

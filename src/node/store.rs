@@ -132,6 +132,14 @@ impl Store {
         }
     }
 
+    /// How full the queue is, in percent of what it takes, in commands or in bytes.
+    pub(crate) fn queued_percent(&self) -> usize {
+        let commands = (QUEUE_MAX - self.jobs.capacity()) * 100 / QUEUE_MAX;
+        let kib_max = QUEUE_KIB_MAX as usize;
+        let kib = kib_max.saturating_sub(self.room.available_permits()) * 100 / kib_max;
+        commands.max(kib)
+    }
+
     /// Applies a peer's records; waits for its turn.
     pub(crate) async fn apply(&self, records: Vec<Bytes>) -> Result<Applied, StoreError> {
         match self.command(Command::Apply(records)).await {

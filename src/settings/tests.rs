@@ -21,6 +21,8 @@ fn every_part_reads_from_toml() {
         request_timeout = "1m 30s"
         [gossip]
         max_clock_skew = "2s"
+        [rates]
+        reads_per_second = 0
         [access]
         leeway = "5s"
         [[access.keys]]
@@ -38,6 +40,7 @@ fn every_part_reads_from_toml() {
     )
     .unwrap();
     assert!(settings.alone);
+    assert_eq!((settings.rates.reads_per_second, settings.rates.writes_per_second), (0, 2_000));
     assert_eq!(settings.limits.value_bytes_max, 1000);
     assert_eq!(settings.http.session_wait_default, Duration::from_millis(250));
     assert_eq!(settings.http.request_timeout, Duration::from_secs(90));
@@ -56,6 +59,12 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[limits]\npage_size_max = 0", "limits.page_size_max"),
         ("[limits]\npage_size_default = 2000", "limits.page_size_default"),
         ("[limits]\nvalue_bytes_max = 100000000", "limits.value_bytes_max"),
+        ("[limits]\nwrites_max = 0", "limits.writes_max"),
+        ("[limits]\nbodies_bytes_max = 5000000", "limits.bodies_bytes_max"),
+        ("[limits]\nanswers_bytes_max = 5000000", "limits.answers_bytes_max"),
+        ("[limits]\nanswers_bytes_max = 2000000000000", "limits.answers_bytes_max"),
+        ("[rates]\nwrites_burst = 0", "rates.writes_burst"),
+        ("[rates]\nclients_max = 0", "rates.clients_max"),
         ("[http]\nrequest_timeout = 30", "request_timeout"),
         ("[http]\nrequest_timeout = '30'", "length of time"),
         ("[http]\nrequest_timeout = '-3s'", "below 0"),

@@ -30,6 +30,8 @@ static CONFIG: Layout = Layout { file: FILE, tables: 9, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
+/// Most memory that one database keeps of its file, in bytes; redb's own bound is four times as much.
+const CACHE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// The database file, which a failed commit closes until it can be opened again.
 pub struct Database {
@@ -119,7 +121,9 @@ impl Database {
         let backend = Backend(self.disk.database(self.layout.file).map_err(OpenError::Io)?);
         // Where fsync lied, redb can panic on a file instead of refusing it.
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            let database = redb::Database::builder().create_with_backend(backend)?;
+            let mut builder = redb::Database::builder();
+            builder.set_cache_size(CACHE_BYTES_MAX);
+            let database = builder.create_with_backend(backend)?;
             self.make_tables(&database)?;
             Ok::<_, redb::Error>(database)
         }));

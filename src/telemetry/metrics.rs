@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::disk::DiskMetrics;
+use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
 use super::peers::PeerMetrics;
 use super::process::ProcessMetrics;
@@ -56,6 +57,7 @@ pub struct Metrics {
     pub(super) spans: SpanMetrics,
     pub(super) node: NodeMetrics,
     pub(super) process: OnceLock<ProcessMetrics>,
+    pub(super) limits: LimitMetrics,
     pub(super) quorum: QuorumMetrics,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
@@ -191,6 +193,7 @@ impl Metrics {
             spans: SpanMetrics::new(&it),
             node: NodeMetrics::new(&it),
             process: OnceLock::new(),
+            limits: LimitMetrics::new(&it),
             quorum: QuorumMetrics::new(&it),
             peers: Mutex::default(),
             gossip: Mutex::default(),

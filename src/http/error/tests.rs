@@ -66,7 +66,18 @@ fn samples() -> Vec<ApiError> {
         ApiError::UpgradeRequired(_) => Some(ApiError::TimedOut),
         ApiError::TimedOut => Some(ApiError::Overloaded),
         ApiError::Overloaded => Some(ApiError::TooManyWatches),
-        ApiError::TooManyWatches => Some(ApiError::NotReady(text("no peer was caught up with"))),
+        ApiError::TooManyWatches => Some(ApiError::TooManyWatchesOfClient { max: 10 }),
+        ApiError::TooManyWatchesOfClient { .. } => Some(ApiError::TooManyRequests(Quota {
+            policy: "writes",
+            burst: 20,
+            window_s: 10,
+            left: 0,
+            full_in_s: 10,
+            retry_after_s: 3,
+        })),
+        ApiError::TooManyRequests(_) => {
+            Some(ApiError::NotReady(text("no peer was caught up with")))
+        }
         ApiError::NotReady(_) => Some(ApiError::StorageFailed),
         ApiError::StorageFailed => Some(ApiError::WriteUnknown),
         ApiError::WriteUnknown => Some(ApiError::ShuttingDown),

@@ -366,7 +366,7 @@ async fn watchers_that_are_cut_off_again_and_again_miss_nothing() {
 }
 
 /// Serves `world` on a port of loopback.
-async fn serve(world: &World) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
+pub(super) async fn serve(world: &World) -> (std::net::SocketAddr, tokio::task::JoinHandle<()>) {
     use crate::env::{Network as _, SystemNetwork};
     let listener = SystemNetwork::new(None).listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -486,10 +486,15 @@ async fn a_connection_is_limited_in_what_it_sends_and_how_long_it_takes() {
     let ok = talk(addr, "GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
     assert!(ok.starts_with("HTTP/1.1 200 OK\r\n"), "{ok}");
     // A slow sender, a client that says nothing, and headers past their limit.
-    assert_eq!(talk(addr, "GET /healthz HT").await, "");
+    let told = talk(addr, "GET /healthz HT").await;
+    assert!(told.starts_with("HTTP/1.1 408 ") && told.contains("connection: close"), "{told}");
     assert_eq!(talk(addr, "").await, "");
+    let idle = talk(addr, "GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert_eq!(idle.matches("HTTP/1.1").count(), 1, "an idle client is told nothing: {idle}");
     let long = format!("GET /healthz HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(20_000));
     assert!(talk(addr, &long).await.starts_with("HTTP/1.1 431"));
+    let many = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101));
+    assert!(talk(addr, &many).await.starts_with("HTTP/1.1 431"));
     assert!(talk(addr, "\0\0\0\r\n\r\n").await.starts_with("HTTP/1.1 400"));
 }
 

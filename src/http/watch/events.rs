@@ -15,7 +15,7 @@ pub(super) fn answer(watch: Watch) -> Response {
     let chunks = futures_util::stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         let output = watch.next().await;
-        let is_last = matches!(output, Output::Draining | Output::Expired);
+        let is_last = matches!(output, Output::Draining | Output::Expired | Output::TooSlow);
         Some((Ok::<Bytes, Infallible>(encode(output)), (!is_last).then_some(watch)))
     });
     let headers = [
@@ -40,6 +40,7 @@ fn encode(output: Output) -> Bytes {
         Output::Heartbeat(Some(id)) => format!(": heartbeat\nid: {id}\n\n").into(),
         Output::Draining => Bytes::from_static(b": the node is shutting down\n\n"),
         Output::Expired => Bytes::from_static(b": the token expired\n\n"),
+        Output::TooSlow => Bytes::from_static(b": read too slowly\n\n"),
     }
 }
 

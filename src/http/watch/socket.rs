@@ -18,6 +18,8 @@ pub(super) fn answer(upgrade: WebSocketUpgrade, watch: Watch) -> Response {
     upgrade
         .max_message_size(MESSAGE_BYTES_MAX)
         .max_frame_size(MESSAGE_BYTES_MAX)
+        // It is there from the start, for every watch.
+        .read_buffer_size(MESSAGE_BYTES_MAX)
         .on_upgrade(|socket| run(socket, watch))
 }
 
@@ -56,6 +58,7 @@ async fn run(mut socket: WebSocket, mut watch: Watch) {
             }
             Output::Draining => close(&mut socket, close_code::AWAY, "shutting down").await,
             Output::Expired => close(&mut socket, close_code::POLICY, "the token expired").await,
+            Output::TooSlow => close(&mut socket, close_code::AGAIN, "read too slowly").await,
         };
         if sent.is_err() {
             return;

@@ -4,7 +4,7 @@
 //! The law: everything, once, and never back. What is sent of a state is each row with a write that
 //! the client has not seen; only the last event of a state carries the state's session, so that a
 //! client that is cut off in between starts again before it. A slow reader holds one state back at
-//! most: while it reads that, newer ones collapse into one.
+//! most: while it reads that, newer ones collapse into one; and not for ever.
 
 use std::collections::{BTreeSet, btree_set};
 use std::ops::Bound::{Excluded, Unbounded};
@@ -18,10 +18,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::leave::Leave;
 use crate::config::{Row, Snapshot};
 use crate::http::item;
+use crate::http::limits::{Place, Who};
 use crate::model::{DocumentId, Dot, Key, Session, Vector};
 use crate::node::{Feed, FeedEvent};
 use crate::planted::{Bug, is_planted};
-use crate::telemetry::Watching;
+use crate::telemetry::{Metrics, Shed, Watching};
 
 /// A chunk ends once it has this many bytes of items.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -48,6 +49,8 @@ pub(super) enum Output {
     Draining,
     /// The token that opened the watch, or what it allowed, holds no longer.
     Expired,
+    /// The client read one state for too long: reconnect with the last id.
+    TooSlow,
 }
 
 /// What a watch starts from.
@@ -63,8 +66,11 @@ pub(super) struct Start {
     pub(super) heartbeat_every: Duration,
     pub(super) expires_in: Duration,
     pub(super) stop: tokio::sync::watch::Receiver<bool>,
-    pub(super) counted: Watching,
-    pub(super) place: OwnedSemaphorePermit,
+    /// Longest that the client may take to read one state.
+    pub(super) lag_max: Duration,
+    pub(super) metrics: Arc<Metrics>,
+    /// Of the node's, and of the client's.
+    pub(super) places: (OwnedSemaphorePermit, Place<Who>),
 }
 
 /// One watch.
@@ -79,8 +85,10 @@ pub(super) struct Watch {
     heartbeat: Interval,
     expires_at: Instant,
     stop: tokio::sync::watch::Receiver<bool>,
+    lag_max: Duration,
+    metrics: Arc<Metrics>,
     _counted: Watching,
-    _place: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Place<Who>),
 }
 
 struct Filter {
@@ -99,6 +107,8 @@ struct Batch {
     held: Option<Event>,
     /// Whether `ready` ends it.
     is_first: bool,
+    /// When its client will have had it for too long.
+    due: Instant,
 }
 
 /// Which keys of the state are looked at.
@@ -140,23 +150,31 @@ impl Watch {
                 keys: Keys::Behind(None),
                 held: None,
                 is_first: true,
+                due: now + start.lag_max,
             }),
             untold: false,
             heartbeat,
             expires_at: now + start.expires_in.min(far),
             stop: start.stop,
-            _counted: start.counted,
-            _place: start.place,
+            lag_max: start.lag_max,
+            _counted: start.metrics.watching(),
+            metrics: start.metrics,
+            _places: start.places,
         }
     }
 
     /// What comes next. Loses nothing when it is dropped while it waits.
     pub(super) async fn next(&mut self) -> Output {
         loop {
-            if self.batch.is_some() {
+            if let Some(batch) = &self.batch {
+                let now = Instant::now();
                 // A slow reader may not stretch a state over its token's end.
-                if Instant::now() >= self.expires_at || !self.filter.leave.holds() {
+                if now >= self.expires_at || !self.filter.leave.holds() {
                     return Output::Expired;
+                }
+                if now >= batch.due {
+                    self.metrics.shed(Shed::SlowWatch);
+                    return Output::TooSlow;
                 }
                 let events = self.take();
                 if !events.is_empty() {
@@ -184,7 +202,8 @@ impl Watch {
                 FeedEvent::Keys { keys, snapshot } => (snapshot, self.filter.keys(keys)),
                 FeedEvent::Lagged { snapshot } => (snapshot, Keys::Behind(None)),
             };
-            self.batch = Some(Batch { snapshot, keys, held: None, is_first: false });
+            let due = Instant::now() + self.lag_max;
+            self.batch = Some(Batch { snapshot, keys, held: None, is_first: false, due });
         }
     }
 

@@ -1,0 +1,71 @@
+use super::*;
+use std::net::SocketAddr;
+
+fn gate(change: impl FnOnce(&mut Settings)) -> Gate {
+    let mut settings = Settings::default();
+    change(&mut settings);
+    Gate::new(&settings)
+}
+
+fn from(ip: &str) -> Option<Remote> {
+    Some(Remote(SocketAddr::new(ip.parse().unwrap(), 1)))
+}
+
+#[test]
+fn changes_are_shed_early_reads_late_and_questions_about_health_never() {
+    let gate = gate(|settings| {
+        settings.limits.requests_max = 8;
+        settings.limits.writes_max = 3;
+    });
+    let (read, write) = (Operation::GetKey, Operation::PutKey);
+    let idle = || 0;
+    let change = || {
+        assert!(gate.admit(write, idle).is_ok());
+        gate.received(write, Body::empty()).1
+    };
+    let mut changes: Vec<_> = (0..3).map(|_| change()).collect();
+    assert_eq!(gate.admit(write, idle).err(), Some(Shed::LoadWrites), "as many as may be");
+    changes.pop();
+    assert_eq!(gate.admit(write, || 51).err(), Some(Shed::LoadWrites), "the store is behind");
+    assert!(gate.admit(write, || 50).is_ok());
+    let mut places: Vec<_> = (0..3).map(|_| gate.admit(read, || 100).ok().unwrap()).collect();
+    assert_eq!(gate.admit(write, idle).err(), Some(Shed::LoadWrites), "more than half is taken");
+    places.extend((0..3).map(|_| gate.admit(read, || 100).ok().unwrap()));
+    assert_eq!(gate.admit(read, idle).err(), Some(Shed::LoadReads));
+    for never in
+        [Operation::GetHealth, Operation::GetReady, Operation::GetMetrics, Operation::GetCluster]
+    {
+        assert!(gate.admit(never, || 100).is_ok());
+    }
+    drop((places, changes));
+    assert!(gate.admit(write, idle).is_ok() && gate.admit(read, idle).is_ok());
+}
+
+#[test]
+fn strangers_are_told_apart_by_address_and_of_ipv6_by_network() {
+    let gate = gate(|settings| settings.rates.strangers_burst = 1);
+    let ask = |ip| gate.charge(Operation::IssueToken, None, from(ip), gate.started).is_ok();
+    assert!(ask("192.0.2.1") && !ask("192.0.2.1"));
+    assert!(!ask("::ffff:192.0.2.1"), "the same address, written otherwise");
+    assert!(ask("192.0.2.2"));
+    assert!(ask("2001:db8::1") && !ask("2001:db8::ffff"), "one network");
+    assert!(ask("2001:db8:0:1::1"));
+    assert!(gate.charge(Operation::GetHealth, None, from("192.0.2.1"), gate.started).is_ok());
+}
+
+#[test]
+fn who_has_used_up_half_is_told_how_it_stands() {
+    let gate = gate(|settings| {
+        settings.rates.strangers_burst = 4;
+        settings.rates.strangers_per_second = 2;
+    });
+    let ask = |at| gate.charge(Operation::GetKey, None, None, at);
+    let (now, mut told) = (gate.started, Vec::new());
+    for _ in 0..4 {
+        told.push(ask(now).unwrap().map(|quota| (quota.left, quota.full_in_s)));
+    }
+    assert_eq!(told, [None, None, Some((1, 2)), Some((0, 2))]);
+    let refused = ask(now).unwrap_err();
+    assert_eq!((refused.retry_after_s, refused.window_s, refused.burst), (1, 2, 4));
+    assert!(ask(now + Duration::from_secs(1)).is_ok(), "who waits as told is served");
+}
