@@ -290,7 +290,52 @@ impl Settings {
     /// Whether the values make sense together. For settings that were put together in code;
     /// [`Settings::from_toml`] has done it.
     pub fn check(&self) -> Result<(), SettingsError> {
-        let limits = &self.limits;
+        self.limits.check()?;
+        for (field, value) in [
+            ("gossip.queue_bytes_max", self.gossip.queue_bytes_max),
+            ("gossip.waiting_bytes_max", self.gossip.waiting_bytes_max),
+        ] {
+            refuse(value == 0, field, "0 would refuse everything")?;
+        }
+        refuse(
+            self.gossip.evict_after < Duration::from_secs(1),
+            "gossip.evict_after",
+            "may not be below 1s: a node is silent for longer than that when it is only busy",
+        )?;
+        let http = &self.http;
+        for (field, value) in [
+            ("http.header_read_timeout", http.header_read_timeout),
+            ("http.request_timeout", http.request_timeout),
+            ("http.watch_lag_max", http.watch_lag_max),
+            ("http.quorum_timeout", http.quorum_timeout),
+            ("http.write_timeout", http.write_timeout),
+            ("http.heartbeat_every", http.heartbeat_every),
+            ("gossip.anti_entropy_every", self.gossip.anti_entropy_every),
+        ] {
+            refuse(value.is_zero(), field, "may not be 0")?;
+        }
+        refuse(
+            http.quorum_timeout > http.request_timeout,
+            "http.quorum_timeout",
+            "is above http.request_timeout, so that nobody would learn of it",
+        )?;
+        refuse(
+            !(0.0..=1.0).contains(&self.log.read_sample),
+            "log.read_sample",
+            "is not from 0 to 1",
+        )?;
+        self.traces.check()?;
+        self.tls.check()?;
+        self.rates.check()?;
+        self.quorum.check()?;
+        self.access.check()?;
+        self.secrets.check()
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), SettingsError> {
+        let limits = self;
         for (field, value) in [
             ("limits.value_bytes_max", limits.value_bytes_max),
             ("limits.body_bytes_max", limits.body_bytes_max),
@@ -302,16 +347,9 @@ impl Settings {
             ("limits.requests_max", limits.requests_max),
             ("limits.writes_max", limits.writes_max),
             ("limits.connections_per_address_max", limits.connections_per_address_max),
-            ("gossip.queue_bytes_max", self.gossip.queue_bytes_max),
-            ("gossip.waiting_bytes_max", self.gossip.waiting_bytes_max),
         ] {
             refuse(value == 0, field, "0 would refuse everything")?;
         }
-        refuse(
-            self.gossip.evict_after < Duration::from_secs(1),
-            "gossip.evict_after",
-            "may not be below 1s: a node is silent for longer than that when it is only busy",
-        )?;
         refuse(
             limits.page_size_default > limits.page_size_max,
             "limits.page_size_default",
@@ -346,35 +384,7 @@ impl Settings {
             limits.header_bytes_max < 8 * 1024,
             "limits.header_bytes_max",
             "is below 8192, which a token and a session can need",
-        )?;
-        let http = &self.http;
-        for (field, value) in [
-            ("http.header_read_timeout", http.header_read_timeout),
-            ("http.request_timeout", http.request_timeout),
-            ("http.watch_lag_max", http.watch_lag_max),
-            ("http.quorum_timeout", http.quorum_timeout),
-            ("http.write_timeout", http.write_timeout),
-            ("http.heartbeat_every", http.heartbeat_every),
-            ("gossip.anti_entropy_every", self.gossip.anti_entropy_every),
-        ] {
-            refuse(value.is_zero(), field, "may not be 0")?;
-        }
-        refuse(
-            http.quorum_timeout > http.request_timeout,
-            "http.quorum_timeout",
-            "is above http.request_timeout, so that nobody would learn of it",
-        )?;
-        refuse(
-            !(0.0..=1.0).contains(&self.log.read_sample),
-            "log.read_sample",
-            "is not from 0 to 1",
-        )?;
-        self.traces.check()?;
-        self.tls.check()?;
-        self.rates.check()?;
-        self.quorum.check()?;
-        self.access.check()?;
-        self.secrets.check()
+        )
     }
 }
 

@@ -36,8 +36,9 @@ const PER_MINUTE_MAX: f64 = 600.0;
 const WEIGHT_MAX: f64 = 1_000.0;
 /// Settings that are the simulator's own.
 const SETTINGS_REFUSED: [&str; 3] = ["data_dir", "log", "secrets"];
-/// Kinds that no nemesis draws: who loses what was acknowledged has to be said in the file.
-const KINDS_NOT_DRAWN: [&str; 3] = ["lying_fsync", "old_copy", "wipe"];
+/// Kinds that no nemesis draws: who loses what was acknowledged has to be said in the file, and so has
+/// what takes three steps.
+const KINDS_NOT_DRAWN: [&str; 4] = ["lying_fsync", "old_copy", "wipe", "rotate_ca"];
 
 impl Scenario {
     /// Reads and checks a file.
