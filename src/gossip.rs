@@ -1,8 +1,8 @@
 //! Gossip: how changes reach every other node. A commit is pushed at once to every connected peer of
-//! the own region and to one of each other, which passes it on ([`tiers`]); whatever a push misses, anti-entropy brings: peers tell each other their vectors, and who lacks
-//! something pulls exactly that, from whichever peer has it. So what A cannot send to C, C pulls
-//! from B. A record is opaque here; what it means, and in which order it can be applied, is the
-//! [`Replica`]'s business.
+//! the own region and to one of each other, which passes it on (`tiers`); whatever a push misses,
+//! anti-entropy brings: peers tell each other their vectors, and who lacks something pulls exactly
+//! that, from whichever peer has it. So what A cannot send to C, C pulls from B. A record is opaque
+//! here; what it means, and in which order it can be applied, is the [`Replica`]'s business.
 //!
 //! Each node dials every other member and owns the connection it dialed: it pushes
 //! there, and nobody has to break ties. A queue to a slow peer is bounded; when it is full it is
