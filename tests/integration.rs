@@ -18,6 +18,8 @@ mod cli_process;
 mod cluster;
 #[path = "integration/converge.rs"]
 mod converge;
+#[path = "integration/deploy.rs"]
+mod deploy;
 #[path = "integration/discovery.rs"]
 mod discovery;
 #[path = "integration/drill.rs"]

@@ -30,6 +30,8 @@ fn helps() -> BTreeMap<String, String> {
 fn the_help_of_every_command_is_as_its_golden_file_says() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cli");
     let fresh = Path::new(env!("CARGO_TARGET_TMPDIR")).join("golden/cli");
+    // What an earlier run wrote is of an earlier program.
+    let _ = std::fs::remove_dir_all(&fresh);
     std::fs::create_dir_all(&fresh).unwrap();
     let mut known: Vec<String> = std::fs::read_dir(&folder)
         .unwrap()
