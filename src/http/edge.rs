@@ -118,8 +118,9 @@ struct Log {
     remote: Option<Remote>,
 }
 
-/// Answers a request, under the trace that it names or a new one.
-pub(super) async fn answer(app: App, route: Route, request: Request) -> Response {
+/// Answers a request, under the trace that it names or a new one. No `async fn`, which would hold
+/// the request and the future that every request carries twice.
+pub(super) fn answer(app: App, route: Route, request: Request) -> impl Future<Output = Response> {
     let mut parents = request.headers().get_all(&TRACEPARENT).iter();
     // Two of them name no trace.
     let parent = parents.next().filter(|_| parents.next().is_none());
@@ -127,7 +128,7 @@ pub(super) async fn answer(app: App, route: Route, request: Request) -> Response
     if app.0.spans.is_some() {
         context = context.sampled(app.settings().traces.sample);
     }
-    context.within(answer_within(app, route, request, context)).await
+    context.within(answer_within(app, route, request, context))
 }
 
 async fn answer_within(

@@ -33,9 +33,10 @@ impl TraceContext {
         CURRENT.try_with(|context| *context).ok()
     }
 
-    /// Does `work` under these ids: log lines from within carry them.
-    pub async fn within<F: Future>(self, work: F) -> F::Output {
-        CURRENT.scope(self, work).await
+    /// Does `work` under these ids: log lines from within carry them. No `async fn`, which would
+    /// hold the work's future twice.
+    pub fn within<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self, work)
     }
 
     /// What a `traceparent` says; none where it is not one. A later version than 00 is read as far
