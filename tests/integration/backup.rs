@@ -2,60 +2,29 @@
 //! they are not good, and made into one node and into a new cluster again.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-use holm::client::{Client, ClientSettings, Write};
+use holm::client::Write;
 use holm::model::SecretName;
 use holm::secrets::Plaintext;
 
 use crate::cluster::{document, eventually, json, key};
-use crate::process::{HOLM, Process, Site};
+use crate::process::{Process, Site, said};
 
 const SCOPES: &str = "config:* secrets:* access:* access:read access:manage audit:read \
                       cluster:read cluster:manage cluster:backup";
 
-fn client(site: &Site, which: usize) -> Client {
-    let url = format!("http://127.0.0.1:{}", site.http[which]);
-    Client::with(ClientSettings::new(&url, Some(&site.token))).unwrap()
-}
-
-fn run(site: &Site, line: &[&str]) -> Output {
-    Command::new(HOLM)
-        .args(line)
-        .args(["--url", &format!("http://127.0.0.1:{}", site.http[0])])
-        .env("HOLM_TOKEN", &site.token)
-        .current_dir(site.dir.path())
-        .output()
-        .unwrap()
-}
-
-fn said(output: &Output) -> String {
-    format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
-}
-
 #[track_caller]
 fn done(site: &Site, line: &[&str]) -> String {
-    let output = run(site, line);
+    let output = site.run(line);
     assert!(output.status.success(), "{line:?}: {}", said(&output));
     said(&output)
 }
 
 #[track_caller]
 fn refused(site: &Site, line: &[&str], why: &str) {
-    let output = run(site, line);
+    let output = site.run(line);
     assert!(!output.status.success(), "{line:?}: {}", said(&output));
     assert!(said(&output).contains(why), "{line:?}: {}", said(&output));
-}
-
-fn stop(process: &mut Option<Process>) {
-    let mut process = process.take().unwrap();
-    let pid = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(process.0.wait().unwrap().success());
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -67,7 +36,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 async fn voters(site: &Site) -> usize {
-    let members = client(site, 0).quorum().await;
+    let members = site.client(0).quorum().await;
     members.map_or(0, |it| it.members.iter().filter(|member| member.voter).count())
 }
 
@@ -77,7 +46,7 @@ async fn fill(site: &Site) {
     let name = SecretName::new("db").unwrap();
     let value = Plaintext::new(b"kept".to_vec());
     eventually("a secret is written", async || {
-        client(site, 0).put_secret(&name, &value, None, None).await.is_ok()
+        site.client(0).put_secret(&name, &value, None, None).await.is_ok()
     })
     .await;
     for value in ["1", "2"] {
@@ -91,11 +60,11 @@ async fn fill(site: &Site) {
 async fn look(site: &Site) {
     let name = SecretName::new("db").unwrap();
     eventually("the secret is read", async || {
-        let read = client(site, 0).reveal_secret(&name, None).await;
+        let read = site.client(0).reveal_secret(&name, None).await;
         read.is_ok_and(|value| value.expose_text() == Some("kept"))
     })
     .await;
-    let history = client(site, 0).versions(&document("web/prod"), &key("pool")).await.unwrap();
+    let history = site.client(0).versions(&document("web/prod"), &key("pool")).await.unwrap();
     assert_eq!(history.len(), 2);
     assert!(done(site, &["account", "show", "ada"]).contains("team"));
     assert!(done(site, &["role", "show", "team"]).contains("config:read:web/*"));
@@ -134,29 +103,29 @@ fn nothing_is_made_of_what_is_not_good(site: &Site, good: &[u8]) {
 
 async fn one_node_goes_on_after_its_disk_was_lost(site: &Site, process: &mut Option<Process>) {
     // Of a node that does not run; its disk is lost, and made again from an older backup.
-    stop(process);
+    process.take().unwrap().stop();
     done(site, &["backup", "--out", "b.bak", "--data", "b-1"]);
     done(site, &["backup", "verify", "b.bak"]);
     let write = Write::new(key("later"), json("true"));
-    client(site, 0).write(&document("web/prod"), &[write], None).await.unwrap();
+    site.client(0).write(&document("web/prod"), &[write], None).await.unwrap();
     std::fs::remove_dir_all(site.data(1)).unwrap();
     let into = ["--topology", "topology.toml", "--node", "b-1", "--data", "b-1"];
     done(site, &[&["restore", "b.bak"][..], &into].concat());
     assert_eq!(names(&site.data(1)), ["config.redb", "origin.mark", "quorum.redb"]);
     *process = Some(site.serve_logged(1));
     eventually("it has what it missed", async || {
-        client(site, 1).get(&document("web/prod"), &key("later")).await.is_ok()
+        site.client(1).get(&document("web/prod"), &key("later")).await.is_ok()
     })
     .await;
     let write = Write::new(key("again"), json("true"));
-    client(site, 1).write(&document("web/prod"), &[write], None).await.unwrap();
+    site.client(1).write(&document("web/prod"), &[write], None).await.unwrap();
     eventually("the others have what it writes", async || {
-        client(site, 0).get(&document("web/prod"), &key("again")).await.is_ok()
+        site.client(0).get(&document("web/prod"), &key("again")).await.is_ok()
     })
     .await;
     assert!(names(&site.data(1)).contains(&"quorum.redb.rolled-back-1".to_owned()));
     eventually("it votes again", async || {
-        let output = run(site, &["quorum", "add", "b-1"]);
+        let output = site.run(&["quorum", "add", "b-1"]);
         output.status.success() || said(&output).contains("votes already")
     })
     .await;
@@ -196,7 +165,7 @@ async fn a_backup_makes_one_node_again_and_a_whole_cluster() {
     (1..3).for_each(|which| processes[which] = Some(site.serve_logged(which)));
     for node in ["b-1", "c-1"] {
         eventually("it votes", async || {
-            let output = run(&site, &["quorum", "add", node]);
+            let output = site.run(&["quorum", "add", node]);
             output.status.success() || said(&output).contains("votes already")
         })
         .await;
@@ -209,7 +178,7 @@ async fn a_backup_makes_one_node_again_and_a_whole_cluster() {
         "{exported}"
     );
     eventually("what was kept is everywhere", async || {
-        client(&site, 2).get(&document("web/prod"), &key("pool")).await.is_ok()
+        site.client(2).get(&document("web/prod"), &key("pool")).await.is_ok()
     })
     .await;
 }
@@ -220,8 +189,8 @@ async fn damaged_stores_are_set_aside_and_filled_from_the_peers_before_the_node_
     let mut processes: Vec<Option<Process>> =
         (0..3).map(|which| Some(site.serve_logged(which))).collect();
     fill(&site).await;
-    let before = client(&site, 1).cluster().await.unwrap()["origin"].clone();
-    stop(&mut processes[1]);
+    let before = site.client(1).cluster().await.unwrap()["origin"].clone();
+    processes[1].take().unwrap().stop();
     for name in ["config.redb", "quorum.redb"] {
         let path = site.data(1).join(name);
         let mut bytes = std::fs::read(&path).unwrap();
@@ -230,13 +199,13 @@ async fn damaged_stores_are_set_aside_and_filled_from_the_peers_before_the_node_
     }
     processes[1] = Some(site.serve_logged(1));
     eventually("it is ready", async || {
-        let status = client(&site, 1).cluster().await;
+        let status = site.client(1).cluster().await;
         status.is_ok_and(|status| status["ready"] == true)
     })
     .await;
-    let there = client(&site, 1).versions(&document("web/prod"), &key("pool")).await.unwrap();
+    let there = site.client(1).versions(&document("web/prod"), &key("pool")).await.unwrap();
     assert_eq!(there.len(), 2, "ready is who has everything");
-    assert_ne!(client(&site, 1).cluster().await.unwrap()["origin"], before);
+    assert_ne!(site.client(1).cluster().await.unwrap()["origin"], before);
     let names = names(&site.data(1));
     for name in ["config.redb.failed-1", "quorum.redb.failed-1"] {
         assert!(names.contains(&name.to_owned()), "{names:?}");

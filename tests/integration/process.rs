@@ -1,13 +1,14 @@
 //! Real processes: three `holm serve` on loopback, killed with `kill -9` while clients write.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use holm::client::{Client, ClientSettings, Write};
 use holm::model::Vector;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::{document, eventually, free_ports, json, key};
 
@@ -16,6 +17,15 @@ pub(crate) const REGIONS: [&str; 3] = ["a", "b", "c"];
 
 /// A process that ends with the test.
 pub(crate) struct Process(pub(crate) Child);
+
+impl Process {
+    /// Stops it in order (SIGTERM), and waits for it.
+    pub(crate) fn stop(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        let status = self.0.wait().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -31,6 +41,15 @@ pub(crate) fn holm(dir: &Path, arguments: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "holm {arguments:?}: {said}");
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// All that a command printed.
+pub(crate) fn said(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 pub(crate) struct Site {
@@ -104,6 +123,17 @@ impl Site {
             .spawn()
             .unwrap();
         Process(child)
+    }
+
+    /// Runs `holm` to its end, against the first node and with the site's token.
+    pub(crate) fn run(&self, line: &[&str]) -> Output {
+        Command::new(HOLM)
+            .args(line)
+            .args(["--url", &format!("http://127.0.0.1:{}", self.http[0])])
+            .env("HOLM_TOKEN", &self.token)
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap()
     }
 
     pub(crate) fn client(&self, which: usize) -> Client {

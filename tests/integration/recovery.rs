@@ -4,7 +4,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use holm::client::{Client, ClientSettings};
 use holm::model::SecretName;
 use holm::secrets::Plaintext;
 
@@ -75,25 +74,13 @@ fn typed(site: &Site, name: &str, on: Option<usize>) -> String {
     said
 }
 
-fn client(site: &Site, which: usize) -> Client {
-    let url = format!("http://127.0.0.1:{}", site.http[which]);
-    Client::with(ClientSettings::new(&url, Some(&site.token))).unwrap()
-}
-
-fn stop(process: &mut Option<Process>) {
-    let mut process = process.take().unwrap();
-    let pid = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(process.0.wait().unwrap().success());
-}
-
 fn start(site: &Site, processes: &mut [Option<Process>], which: usize) {
     processes[which] = Some(site.serve_logged(which));
 }
 
 async fn three_vote(site: &Site) {
     eventually("three vote", async || {
-        let members = client(site, 0).quorum().await;
+        let members = site.client(0).quorum().await;
         members.is_ok_and(|it| it.members.iter().filter(|member| member.voter).count() == 3)
     })
     .await;
@@ -102,12 +89,12 @@ async fn three_vote(site: &Site) {
 async fn is_kept(site: &Site, which: usize) {
     let name = SecretName::new("db").unwrap();
     eventually("the secret is read", async || {
-        let read = client(site, which).reveal_secret(&name, None).await;
+        let read = site.client(which).reveal_secret(&name, None).await;
         read.is_ok_and(|value| value.expose_text() == Some("kept"))
     })
     .await;
     eventually("the configuration is read", async || {
-        let read = client(site, which).versions(&document("web/prod"), &key("pool")).await;
+        let read = site.client(which).versions(&document("web/prod"), &key("pool")).await;
         read.is_ok_and(|versions| versions.len() == 3)
     })
     .await;
@@ -120,13 +107,13 @@ async fn founded(site: &Site) -> Vec<Option<Process>> {
     three_vote(site).await;
     let (name, value) = (SecretName::new("db").unwrap(), Plaintext::new(b"kept".to_vec()));
     eventually("a secret is written", async || {
-        client(site, 0).put_secret(&name, &value, None, None).await.is_ok()
+        site.client(0).put_secret(&name, &value, None, None).await.is_ok()
     })
     .await;
     for value in ["1", "2"] {
         let write =
             holm::client::Write::new(key("pool"), holm::model::JsonText::parse(value).unwrap());
-        client(site, 0).write(&document("web/prod"), &[write], None).await.unwrap();
+        site.client(0).write(&document("web/prod"), &[write], None).await.unwrap();
     }
     assert!(typed(site, "wrong-write", None).contains('1'));
     assert!(typed(site, "backup", None).contains("everything in it is good"));
@@ -149,14 +136,14 @@ async fn a_region_that_was_lost_comes_back_empty_and_from_its_own_backup() {
     start(&site, &mut processes, 1);
     is_kept(&site, 1).await;
     eventually("its new store votes in the place of the lost one", async || {
-        let members = client(&site, 0).quorum().await;
+        let members = site.client(0).quorum().await;
         let is_back = |it: &holm::client::QuorumMember| it.node == "b-1" && it.voter;
         members.is_ok_and(|it| it.members.iter().filter(|it| is_back(it)).count() == 1)
     })
     .await;
     assert!(typed(&site, "back", None).contains("b-1"));
 
-    stop(&mut processes[1]);
+    processes[1].take().unwrap().stop();
     let line = ["backup", "--out", "b-1.bak", "--data", "b-1"];
     crate::process::holm(site.dir.path(), &line);
     std::fs::remove_dir_all(site.data(1)).unwrap();
@@ -174,7 +161,7 @@ async fn a_quorum_that_was_lost_goes_on_from_one_store_and_from_a_backup() {
     // Two of three are lost; the third is stopped.
     drop(processes[1].take());
     drop(processes[2].take());
-    stop(&mut processes[0]);
+    processes[0].take().unwrap().stop();
     (1..3).for_each(|which| std::fs::remove_dir_all(site.data(which)).unwrap());
     typed(&site, "recover", None);
     (0..3).for_each(|which| start(&site, &mut processes, which));
@@ -192,7 +179,7 @@ async fn a_quorum_that_was_lost_goes_on_from_one_store_and_from_a_backup() {
     is_kept(&site, 2).await;
 
     // The master key is lost: configurations stay, and the quorum begins again.
-    processes.iter_mut().for_each(stop);
+    processes.iter_mut().filter_map(Option::take).for_each(Process::stop);
     typed(&site, "new-key", None);
     std::fs::rename(site.dir.path().join("new-master.key"), site.dir.path().join("master.key"))
         .unwrap();
@@ -203,9 +190,9 @@ async fn a_quorum_that_was_lost_goes_on_from_one_store_and_from_a_backup() {
     three_vote(&site).await;
     let (name, value) = (SecretName::new("new").unwrap(), Plaintext::new(b"new".to_vec()));
     eventually("a secret is written again", async || {
-        client(&site, 0).put_secret(&name, &value, None, None).await.is_ok()
+        site.client(0).put_secret(&name, &value, None, None).await.is_ok()
     })
     .await;
-    let there = client(&site, 0).versions(&document("web/prod"), &key("pool")).await.unwrap();
+    let there = site.client(0).versions(&document("web/prod"), &key("pool")).await.unwrap();
     assert_eq!(there.len(), 3);
 }
