@@ -24,4 +24,4 @@ pub use peers::PeerStanding;
 pub use quorum::QuorumStanding;
 pub use routes::RouteMetrics;
 pub use standing::NodeStanding;
-pub use trace::{TraceContext, TraceIds};
+pub use trace::{TraceContext, TraceIds, write_hex};

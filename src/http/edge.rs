@@ -2,7 +2,6 @@
 //! limited, and its answer is counted and logged. One thin function rather than a stack of layers,
 //! because a read of one key costs little more than this.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +28,7 @@ use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
 use crate::env::Entropy;
 use crate::planted::{Bug, is_planted};
-use crate::telemetry::{Span, TraceContext};
+use crate::telemetry::{Span, TraceContext, write_hex};
 
 /// Longest request id that is taken from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -103,10 +102,12 @@ impl RequestIds {
             return id.clone();
         }
         let next = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut id = String::with_capacity(32);
-        // Writing into a String has no way to fail.
-        let _ = write!(id, "{:016x}-{next:x}", self.prefix);
-        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
+        let mut id = *b"________________-________________";
+        write_hex(self.prefix.into(), &mut id[..16]);
+        let digits = (u64::BITS - next.leading_zeros()).div_ceil(4).max(1) as usize;
+        let id = &mut id[..17 + digits];
+        write_hex(next.into(), &mut id[17..]);
+        HeaderValue::from_bytes(id).unwrap_or_else(|_| HeaderValue::from_static("none"))
     }
 }
 
@@ -176,7 +177,7 @@ async fn answer_within(
         quota.headers(response.headers_mut());
     }
     response.headers_mut().insert(REQUEST_ID, request_id);
-    if let Ok(context) = HeaderValue::try_from(context.to_string()) {
+    if let Ok(context) = HeaderValue::from_bytes(&context.text()) {
         response.headers_mut().insert(TRACEPARENT, context);
     }
     tell_session(&app, &mut response, log.caller.is_some());
@@ -469,6 +470,18 @@ mod tests {
             let id = ids.of(&with(REQUEST_ID, unfit));
             assert!(id != unfit && id != new, "{unfit:?}");
         }
+    }
+
+    #[test]
+    fn ids_of_requests_are_a_nodes_prefix_and_a_number() {
+        let ids = RequestIds { prefix: 0xab, next: AtomicU64::new(0) };
+        for id in ["00000000000000ab-0", "00000000000000ab-1"] {
+            assert_eq!(ids.of(&HeaderMap::new()), id);
+        }
+        ids.next.store(0x10, Ordering::Relaxed);
+        assert_eq!(ids.of(&HeaderMap::new()), "00000000000000ab-10");
+        ids.next.store(u64::MAX, Ordering::Relaxed);
+        assert_eq!(ids.of(&HeaderMap::new()), "00000000000000ab-ffffffffffffffff");
     }
 
     #[test]

@@ -153,6 +153,22 @@ pub(super) enum Operation {
 const OPERATIONS: usize = Operation::UnknownPath as usize + 1;
 
 impl Route {
+    /// Whether the path is that of [`Route::Key`]: told apart without the router.
+    pub(super) fn is_key(path: &str) -> bool {
+        let Some(names) = path.strip_prefix("/config/") else { return false };
+        let (mut names_left, mut is_empty) = (3, true);
+        for byte in names.bytes() {
+            if byte != b'/' {
+                is_empty = false;
+            } else if std::mem::replace(&mut is_empty, true) || names_left == 1 {
+                return false;
+            } else {
+                names_left -= 1;
+            }
+        }
+        names_left == 1 && !is_empty
+    }
+
     /// What this method asks of this path.
     pub(super) fn operation(self, method: &Method, headers: &HeaderMap) -> Operation {
         let is_read = *method == Method::GET || *method == Method::HEAD;
@@ -455,6 +471,34 @@ mod tests {
                 assert_eq!(allowed, !refused, "{method} {path}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_router_and_who_goes_past_it_agree_on_what_is_a_key() {
+        use axum::{Router, body::Body, http::Request, routing::any};
+        use tower::ServiceExt as _;
+        let mut router = Router::<()>::new();
+        for (path, route) in ROUTES {
+            let name = format!("{route:?}");
+            router = router.route(path, any(move || std::future::ready(name)));
+        }
+        let parts = ["", "config", "a", "b.c", "k%2Fl", "versions", "roles"];
+        let mut keys = 0;
+        for at in 0..parts.len().pow(5) {
+            let part = |place: u32| parts[at / parts.len().pow(place) % parts.len()];
+            let path = (0..5).fold(String::new(), |path, place| format!("{path}/{}", part(place)));
+            for path in [&path, path.trim_end_matches('/')] {
+                let path = if path.is_empty() { "/" } else { path };
+                let request = Request::get(path).body(Body::empty()).unwrap();
+                let answer = router.clone().oneshot(request).await.unwrap();
+                let name = axum::body::to_bytes(answer.into_body(), 100).await.unwrap();
+                // Names that are empty are the router's to find, and refused behind it.
+                let is_key = name == "Key" && !path.contains("//");
+                assert_eq!(Route::is_key(path), is_key, "{path}");
+                keys += usize::from(name == "Key");
+            }
+        }
+        assert!(keys > 100, "{keys}");
     }
 
     #[test]

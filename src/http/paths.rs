@@ -6,14 +6,19 @@ use crate::model::{DocumentId, Environment, Key, Service};
 
 /// The document of `/config/{service}/{environment}…`.
 pub(super) fn document(path: &str) -> Result<DocumentId, ApiError> {
-    let service = Service::new(&segment(path, 1)?)?;
-    let environment = Environment::new(&segment(path, 2)?)?;
+    document_in(&mut path.split('/').skip(2))
+}
+
+fn document_in<'a>(rest: &mut impl Iterator<Item = &'a str>) -> Result<DocumentId, ApiError> {
+    let service = Service::new(&decoded(rest.next())?)?;
+    let environment = Environment::new(&decoded(rest.next())?)?;
     Ok(DocumentId::new(service, environment))
 }
 
 /// The key of `/config/{service}/{environment}/{key}…`.
 pub(super) fn key(path: &str) -> Result<(DocumentId, Key), ApiError> {
-    Ok((document(path)?, Key::new(&segment(path, 3)?)?))
+    let mut rest = path.split('/').skip(2);
+    Ok((document_in(&mut rest)?, Key::new(&decoded(rest.next())?)?))
 }
 
 /// The last segment of `/config/{service}/{environment}/{key}/versions/{version}`.
@@ -53,8 +58,12 @@ pub(super) fn generation(path: &str) -> Result<u32, ApiError> {
 }
 
 fn segment(path: &str, at: usize) -> Result<std::borrow::Cow<'_, str>, ApiError> {
-    let segment = path.split('/').nth(at + 1).unwrap_or_default();
-    decode(segment, false).ok_or_else(|| bad("path", "is not percent-encoded UTF-8"))
+    decoded(path.split('/').nth(at + 1))
+}
+
+fn decoded(segment: Option<&str>) -> Result<std::borrow::Cow<'_, str>, ApiError> {
+    decode(segment.unwrap_or_default(), false)
+        .ok_or_else(|| bad("path", "is not percent-encoded UTF-8"))
 }
 
 #[cfg(test)]

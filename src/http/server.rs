@@ -8,26 +8,30 @@ mod h2;
 mod last_word;
 mod write_timeout;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::response::Response;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
-use super::edge::Remote;
+use super::edge::{self, Remote};
 use super::limits::Address;
+use super::operation::Route;
 use super::{App, oauth};
 use crate::env::HttpListener;
 use crate::telemetry::Shed;
@@ -109,13 +113,13 @@ pub async fn serve_behind(
         connections.spawn(async move {
             let _places = (place, of_address);
             let _counted = app.node().metrics().connected();
-            let seen = (remote, dates);
+            let routes = Routes { app: app.clone(), router, remote, dates };
             let Some(door) = door else {
-                return connection(&app, &builder, io, seen, router).await;
+                return connection(&app, &builder, io, routes).await;
             };
             match Box::pin(door.enter(io, app.node().metrics(), app.0.stop.clone())).await {
-                Some(Entered::Http1(io)) => connection(&app, &builder, io, seen, router).await,
-                Some(Entered::Http2(io)) => Box::pin(h2::connection(&app, io, seen, router)).await,
+                Some(Entered::Http1(io)) => connection(&app, &builder, io, routes).await,
+                Some(Entered::Http2(io)) => Box::pin(h2::connection(&app, io, routes)).await,
                 None => {}
             }
         });
@@ -132,38 +136,58 @@ fn is_clients(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The routes, for requests of one connection.
-fn routes(
+/// What answers the requests of one connection.
+#[derive(Clone)]
+struct Routes {
+    app: App,
     router: Router,
-    (remote, dates): (SocketAddr, Dates),
-) -> impl tower::Service<
-    Request<Incoming>,
-    Response = Response,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send {
-    let router = router.map_request(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Remote(remote));
-        request
-    });
-    router.map_response(move |mut response: Response| {
-        response.headers_mut().insert(header::DATE, dates.now());
-        response
-    })
+    remote: SocketAddr,
+    dates: Dates,
+}
+
+impl Routes {
+    /// The request's answer. Reading one key goes past the router, which would cost as much as
+    /// the rest of it.
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+        request.extensions_mut().insert(Remote(self.remote));
+        let is_read = request.method() == Method::GET && Route::is_key(request.uri().path());
+        let answer = match is_read {
+            true => {
+                let request = request.map(Body::new);
+                edge::answer(self.app.clone(), Route::Key, request).map(Ok).left_future()
+            }
+            false => self.router.clone().oneshot(request).right_future(),
+        };
+        let dates = self.dates.clone();
+        answer.map_ok(move |mut response| {
+            response.headers_mut().insert(header::DATE, dates.now());
+            response
+        })
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Routes {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.answer(request).boxed()
+    }
 }
 
 async fn connection(
     app: &App,
     builder: &http1::Builder,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    seen: (SocketAddr, Dates),
-    router: Router,
+    routes: Routes,
 ) {
     let mut stop = app.0.stop.clone();
-    let service = TowerToHyperService::new(routes(router, seen));
     let (io, kept) = last_word::lend(io);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), routes).with_upgrades());
     let stopped = async {
         let _ = stop.wait_for(|stop| *stop).await;
     };

@@ -2,7 +2,7 @@
 //! that is recognised, the regions that are waited for after, and the headers of the answer.
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -101,10 +101,15 @@ pub(super) async fn carry_out(
     Ok(response)
 }
 
+/// As many headers as an answer has, or a few more.
+const HEADERS: usize = 12;
+
 /// A JSON answer.
 pub(super) fn json(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
+    // What every answer carries fits, so that the map does not grow again and again.
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

@@ -26,6 +26,9 @@ use crate::env::WallClock;
 /// Where the leader never was heard: longer than anything that asks.
 const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
+/// For how long an age is not worked out anew.
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// Most messages that are remembered while what they tell of is not applied yet.
 const AHEAD_MAX: usize = 256;
 
@@ -58,6 +61,8 @@ struct Heard {
     applied: Option<Instant>,
     /// Messages that tell of more than is applied: up to which index, and when.
     ahead: VecDeque<(u64, Instant)>,
+    /// When it was asked last how old what is applied may be, and what came out.
+    glance: Option<(Instant, Duration)>,
 }
 
 /// Moments of this process as numbers that others give back. They start anywhere, so that one of a
@@ -185,8 +190,22 @@ impl Contact {
         Some(lead)
     }
 
-    /// How old what is applied here may be.
+    /// How old what is applied here may be. Every answer tells it, so that it is worked out once
+    /// in [`GLANCE`] and ages by itself in between: too old by that much at most, never too young.
     pub(super) fn age(&self) -> Duration {
+        let now = Instant::now();
+        if let Some((at, age)) = self.lock().glance {
+            let since = now.saturating_duration_since(at);
+            if since < GLANCE {
+                return age + since;
+            }
+        }
+        let age = self.worked_out_age();
+        self.lock().glance = Some((now, age));
+        age
+    }
+
+    fn worked_out_age(&self) -> Duration {
         self.lead();
         let applied = *self.store.applied().borrow();
         let at = {

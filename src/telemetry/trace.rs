@@ -64,6 +64,15 @@ impl TraceContext {
         })
     }
 
+    /// As a `traceparent`, in ASCII.
+    pub fn text(&self) -> [u8; 55] {
+        let mut text = *b"00-________________________________-________________-00";
+        write_hex(self.trace, &mut text[3..35]);
+        write_hex(self.span.into(), &mut text[36..52]);
+        write_hex(self.is_sampled.into(), &mut text[53..]);
+        text
+    }
+
     /// The trace's id, as it is written.
     pub fn trace_id(&self) -> impl fmt::Display {
         let trace = self.trace;
@@ -103,7 +112,16 @@ impl TraceContext {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace, self.span, u8::from(self.is_sampled))
+        f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Fills `digits` with the last hexadecimal digits of `number`. Every answer carries dozens, and
+/// the standard formatting costs ten times as much.
+pub fn write_hex(mut number: u128, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
     }
 }
 

@@ -3,29 +3,24 @@
 //! for each stream, so that the socket alone does not tell: answers are handed over in small pieces,
 //! and each piece that is not asked to be followed in time counts as one that is not read.
 
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::response::Response;
 use bytes::Bytes;
+use futures_util::TryFutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior};
-use tower::ServiceExt as _;
 
 use super::super::App;
-use super::date::Dates;
-use super::routes;
+use super::Routes;
 
 /// Most requests of one connection under way.
 const STREAMS_MAX: u32 = 128;
@@ -164,26 +159,19 @@ impl HttpBody for Pieces {
 pub(super) async fn connection(
     app: &App,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    seen: (SocketAddr, Dates),
-    router: Router,
+    routes: Routes,
 ) {
     let http = &app.settings().http;
     let (idle_max, stalled_max) = (http.header_read_timeout, http.write_timeout);
     let header_max = app.settings().limits.header_bytes_max;
     let streams = Arc::new(Streams::default());
     let of = streams.clone();
-    let service = routes(router, seen);
-    let service = tower::service_fn(move |request: Request<Incoming>| {
-        let (place, service) = (of.begin(), service.clone());
-        async move {
-            let answered: Result<Response, std::convert::Infallible> =
-                service.oneshot(request).await;
-            answered.map(|response| {
-                response.map(|body| {
-                    Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync())
-                })
-            })
-        }
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let place = of.begin();
+        routes.answer(request).map_ok(|response| {
+            response
+                .map(|body| Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync()))
+        })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
@@ -194,7 +182,6 @@ pub(super) async fn connection(
         .max_header_list_size(u32::try_from(header_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
-    let service = TowerToHyperService::new(service);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut stop = app.0.stop.clone();
     let mut looks = tokio::time::interval((idle_max.min(stalled_max) / 4).max(LOOK_MIN));
