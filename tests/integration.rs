@@ -10,6 +10,8 @@
 mod backup;
 #[path = "integration/canary.rs"]
 mod canary;
+#[path = "integration/catch_up.rs"]
+mod catch_up;
 #[path = "integration/cli_help.rs"]
 mod cli_help;
 #[path = "integration/cli_process.rs"]
