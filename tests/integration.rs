@@ -30,6 +30,8 @@ mod drill;
 mod drill_command;
 #[path = "integration/full_disk.rs"]
 mod full_disk;
+#[path = "integration/h2.rs"]
+mod h2;
 #[path = "integration/history.rs"]
 mod history;
 #[path = "integration/laws.rs"]
