@@ -247,6 +247,9 @@ async fn run_to_code(cli: Cli, terminal: &mut Terminal<'_>) -> u8 {
     if cli.global.no_color {
         terminal.without_colour();
     }
+    if cli.global.json() {
+        terminal.without_progress();
+    }
     let done = execute(cli, terminal).await;
     match done.and_then(|()| Ok(terminal.flush()?)) {
         Ok(()) => 0,

@@ -3,20 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::access::{ReadPermit, WritePermit};
 use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
-use crate::gossip::{Gossip, GossipSettings, PeerStatus};
+use crate::gossip::{Gossip, GossipSettings};
 use crate::members::Members;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
@@ -31,6 +29,7 @@ use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
 mod backup;
+mod catch_up;
 pub mod certificates;
 pub mod feed;
 mod gauges;
@@ -47,14 +46,12 @@ pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
 
+use catch_up::CatchingUp;
 use certificates::Certificates;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
 use store::{Observer, Store};
-
-/// How long a node that starts waits to meet all of its peers before those it met have to do.
-const MEETING_TIME: Duration = Duration::from_secs(3);
 
 /// Most documents kept in memory for writes and merges.
 const DOCUMENTS_MAX: usize = 256;
@@ -77,7 +74,7 @@ struct Inner {
     standing: Arc<Standing>,
     metrics: Arc<Metrics>,
     alone: bool,
-    caught_up: AtomicBool,
+    catching_up: CatchingUp,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
     desk: audit::Desk,
@@ -93,9 +90,6 @@ struct Inner {
     /// Turns true when the store's driver ends without having been asked to.
     failed: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
-    started_at: Instant,
-    /// What a new node has to have to be ready: what its peers had when they were met.
-    target: Mutex<(BTreeSet<NodeName>, Vector)>,
 }
 
 /// How the store stands, as its driver saw it last.
@@ -226,6 +220,7 @@ impl Node {
         let skew_max = settings.gossip.max_clock_skew;
         let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
         let chain = writer.chain();
+        let catching_up = CatchingUp::new(writer.published().load().vector.clone());
         let (store, driver) =
             Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
         let failed = watch::Sender::new(false);
@@ -267,7 +262,7 @@ impl Node {
             standing,
             metrics,
             alone: settings.alone,
-            caught_up: AtomicBool::new(false),
+            catching_up,
             gossip,
             quorum,
             desk,
@@ -278,8 +273,6 @@ impl Node {
             stop,
             failed,
             driver: Mutex::new(Some(driver)),
-            started_at: Instant::now(),
-            target: Mutex::default(),
         })))
     }
 
@@ -471,33 +464,11 @@ impl Node {
             return Err("the store is closed after a failure".into());
         }
         let is_alone = self.0.alone || self.0.gossip.get().is_none();
-        if is_alone || self.0.caught_up.load(Ordering::Relaxed) {
+        if is_alone || self.0.catching_up.is_done() {
             return Ok(());
         }
         let peers = self.0.gossip.get().map(Gossip::peers).unwrap_or_default();
-        let met: Vec<&PeerStatus> = peers.iter().filter(|peer| peer.origin.is_some()).collect();
-        if met.is_empty() && peers.is_empty() && self.0.started_at.elapsed() >= MEETING_TIME {
-            // The file names no other node, and DNS has led to none.
-            return Ok(());
-        }
-        if met.is_empty() {
-            return Err("no peer was met since the start".into());
-        }
-        // The first one met may be as new as this node: the others get a chance to be heard.
-        if met.len() < peers.len() && self.0.started_at.elapsed() < MEETING_TIME {
-            return Err("waiting to meet the other peers".into());
-        }
-        let mut target = self.0.target.lock().unwrap_or_else(PoisonError::into_inner);
-        for peer in met {
-            if target.0.insert(peer.node.clone()) {
-                target.1.merge(&peer.vector);
-            }
-        }
-        if self.snapshot().vector.covers(&target.1) {
-            self.0.caught_up.store(true, Ordering::Relaxed);
-            return Ok(());
-        }
-        Err("not yet caught up with the peers".into())
+        self.0.catching_up.look(&peers, &self.snapshot().vector).map_err(str::to_owned)
     }
 
     /// The cluster as this node sees it.

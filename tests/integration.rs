@@ -10,6 +10,8 @@
 mod backup;
 #[path = "integration/canary.rs"]
 mod canary;
+#[path = "integration/catch_up.rs"]
+mod catch_up;
 #[path = "integration/cli_help.rs"]
 mod cli_help;
 #[path = "integration/cli_process.rs"]
@@ -26,6 +28,10 @@ mod discovery;
 mod drill;
 #[path = "integration/drill_command.rs"]
 mod drill_command;
+#[path = "integration/full_disk.rs"]
+mod full_disk;
+#[path = "integration/h2.rs"]
+mod h2;
 #[path = "integration/history.rs"]
 mod history;
 #[path = "integration/laws.rs"]

@@ -33,35 +33,28 @@ impl Holm {
     /// One node by itself, as `holm serve` runs it with default settings, but for what one client
     /// may have: all of a measurement is one. Its log goes to a file.
     pub(crate) fn serve(dir: &Path) -> anyhow::Result<Self> {
-        let (node, keys, pki) = (node_name(REGIONS[0]), dir.join("keys"), dir.join("pki"));
-        run(&["token".as_ref(), "keygen".as_ref(), "--dir".as_ref(), keys.as_ref()])?;
-        run(&["pki".as_ref(), "init".as_ref(), "--dir".as_ref(), pki.as_ref()])?;
-        let issue: [&OsStr; 4] = ["pki", "issue", "--node", &node].map(OsStr::new);
-        run(&[&issue[..], &["--dir".as_ref(), pki.as_ref()]].concat())?;
-        let issue =
-            ["token", "issue", "--subject", "bench", "--scope", "config:*", "--ttl", "600m"];
-        let key = keys.join("token.key");
-        let issue = [&issue.map(OsStr::new)[..], &["--key".as_ref(), key.as_ref()]].concat();
-        let token = run(&issue)?.trim().to_owned();
-        let settings = dir.join("settings.toml");
-        let key = keys.join("token.pem");
-        let master = dir.join("master.key");
-        run(&["keys".as_ref(), "generate".as_ref(), "--out".as_ref(), master.as_ref()])?;
-        let text = format!(
-            "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
-             [secrets]\nmaster_keys = [{{ generation = 1, file = {master:?} }}]\n\
-             [rates]\nreads_per_second = 0\nwrites_per_second = 0\n\
-             [limits]\nconnections_max = 20000\nconnections_per_address_max = 20000\n\
-             watchers_per_client_max = 20000\n"
-        );
-        std::fs::write(&settings, text)?;
-        let mut command = Command::new(PROGRAM);
-        command.args(["serve", "--alone", "--node", &node, "--settings"]).arg(settings);
-        command.arg("--topology").arg(topology(dir, 1, 0)?);
-        command.arg("--pki").arg(pki).arg("--data").arg(dir.join("data"));
-        let mut holm = Self::start(&mut command, dir, 1)?;
+        let token = prepare(dir)?;
+        topology(dir, 1, 0)?;
+        let mut holm = Self::start(&mut served(dir), dir, 1)?;
         holm.token = token;
         Ok(holm)
+    }
+
+    /// Ends it in order, and waits for that.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        self.process.stop()
+    }
+
+    /// Ends it by `kill -9`.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts what [`Holm::serve`] started once more, on the same data; does not wait for it.
+    pub(crate) fn start_again(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let log = File::options().append(true).open(dir.join("log"))?;
+        self.process = Process::start(served(dir).stderr(log))?;
+        Ok(())
     }
 
     /// One process with so many regions, each with one node, all this far apart.
@@ -146,6 +139,47 @@ impl Holm {
             }
         }
     }
+}
+
+/// What a node needs beside its topology; a token for it.
+fn prepare(dir: &Path) -> anyhow::Result<String> {
+    let (node, keys, pki) = (node_name(REGIONS[0]), dir.join("keys"), dir.join("pki"));
+    run(&["token".as_ref(), "keygen".as_ref(), "--dir".as_ref(), keys.as_ref()])?;
+    run(&["pki".as_ref(), "init".as_ref(), "--dir".as_ref(), pki.as_ref()])?;
+    let issue: [&OsStr; 4] = ["pki", "issue", "--node", &node].map(OsStr::new);
+    run(&[&issue[..], &["--dir".as_ref(), pki.as_ref()]].concat())?;
+    let issue = ["token", "issue", "--subject", "bench", "--scope", "config:*", "--ttl", "600m"];
+    let key = keys.join("token.key");
+    let issue = [&issue.map(OsStr::new)[..], &["--key".as_ref(), key.as_ref()]].concat();
+    let token = run(&issue)?.trim().to_owned();
+    let settings = dir.join("settings.toml");
+    let key = keys.join("token.pem");
+    let master = dir.join("master.key");
+    run(&["keys".as_ref(), "generate".as_ref(), "--out".as_ref(), master.as_ref()])?;
+    let text = format!(
+        "[[access.keys]]\npem_file = {key:?}\nalgorithms = [\"EdDSA\"]\naudience = \"holm\"\nscopes = \"grant\"\n\
+         [secrets]\nmaster_keys = [{{ generation = 1, file = {master:?} }}]\n\
+         [rates]\nreads_per_second = 0\nwrites_per_second = 0\n\
+         [limits]\nconnections_max = 20000\nconnections_per_address_max = 20000\n\
+         watchers_per_client_max = 20000\n"
+    );
+    std::fs::write(&settings, text)?;
+    Ok(token)
+}
+
+/// `holm serve` with what was prepared there.
+fn served(dir: &Path) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--alone", "--node", &node_name(REGIONS[0])]);
+    for (flag, place) in [
+        ("--settings", "settings.toml"),
+        ("--topology", "topology.toml"),
+        ("--pki", "pki"),
+        ("--data", "data"),
+    ] {
+        command.arg(flag).arg(dir.join(place));
+    }
+    command
 }
 
 fn node_name(region: &str) -> String {

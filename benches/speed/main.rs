@@ -20,6 +20,7 @@ mod process;
 mod propagation;
 mod reads;
 mod secrets;
+mod start;
 mod steady;
 mod watchers;
 mod writes;
@@ -62,6 +63,8 @@ enum What {
     Secrets,
     /// Memory of idle watchers.
     Watchers,
+    /// Time from a node's start until it is ready.
+    Start,
 }
 
 /// How long and how often, for all measurements.
@@ -98,6 +101,7 @@ fn main() -> anyhow::Result<()> {
         What::Healing,
         What::Secrets,
         What::Watchers,
+        What::Start,
     ];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
@@ -112,6 +116,7 @@ fn main() -> anyhow::Result<()> {
             What::Healing => healing::measure(&plan)?,
             What::Secrets => secrets::measure(&plan)?,
             What::Watchers => watchers::measure(&plan)?,
+            What::Start => start::measure(&plan)?,
         });
         println!();
     }

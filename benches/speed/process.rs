@@ -6,6 +6,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Longest a server may take to answer after its start.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -22,6 +24,21 @@ impl Process {
         self.0.id()
     }
 
+    /// Asks it to end (SIGTERM), and waits until it has.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.0), Signal::TERM)?;
+        let status = self.0.wait()?;
+        anyhow::ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// Reads its output until `find` finds something in a line, and throws away the rest. None
     /// where it ends before.
     pub(crate) fn await_line<T>(&mut self, mut find: impl FnMut(&str) -> Option<T>) -> Option<T> {
@@ -34,8 +51,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 

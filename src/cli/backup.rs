@@ -106,7 +106,7 @@ async fn fetch(
     let mut stream = global.client()?.backup().await?;
     while let Some(bytes) = stream.next().await? {
         landing.write(&bytes)?;
-        say_progress(landing.progress(), terminal)?;
+        terminal.bar(landing.progress(), "rows")?;
     }
     Ok(landing.finish()?)
 }
@@ -124,7 +124,7 @@ fn copy(data: &Path, out: &Path, terminal: &mut Terminal<'_>) -> Result<(Manifes
     let mut landing = Landing::create(out)?;
     while let Some(bytes) = dump.next_bytes().map_err(|e| failed(&e).about(data.display()))? {
         landing.write(&bytes)?;
-        say_progress(landing.progress(), terminal)?;
+        terminal.bar(landing.progress(), "rows")?;
     }
     Ok(landing.finish()?)
 }
@@ -145,7 +145,7 @@ fn verify(
     };
     let rehearsed = restore::rehearse(file, &scratch, &mut |done, total| {
         // Who does not see it needs no progress.
-        let _ = say_progress((done, total), terminal);
+        let _ = terminal.bar((done, total), "rows");
     });
     terminal.progress_ends()?;
     let (manifest, reports) = rehearsed?;
@@ -213,17 +213,6 @@ fn say_keys(manifest: &Manifest, terminal: &mut Terminal<'_>) -> Result<(), Fail
         "keep apart  the master key's generation {}: without it, its secrets stay sealed",
         keys.join(", ")
     ))
-}
-
-pub(super) fn say_progress(
-    (done, total): (u64, u64),
-    terminal: &mut Terminal<'_>,
-) -> Result<(), Failure> {
-    /// How wide the bar is.
-    const WIDTH: u64 = 30;
-    let part = (done * WIDTH).checked_div(total).unwrap_or(0).min(WIDTH);
-    let bar: String = (0..WIDTH).map(|at| if at < part { '#' } else { '.' }).collect();
-    terminal.progress(format!("[{bar}] {done} of {total} rows"))
 }
 
 impl From<FileError> for Failure {

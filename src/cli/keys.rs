@@ -121,7 +121,7 @@ async fn rotate(
         done += step.rewrapped;
         // What was the next generation is the current one now.
         to = Some(step.to);
-        terminal.progress(format!("{done} keys wrapped anew, {} left", step.left))?;
+        terminal.bar((done, done + step.left), "keys")?;
         if step.left == 0 || step.rewrapped == 0 {
             terminal.progress_ends()?;
             step.rewrapped = done;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::backup::say_progress;
 use super::pki::node;
 use super::{Failure, Global, Terminal, address};
 use crate::backup::restore::{self, Restored, Target};
@@ -116,7 +115,7 @@ fn of_backup(
     let target = Target { cluster: topology.cluster.clone(), node, region, new_cluster };
     let restored = restore::restore(file, data, &target, SystemClock.now(), &mut |done, total| {
         // Who does not see it needs no progress.
-        let _ = say_progress((done, total), terminal);
+        let _ = terminal.bar((done, total), "rows");
     });
     terminal.progress_ends()?;
     tell(&restored?, data, &target, global, terminal)

@@ -1,5 +1,7 @@
 //! `holm serve`: one node as a process, until it is asked to stop.
 
+mod catch_up;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,6 +29,9 @@ A node that the file does not name joins the region that it says:
        --peer 10.0.3.7:9100 --http 10.0.3.7:8080 --data /var/lib/holm --settings holm.toml
 
 The settings name the master key that secrets are sealed with (`holm keys`).
+
+While it catches up with its peers, before it is ready, a terminal shows how far it is; without one,
+the log does.
 
 Certificate files that change are taken within seconds, or at once on SIGHUP; what cannot be used is
 refused and logged, and the ones before go on.
@@ -115,7 +120,16 @@ impl Serve {
         let scheme = if server.is_https() { "https" } else { "http" };
         terminal.say(format!("{} listens on {scheme}://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
-        let failed = until_stopped(&server).await?;
+        let failed = {
+            let mut stopped = std::pin::pin!(until_stopped(&server));
+            tokio::select! {
+                biased;
+                stopped = &mut stopped => stopped,
+                () = catch_up::show(server.node(), terminal) => stopped.await,
+            }
+        };
+        terminal.progress_ends()?;
+        let failed = failed?;
         // Where lines are for machines, every one is.
         match format {
             LogFormat::Json => tracing::info!("stopping: requests under way are answered first"),

@@ -43,6 +43,11 @@ impl Terminal<'_> {
         self.colour = false;
     }
 
+    /// For whoever reads results by program.
+    pub(crate) fn without_progress(&mut self) {
+        self.err_is_terminal = false;
+    }
+
     /// A line of results.
     pub(crate) fn say(&mut self, line: impl AsRef<str>) -> Result<(), Failure> {
         Ok(writeln!(self.out, "{}", printable(line.as_ref()))?)
@@ -102,6 +107,15 @@ impl Terminal<'_> {
             self.err.flush()?;
         }
         Ok(())
+    }
+
+    /// How much of how much is done, as a bar, where somebody watches.
+    pub(crate) fn bar(&mut self, (done, total): (u64, u64), of: &str) -> Result<(), Failure> {
+        /// How wide the bar is.
+        const WIDTH: u64 = 30;
+        let part = done.saturating_mul(WIDTH).checked_div(total).unwrap_or(0).min(WIDTH);
+        let bar: String = (0..WIDTH).map(|at| if at < part { '#' } else { '.' }).collect();
+        self.progress(format!("[{bar}] {done} of {total} {of}"))
     }
 
     /// Takes the line of progress away.

@@ -1,6 +1,7 @@
 //! Claims about the commands, against a stub of a node and with memory for a terminal.
 
 mod access;
+mod progress;
 mod topology;
 
 use std::io::{Cursor, Write};
@@ -23,10 +24,12 @@ struct Done {
 struct Person {
     input: &'static str,
     present: bool,
+    /// Whether this person sees the errors.
+    watches: bool,
     colour: bool,
 }
 
-const NOBODY: Person = Person { input: "", present: false, colour: false };
+const NOBODY: Person = Person { input: "", present: false, watches: false, colour: false };
 
 async fn holm(stub: &Stub, line: &[&str]) -> Done {
     holm_with(stub, line, NOBODY).await
@@ -44,7 +47,7 @@ async fn holm_with(stub: &Stub, line: &[&str], person: Person) -> Done {
         err: &mut err,
         input: &mut Cursor::new(person.input),
         out_is_terminal: person.present,
-        err_is_terminal: false,
+        err_is_terminal: person.watches,
         input_is_terminal: person.present,
         colour: person.colour,
     };
@@ -125,8 +128,12 @@ async fn a_value_is_json_where_it_is_json_and_else_a_string() {
         let got = holm(&stub, &["get", "web/dev", "a", "--json-value"]).await.out;
         assert_eq!(got, format!("{value}\n"), "{line:?}");
     }
-    let person =
-        Person { input: "{\"n\": 123456789012345678901234567890}", present: false, colour: false };
+    let person = Person {
+        input: "{\"n\": 123456789012345678901234567890}",
+        present: false,
+        watches: false,
+        colour: false,
+    };
     assert_eq!(holm_with(&stub, &["set", "web/dev", "a", "--file", "-"], person).await.code, 0);
     let json = holm(&stub, &["get", "web/dev", "a", "--output", "json"]).await.out;
     assert!(json.contains("123456789012345678901234567890"), "{json}");
@@ -238,10 +245,10 @@ async fn removing_everything_asks_first() {
     let stub = Stub::start().await;
     holm(&stub, &["set", "web/dev", "a=1", "b=2"]).await;
     assert_eq!(holm(&stub, &["rm", "web/dev", "--all"]).await.code, 2);
-    let no = Person { input: "n\n", present: true, colour: false };
+    let no = Person { input: "n\n", present: true, watches: false, colour: false };
     assert_eq!(holm_with(&stub, &["rm", "web/dev", "--all"], no).await.code, 1);
     assert_eq!(holm(&stub, &["get", "web/dev"]).await.out.lines().count(), 2);
-    let yes = Person { input: "y\n", present: true, colour: false };
+    let yes = Person { input: "y\n", present: true, watches: false, colour: false };
     let done = holm_with(&stub, &["rm", "web/dev", "--all"], yes).await;
     assert_eq!(done.out, "2 keys of web/dev removed\n");
     assert_eq!(holm(&stub, &["rm", "web/dev"]).await.code, 2);
@@ -282,7 +289,7 @@ async fn pruning_removes_only_what_the_files_environments_have() {
     assert!(kept.out.starts_with("web/default: 1 added, 1 changed, 0 removed, 0 unchanged\n"));
     let unasked = holm(&stub, &["import", file, "--prune"]).await;
     assert_eq!(unasked.code, 2, "{unasked:?}");
-    let no = Person { input: "\n", present: true, colour: false };
+    let no = Person { input: "\n", present: true, watches: false, colour: false };
     holm_with(&stub, &["import", file, "--prune"], no).await;
     assert_eq!(holm(&stub, &["get", "web/default"]).await.out, "a=0\nold=1\n");
     let done = holm(&stub, &["import", file, "--prune", "--yes"]).await;
@@ -376,13 +383,13 @@ async fn chaos_and_status_speak_to_the_node() {
 async fn a_value_cannot_steer_the_terminal_of_who_reads_it() {
     let stub = Stub::start().await;
     holm(&stub, &["set", "web/dev", "a", "x\u{1b}[2Jy\u{1b}[31m\u{9b}1m"]).await;
-    let person = Person { input: "", present: true, colour: false };
+    let person = Person { input: "", present: true, watches: false, colour: false };
     let seen = holm_with(&stub, &["get", "web/dev", "a"], person).await.out;
     assert!(!seen.contains(['\u{1b}', '\u{9b}']), "{seen:?}");
     let piped = holm(&stub, &["get", "web/dev", "a"]).await.out;
     assert!(piped.contains("\u{1b}[2J"), "a script gets the bytes as they are");
     for line in [&["list", "web/dev"][..], &["history", "web/dev", "a"], &["get", "web/dev"]] {
-        let person = Person { input: "", present: true, colour: false };
+        let person = Person { input: "", present: true, watches: false, colour: false };
         let seen = holm_with(&stub, line, person).await.out;
         assert!(!seen.contains(['\u{1b}', '\u{9b}']), "{line:?} {seen:?}");
     }
@@ -398,7 +405,7 @@ async fn a_person_sees_colours_and_a_pipe_does_not() {
         (true, false, "+ a = \"\\u001b[31m\"\n"),
         (false, true, "+ a = \"\\u001b[31m\"\n"),
     ] {
-        let person = Person { input: "", present, colour };
+        let person = Person { input: "", present, watches: false, colour };
         assert_eq!(holm_with(&stub, &line, person).await.out, seen);
     }
 }
@@ -446,7 +453,7 @@ fn secret_info(version: u64) -> String {
 #[tokio::test]
 async fn a_secret_comes_from_a_pipe_or_a_file_and_is_never_said_again() {
     let stub = Stub::start().await;
-    let piped = |input| Person { input, present: false, colour: false };
+    let piped = |input| Person { input, present: false, watches: false, colour: false };
     stub.node().next_answer = Some((StatusCode::CREATED, secret_info(1)));
     let line = ["secret", "put", "db", "--algorithm", "aes-256-gcm", "--expect-version", "0"];
     let done = holm_with(&stub, &line, piped("hunter2\n")).await;

@@ -104,17 +104,21 @@ pub(crate) struct Quota {
     pub(super) left: u32,
     /// Seconds until all of the burst is there again.
     pub(super) full_in_s: u64,
-    /// Seconds until one is there again, where nothing is left.
+    /// Seconds until there is one more, at least 1.
     pub(super) retry_after_s: u64,
 }
 
 impl Quota {
-    /// The fields of draft-ietf-httpapi-ratelimit-headers-10.
+    /// The fields of draft-ietf-httpapi-ratelimit-headers-11. `t` is how long no more than `r` may be
+    /// counted on: where nothing is left, until there is something, which is not later than
+    /// `Retry-After`; else until the burst is back, so that nobody takes `r` by `t` for more than the
+    /// rate.
     pub(super) fn headers(&self, headers: &mut HeaderMap) {
-        let Self { policy, burst, window_s, left, full_in_s, .. } = self;
+        let Self { policy, burst, window_s, left, full_in_s, retry_after_s } = self;
+        let effective_s = if *left == 0 { retry_after_s } else { full_in_s };
         let fields = [
             (RATELIMIT_POLICY, format!("\"{policy}\";q={burst};w={window_s}")),
-            (RATELIMIT, format!("\"{policy}\";r={left};t={full_in_s}")),
+            (RATELIMIT, format!("\"{policy}\";r={left};t={effective_s}")),
         ];
         for (name, value) in fields {
             // Digits and a name of ours.
@@ -225,19 +229,19 @@ impl Gate {
             }
         };
         let (Some(rate), Some(taken)) = (rate, taken) else { return Ok(None) };
-        let quota = |left, full_in_ns, wait_ns| Quota {
+        let quota = |left, full_in_ns| Quota {
             policy,
             burst: rate.burst(),
             window_s: seconds(rate.window_ns()).max(1),
             left,
             full_in_s: seconds(full_in_ns),
-            retry_after_s: seconds(wait_ns).max(1),
+            retry_after_s: seconds(rate.next_in_ns(full_in_ns)).max(1),
         };
         match taken {
             // Most requests are far from it, and need no two headers more.
             Ok(left) if left.tokens >= rate.burst() / 2 => Ok(None),
-            Ok(left) => Ok(Some(quota(left.tokens, left.full_in_ns, 0))),
-            Err(empty) => Err(quota(0, empty.full_in_ns, empty.wait_ns)),
+            Ok(left) => Ok(Some(quota(left.tokens, left.full_in_ns))),
+            Err(empty) => Err(quota(0, empty.full_in_ns)),
         }
     }
 

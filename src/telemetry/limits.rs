@@ -35,10 +35,12 @@ pub enum Shed {
     SlowHeaders,
     /// A client took too long to send a request's body.
     SlowBody,
+    /// A connection gave up far more requests than it took answers of.
+    ResetStreams,
 }
 
 impl Shed {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::RateReads,
         Self::RateWrites,
         Self::RateStrangers,
@@ -53,6 +55,7 @@ impl Shed {
         Self::ConnectionsOfAddress,
         Self::SlowHeaders,
         Self::SlowBody,
+        Self::ResetStreams,
     ];
 
     /// The label's value.
@@ -72,6 +75,7 @@ impl Shed {
             Self::ConnectionsOfAddress => "connections_of_address",
             Self::SlowHeaders => "slow_headers",
             Self::SlowBody => "slow_body",
+            Self::ResetStreams => "reset_streams",
         }
     }
 }

@@ -20,15 +20,15 @@ const SCOPES: &str = "config:* cluster:read secrets:read secrets:write";
 
 /// Some regions with one node each, `a-1`, …: an administrator's directory with the authority, and
 /// one directory a node with what it was given.
-struct Site {
+pub(crate) struct Site {
     dir: tempfile::TempDir,
-    nodes: Vec<(String, u16)>,
-    token: String,
+    pub(crate) nodes: Vec<(String, u16)>,
+    pub(crate) token: String,
 }
 
 impl Site {
     /// With HTTPS by each node's own certificate, and more settings below `[tls]`.
-    fn new(regions: &[&str], tls: &str) -> Self {
+    pub(crate) fn new(regions: &[&str], tls: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path();
         holm(path, &["pki", "init"]);
@@ -67,7 +67,7 @@ impl Site {
         site
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -91,7 +91,7 @@ impl Site {
     }
 
     /// Starts a node and waits until it listens.
-    fn serve(&self, node: &str) -> Process {
+    pub(crate) fn serve(&self, node: &str) -> Process {
         let log = self.path(&format!("{node}.log"));
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut child = self.command(node).stdout(Stdio::piped()).stderr(log).spawn().unwrap();

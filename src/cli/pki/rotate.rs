@@ -149,7 +149,8 @@ async fn issue(
     ask(asking, &next, Need::Trust, global).await?;
     let authority = rotation.start_issuing().map_err(failure)?;
     let nodes = rotation.nodes(&authority).map_err(failure)?;
-    for (name, is_done) in &nodes {
+    let total = nodes.len() as u64;
+    for (done, (name, is_done)) in (1..).zip(&nodes) {
         let file = place.dir.join(format!("{name}.pem"));
         if *is_done {
             terminal.say(format!("{}: is of the new authority", file.display()))?;
@@ -158,8 +159,11 @@ async fn issue(
         let made =
             authority.renew(&file, &[], &Entropy::system(), &SystemClock).map_err(failure)?;
         made.replace(&place.dir, name).map_err(failure)?;
+        terminal.progress_ends()?;
         terminal.say(format!("{}: made anew, and its key", file.display()))?;
+        terminal.bar((done, total), "certificates")?;
     }
+    terminal.progress_ends()?;
     if nodes.is_empty() {
         terminal.say(format!(
             "There is no certificate in {}; `holm pki issue` makes them under the new authority.",

@@ -26,8 +26,6 @@ pub(super) struct Left {
 /// The bucket is empty, and nothing was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Empty {
-    /// Until there is a token again.
-    pub(super) wait_ns: u64,
     /// Until it is full again.
     pub(super) full_in_ns: u64,
 }
@@ -48,13 +46,17 @@ impl Rate {
         self.every_ns.saturating_mul(self.burst.into())
     }
 
+    /// How long it takes until an empty bucket that is full in so long has a token again.
+    pub(super) fn next_in_ns(&self, full_in_ns: u64) -> u64 {
+        full_in_ns.saturating_add(self.every_ns).saturating_sub(self.window_ns())
+    }
+
     /// Takes a token.
     pub(super) fn take(&self, bucket: &mut Bucket, now_ns: u64) -> Result<Left, Empty> {
         let full_at_ns = bucket.full_at_ns.max(now_ns).saturating_add(self.every_ns);
         let (full_in_ns, window_ns) = (full_at_ns - now_ns, self.window_ns());
         if full_in_ns > window_ns {
-            let wait_ns = full_in_ns - window_ns;
-            return Err(Empty { wait_ns, full_in_ns: full_in_ns - self.every_ns });
+            return Err(Empty { full_in_ns: full_in_ns - self.every_ns });
         }
         bucket.full_at_ns = full_at_ns;
         let tokens = (window_ns - full_in_ns) / self.every_ns;
@@ -84,7 +86,8 @@ mod tests {
             assert_eq!(rate.take(&mut bucket, SECOND).unwrap().tokens, tokens);
         }
         let empty = rate.take(&mut bucket, SECOND).unwrap_err();
-        assert_eq!(empty, Empty { wait_ns: SECOND / 10, full_in_ns: SECOND * 3 / 10 });
+        assert_eq!(empty, Empty { full_in_ns: SECOND * 3 / 10 });
+        assert_eq!(rate.next_in_ns(empty.full_in_ns), SECOND / 10);
         assert!(rate.take(&mut bucket, SECOND + SECOND / 10 - 1).is_err());
         assert_eq!(rate.take(&mut bucket, SECOND + SECOND / 10).unwrap().tokens, 0);
         assert!(!bucket.is_full(SECOND * 2 - SECOND * 6 / 10 - 1));
@@ -116,9 +119,9 @@ mod tests {
                         taken.push(now);
                     }
                     Err(empty) => {
-                        let mut other = bucket;
-                        prop_assert!(rate.take(&mut other, now + empty.wait_ns - 1).is_err());
-                        prop_assert!(rate.take(&mut other, now + empty.wait_ns).is_ok());
+                        let (mut other, wait_ns) = (bucket, rate.next_in_ns(empty.full_in_ns));
+                        prop_assert!(rate.take(&mut other, now + wait_ns - 1).is_err());
+                        prop_assert!(rate.take(&mut other, now + wait_ns).is_ok());
                         prop_assert!(bucket.is_full(now + empty.full_in_ns));
                     }
                 }

@@ -69,3 +69,51 @@ fn who_has_used_up_half_is_told_how_it_stands() {
     assert_eq!((refused.retry_after_s, refused.window_s, refused.burst), (1, 2, 4));
     assert!(ask(now + Duration::from_secs(1)).is_ok(), "who waits as told is served");
 }
+
+/// What a field says, by a parser of structured fields (RFC 9651) that is not ours: one item, which
+/// is a string, and its parameters, which are integers.
+fn parsed(headers: &HeaderMap, field: &HeaderName) -> (String, Vec<(String, i64)>) {
+    use sfv::{BareItem, List, ListEntry, Parser};
+    let list: List = Parser::new(headers[field].as_bytes()).parse().unwrap();
+    let [ListEntry::Item(item)] = &list[..] else { panic!("one item: {list:?}") };
+    let BareItem::String(name) = &item.bare_item else { panic!("a string: {item:?}") };
+    let parameters = item.params.iter().map(|(name, value)| {
+        let BareItem::Integer(value) = value else { panic!("an integer: {item:?}") };
+        (name.as_str().to_owned(), i64::from(*value))
+    });
+    (name.as_str().to_owned(), parameters.collect())
+}
+
+#[test]
+fn the_fields_follow_the_drafts_grammar_and_invite_nobody_to_more_than_the_rate() {
+    let mut told = 0;
+    for (rate, burst) in [(1, 1), (1, 9), (7, 100), (10_000, 20_000), (3, u32::MAX), (u32::MAX, 2)]
+    {
+        let gate = gate(|settings| {
+            settings.rates.strangers_per_second = rate;
+            settings.rates.strangers_burst = burst;
+        });
+        for _ in 0..burst.min(30_000).saturating_add(2) {
+            let charged = gate.charge(Operation::GetKey, None, None, gate.started);
+            let (quota, is_refused) = match charged {
+                Ok(None) => continue,
+                Ok(Some(quota)) => (quota, false),
+                Err(quota) => (quota, true),
+            };
+            told += 1;
+            let mut headers = HeaderMap::new();
+            quota.headers(&mut headers);
+            let (policy, allowed) = parsed(&headers, &RATELIMIT_POLICY);
+            let (limit, left) = parsed(&headers, &RATELIMIT);
+            assert_eq!((policy.as_str(), limit.as_str()), ("strangers", "strangers"));
+            let [(q_name, q), (w_name, w)] = &allowed[..] else { panic!("{allowed:?}") };
+            let [(r_name, r), (t_name, t)] = &left[..] else { panic!("{left:?}") };
+            assert_eq!([q_name, w_name, r_name, t_name], ["q", "w", "r", "t"]);
+            assert!(*q == i64::from(burst) && *w > 0 && (0..*q).contains(r) && *t > 0);
+            assert!(r * w <= q * t, "{r} in {t} s is more often than {q} in {w} s");
+            let retry_after_s = i64::try_from(quota.retry_after_s).unwrap();
+            assert!(!is_refused || (*r == 0 && retry_after_s >= *t), "{quota:?}");
+        }
+    }
+    assert!(told > 100);
+}

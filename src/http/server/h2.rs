@@ -1,7 +1,8 @@
 //! HTTP/2 connections, under the same limits as HTTP/1.1's: one that has no requests is closed after
-//! a while, and so is one whose client takes nothing of an answer for too long. HTTP/2 has a window
-//! for each stream, so that the socket alone does not tell: answers are handed over in small pieces,
-//! and each piece that is not asked to be followed in time counts as one that is not read.
+//! a while, and so is one whose client takes nothing of an answer for too long, or gives up most of
+//! what it asks for. HTTP/2 has a window for each stream, so that the socket alone does not tell:
+//! answers are handed over in small pieces, and each piece that is not asked to be followed in time
+//! counts as one that is not read.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,12 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::super::App;
 use super::Routes;
+use crate::telemetry::Shed;
 
 /// Most requests of one connection under way.
 const STREAMS_MAX: u32 = 128;
@@ -30,15 +33,24 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PIECE_LEN: usize = 16 * 1024;
 /// Bytes of one answer that wait to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
+/// How many more requests of a connection may be given up (reset) before their answers than are
+/// answered: each costs work that nobody wants.
+const GIVEN_UP_MAX: u32 = 200;
 /// The least time between two looks at a connection.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 
 /// What one connection's answers are doing.
 #[derive(Default)]
-struct Streams(Mutex<State>);
+struct Streams {
+    state: Mutex<State>,
+    /// Told once too many requests are given up.
+    too_many_given_up: Notify,
+}
 
 #[derive(Default)]
 struct State {
+    /// How many more requests were given up than were answered.
+    given_up: u32,
     /// Answers under way, by number: when their last piece was handed over that nobody has asked to
     /// be followed yet.
     open: std::collections::BTreeMap<u64, Option<Instant>>,
@@ -60,7 +72,7 @@ enum Standing {
 
 impl Streams {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin(self: &Arc<Self>) -> Place {
@@ -69,7 +81,7 @@ impl Streams {
         state.next += 1;
         state.open.insert(number, None);
         state.idle_since = None;
-        Place { streams: self.clone(), number }
+        Place { streams: self.clone(), number, is_answered: false }
     }
 
     fn look(&self, now: Instant, idle_max: Duration, stalled_max: Duration) -> Standing {
@@ -90,9 +102,16 @@ impl Streams {
 struct Place {
     streams: Arc<Streams>,
     number: u64,
+    is_answered: bool,
 }
 
 impl Place {
+    fn answered(&mut self) {
+        self.is_answered = true;
+        let mut state = self.streams.state();
+        state.given_up = state.given_up.saturating_sub(1);
+    }
+
     fn set(&self, handed_over: Option<Instant>) {
         if let Some(place) = self.streams.state().open.get_mut(&self.number) {
             *place = handed_over;
@@ -102,7 +121,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.streams.state().open.remove(&self.number);
+        let mut state = self.streams.state();
+        state.open.remove(&self.number);
+        if !self.is_answered {
+            state.given_up += 1;
+            if state.given_up > GIVEN_UP_MAX {
+                self.streams.too_many_given_up.notify_one();
+            }
+        }
     }
 }
 
@@ -167,8 +193,9 @@ pub(super) async fn connection(
     let streams = Arc::new(Streams::default());
     let of = streams.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let place = of.begin();
-        routes.answer(request).map_ok(|response| {
+        let mut place = of.begin();
+        routes.answer(request).map_ok(move |response| {
+            place.answered();
             response
                 .map(|body| Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync()))
         })
@@ -197,6 +224,11 @@ pub(super) async fn connection(
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection ended early");
                 }
+                return;
+            }
+            () = streams.too_many_given_up.notified() => {
+                tracing::debug!("a client gives up what it asks for: its connection is closed");
+                app.node().metrics().shed(Shed::ResetStreams);
                 return;
             }
             () = stopped, if is_ending.is_none() => {}
@@ -245,6 +277,23 @@ mod tests {
         assert_eq!(look(&streams), Standing::Busy);
         tokio::time::advance(10 * SECOND).await;
         assert_eq!(look(&streams), Standing::Idle);
+    }
+
+    #[tokio::test]
+    async fn more_requests_given_up_than_answered_are_bounded() {
+        let streams = Arc::new(Streams::default());
+        let is_told = || {
+            futures_util::FutureExt::now_or_never(streams.too_many_given_up.notified()).is_some()
+        };
+        for _ in 0..10 * GIVEN_UP_MAX {
+            drop(streams.begin());
+            streams.begin().answered();
+        }
+        assert!(!is_told(), "as many are answered");
+        (0..GIVEN_UP_MAX).for_each(|_| drop(streams.begin()));
+        assert!(!is_told());
+        drop(streams.begin());
+        assert!(is_told());
     }
 
     #[tokio::test]

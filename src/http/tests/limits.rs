@@ -58,13 +58,13 @@ async fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     }
     let refused = world.put("/config/web/dev/a", "4").await.expect(429);
     assert_eq!(refused.header("ratelimit-policy"), "\"writes\";q=3;w=3");
-    assert_eq!(refused.header("ratelimit"), "\"writes\";r=0;t=3");
+    assert_eq!(refused.header("ratelimit"), "\"writes\";r=0;t=1");
     assert_eq!(refused.header("retry-after"), "1");
     refused.expect_error(429, "TooManyRequests");
     let read = world.get("/config/web/dev/a").await.expect(200);
     assert_eq!(read.json()["value"], 3, "what was refused was not done, and reads go on");
     let read = world.get("/config/web/dev/a").await.expect(200);
-    assert_eq!(read.header("ratelimit"), "\"reads\";r=0;t=2");
+    assert_eq!(read.header("ratelimit"), "\"reads\";r=0;t=1");
     world.get("/config/web/dev/a").await.expect_error(429, "TooManyRequests");
     let mut claims = super::harness::claims("config:*");
     claims["sub"] = "grace".into();
