@@ -78,6 +78,30 @@ struct Begun {
 }
 
 impl Document {
+    /// Which epoch it is in.
+    pub fn epoch(&self) -> u32 {
+        self.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch)
+    }
+
+    /// How its epoch began.
+    pub fn rolled(&self) -> Option<&Arc<Rolled>> {
+        self.rolled.as_ref()
+    }
+
+    /// How many changes of its epoch it holds, late ones among them.
+    pub fn changes_in_epoch(&self) -> u64 {
+        if self.has_dots {
+            return self.by_dot.len() as u64;
+        }
+        // In epoch 0, where nothing but the genesis change has no dot.
+        self.changes.len() as u64 - 1
+    }
+
+    /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
+    pub fn epoch_base(&self) -> Option<&[u8]> {
+        self.epoch_base.as_deref()
+    }
+
     /// Takes the document `id` to its next epoch, by `record`, which says `roll`. After an error,
     /// the document is as it was.
     pub fn roll<P: Past>(
