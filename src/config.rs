@@ -6,9 +6,11 @@ pub mod document;
 pub mod entry;
 pub mod record;
 pub mod request;
+pub mod retention;
 pub mod view;
 pub mod waiting;
 
 pub use entry::{Entry, Idempotency};
 pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written, WrittenKey};
+pub use retention::{HistoryPolicy, Policies};
 pub use view::{DocumentView, Row, Snapshot};

@@ -34,6 +34,7 @@ mod backup;
 pub mod certificates;
 pub mod feed;
 mod gauges;
+mod history;
 mod keys;
 mod metered;
 pub mod receipts;
@@ -51,7 +52,7 @@ use certificates::Certificates;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
-use store::{Observer, Store};
+use store::{Observer, Sources, Store};
 
 /// How long a node that starts waits to meet all of its peers before those it met have to do.
 const MEETING_TIME: Duration = Duration::from_secs(3);
@@ -174,6 +175,10 @@ impl Observer for Watcher {
         }
         self.metrics.quarantined(counts.quarantined.saturating_sub(before.quarantined));
     }
+
+    fn tended(&self, counts: Counts) {
+        self.metrics.set_pruned(counts.pruned.rows, counts.pruned.keys_left);
+    }
 }
 
 impl Standing {
@@ -206,8 +211,7 @@ impl Node {
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
-        let hub = Arc::<Hub>::default();
-        let standing = Arc::<Standing>::default();
+        let (hub, standing) = (Arc::<Hub>::default(), Arc::<Standing>::default());
         let counts = writer.counts();
         standing.set(counts, writer.origin());
         let gossip = Arc::<OnceLock<Gossip>>::default();
@@ -224,10 +228,10 @@ impl Node {
         // Until the first commit tells more.
         metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
         let skew_max = settings.gossip.max_clock_skew;
-        let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
+        let (sources, decided) = sources(&env, &gossip, skew_max);
         let chain = writer.chain();
         let (store, driver) =
-            Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
+            Store::start(writer, env.blocking, sources, Arc::new(observer), stopped.clone());
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         let members = members(&env, settings, &topology, name);
@@ -253,6 +257,7 @@ impl Node {
             end_early(&quorum, gossip.get()).await;
             return Err(error.into());
         }
+        let _ = decided.set(quorum.clone());
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
@@ -382,6 +387,19 @@ impl Node {
             return Err(StoreError::Failed("the permit is for another read".into()));
         }
         self.0.store.history(document.clone(), key.clone(), before, size, bytes_max).await
+    }
+
+    /// The oldest write of a key that its history still has.
+    pub async fn oldest(
+        &self,
+        permit: &ReadPermit,
+        document: &DocumentId,
+        key: &Key,
+    ) -> Result<Option<Position>, StoreError> {
+        if permit.document() != document || !permit.includes(key) {
+            return Err(StoreError::Failed("the permit is for another read".into()));
+        }
+        self.0.store.oldest(document.clone(), key.clone()).await
     }
 
     /// How full the store's queue is, in percent.
@@ -649,6 +667,17 @@ async fn supervise(
     tracing::error!(?ended, "the store's driver ended: the node cannot go on");
     hub.close();
     failed.send_replace(true);
+}
+
+/// What the store's driver asks for, and where to put the quorum that it asks, once there is one.
+fn sources(
+    env: &Env,
+    gossip: &Arc<OnceLock<Gossip>>,
+    skew_max: Duration,
+) -> (Sources, Arc<OnceLock<Quorum>>) {
+    let quorum = Arc::<OnceLock<Quorum>>::default();
+    let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
+    (Sources { now, policies: history::policies(quorum.clone()) }, quorum)
 }
 
 /// The clock for stamps: this machine's, or its peers' where it is too far off theirs.

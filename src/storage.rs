@@ -17,6 +17,7 @@ pub mod log;
 pub mod mark;
 pub mod meta;
 pub mod origins;
+pub mod prune;
 pub mod rows;
 pub mod writer;
 

@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::audit::Event;
-use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Action, Policies, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
@@ -30,11 +30,25 @@ const QUEUE_KIB_MAX: u32 = 64 * 1024;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
 const CHECKPOINT_ROWS: usize = 2_048;
+/// How long histories rest between two passes over them, and between two steps of one.
+const PRUNING_REST: Duration = Duration::from_secs(60);
+const PRUNING_STEP_REST: Duration = Duration::from_millis(100);
 
 /// What is told of each group, after it is on disk and published and before anyone is answered.
 pub(crate) trait Observer: Send + Sync + 'static {
     /// A group was committed; it took `took` from first command to disk.
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration);
+
+    /// The store was looked after, behind the writes.
+    fn tended(&self, counts: Counts);
+}
+
+/// What the driver asks for, again and again.
+pub(crate) struct Sources {
+    /// The time to stamp with.
+    pub(crate) now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    /// How much of histories is kept; nothing where that is not known well enough to remove any.
+    pub(crate) policies: Arc<dyn Fn() -> Option<Policies> + Send + Sync>,
 }
 
 struct Job {
@@ -57,12 +71,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Starts driving `writer`, with stamps from `now`; the task ends, with the store closed in
+    /// Starts driving `writer`, with what `sources` say; the task ends, with the store closed in
     /// order, after `stop` says so or every handle is gone.
     pub(crate) fn start(
         writer: Writer,
         blocking: Blocking,
-        now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+        sources: Sources,
         observer: Arc<dyn Observer>,
         stop: watch::Receiver<bool>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
@@ -77,7 +91,16 @@ impl Store {
             log: writer.log(),
             blocking,
         };
-        let driver = Driver { blocking, now, observer, tick, jobs: receiver, dirty_since: None };
+        let prune_at = Instant::now() + PRUNING_REST;
+        let driver = Driver {
+            blocking,
+            sources,
+            observer,
+            tick,
+            jobs: receiver,
+            dirty_since: None,
+            prune_at,
+        };
         (store, tokio::spawn(driver.run(writer, stop)))
     }
 
@@ -99,6 +122,16 @@ impl Store {
     /// Where states are published, for readers that look again and again.
     pub(crate) fn published(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.published
+    }
+
+    /// A key's oldest write that is still there.
+    pub(crate) async fn oldest(
+        &self,
+        document: DocumentId,
+        key: Key,
+    ) -> Result<Option<Position>, StoreError> {
+        let history = self.history.clone();
+        self.blocking.run(move || history.oldest(&document, &key)).await
     }
 
     /// A key's writes; see [`HistoryReader::read`].
@@ -209,23 +242,20 @@ fn action_bytes(action: &Action) -> usize {
 
 struct Driver {
     blocking: Blocking,
-    now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    sources: Sources,
     observer: Arc<dyn Observer>,
     tick: watch::Sender<()>,
     jobs: mpsc::Receiver<Job>,
     dirty_since: Option<Instant>,
+    /// When histories are to be looked at.
+    prune_at: Instant,
 }
 
 impl Driver {
     async fn run(mut self, mut writer: Writer, mut stop: watch::Receiver<bool>) {
         loop {
             let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
-            let is_due = async {
-                match checkpoint_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let tend_at = checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at);
             let stopped = async {
                 // The sender is gone: that is a stop, too.
                 let _ = stop.wait_for(|stop| *stop).await;
@@ -234,14 +264,14 @@ impl Driver {
                 biased;
                 () = stopped => None,
                 job = self.jobs.recv() => job,
-                () = is_due => {
+                () = tokio::time::sleep_until(tend_at) => {
                     writer = self.tend(writer).await;
                     continue;
                 }
             };
             let Some(job) = job else { break };
             writer = self.group(writer, job).await;
-            let is_late = checkpoint_at.is_some_and(|at| at <= Instant::now());
+            let is_late = tend_at <= Instant::now();
             if is_late || writer.unwritten_rows() >= CHECKPOINT_ROWS {
                 writer = self.tend(writer).await;
             }
@@ -267,7 +297,7 @@ impl Driver {
             commands.push(job.command);
             replies.push((job.reply, job._room));
         }
-        let now = (self.now)();
+        let now = (self.sources.now)();
         let (writer, committed) = self
             .blocking
             .run(move || {
@@ -287,17 +317,33 @@ impl Driver {
         writer
     }
 
-    /// Opens a store that a failure closed, and writes behind what is due.
+    /// Opens a store that a failure closed, and writes behind what is due; looks, where it is time,
+    /// for what can go from histories, and removes that with it.
     async fn tend(&mut self, mut writer: Writer) -> Writer {
+        let is_time = self.prune_at <= Instant::now();
+        let policies = is_time.then(|| (self.sources.policies)()).flatten();
+        let now = (self.sources.now)();
         let (writer, reopened, written) = self
             .blocking
             .run(move || {
                 let reopened = writer.ensure_open();
+                let found = match &policies {
+                    Some(policies) => reopened.clone().and_then(|_| writer.prune(now, policies)),
+                    None => Ok(()),
+                };
+                if let Err(error) = found {
+                    tracing::error!(%error, "histories cannot be looked through");
+                }
                 let written = reopened.clone().and_then(|_| writer.checkpoint());
                 (writer, reopened == Ok(true), written)
             })
             .await;
         self.dirty_since = None;
+        if is_time {
+            let rest = if writer.is_pruning() { PRUNING_STEP_REST } else { PRUNING_REST };
+            self.prune_at = Instant::now() + rest;
+        }
+        self.observer.tended(writer.counts());
         if reopened {
             let committed = Committed { reopened, ..Committed::default() };
             let counts = writer.counts();

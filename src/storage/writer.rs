@@ -19,6 +19,7 @@ use super::audit::ConfigChain;
 use super::database::{self, Database};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
+use super::prune::{Pruned, Pruner};
 use super::{documents, log, meta, origins};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
@@ -34,6 +35,7 @@ mod audited;
 mod checkpoint;
 mod group;
 mod origin;
+mod pruning;
 mod recovery;
 
 use audited::Chain;
@@ -155,6 +157,8 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// What passes over the histories have come to.
+    pub pruned: Pruned,
 }
 
 /// What became of a commit that failed.
@@ -215,6 +219,7 @@ pub struct Writer {
     waiting: Waiting,
     unwritten: Unwritten,
     tail: Tail,
+    pruner: Pruner,
     published: Arc<ArcSwap<Snapshot>>,
     /// How many spans of the audit chain the store itself names.
     stored_spans: usize,
@@ -265,6 +270,7 @@ impl Writer {
             documents: LruCache::unbounded(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
+            pruner: Pruner::default(),
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
@@ -328,6 +334,7 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            pruned: self.pruned(),
         }
     }
 

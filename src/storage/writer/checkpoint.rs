@@ -24,7 +24,8 @@ impl Writer {
     /// Writes the derived tables up to what is committed. After a failure all of it is still
     /// unwritten, and the store closed, to be opened again by the next commit.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        if self.unwritten.changes.is_empty() || !self.database.is_open() {
+        let is_needed = !self.unwritten.changes.is_empty() || self.pruner.has_due();
+        if !is_needed || !self.database.is_open() {
             return Ok(());
         }
         if let Err(error) = self.write_derived() {
@@ -34,6 +35,7 @@ impl Writer {
             return Err(error);
         }
         self.unwritten = Unwritten::default();
+        self.pruner.removed();
         self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
@@ -68,6 +70,7 @@ impl Writer {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
             history::put(&tx, &tail)?;
         }
+        self.pruner.remove(&tx)?;
         idempotency::put(&tx, self.unwritten.idempotency.iter())?;
         for (id, dots) in &self.unwritten.changes {
             documents::add_changes(&tx, id, dots)?;

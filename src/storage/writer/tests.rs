@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 mod chain;
 mod format;
+mod pruning;
 
 fn settings() -> WriterSettings {
     WriterSettings {
