@@ -32,6 +32,7 @@ use crate::transport::{self, EndpointError, Identity};
 pub mod audit;
 mod backup;
 pub mod certificates;
+mod compaction;
 pub mod feed;
 mod gauges;
 mod history;
@@ -49,6 +50,7 @@ pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
 
 use certificates::Certificates;
+use compaction::Compaction;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
@@ -178,6 +180,7 @@ impl Observer for Watcher {
 
     fn tended(&self, counts: Counts) {
         self.metrics.set_pruned(counts.pruned.rows, counts.pruned.keys_left);
+        self.metrics.set_rebuilt("config", counts.rebuilt);
     }
 }
 
@@ -207,13 +210,12 @@ impl Node {
         name: &NodeName,
         identity: &Identity,
     ) -> Result<Self, StartError> {
-        let region = own_region(&topology, name)?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
+        let region = own_region(&topology, name)?;
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
         let (hub, standing) = (Arc::<Hub>::default(), Arc::<Standing>::default());
-        let counts = writer.counts();
-        standing.set(counts, writer.origin());
+        standing.set(writer.counts(), writer.origin());
         let gossip = Arc::<OnceLock<Gossip>>::default();
         let observer = Watcher {
             hub: hub.clone(),
@@ -226,7 +228,7 @@ impl Node {
         let quorum_store = open_quorum_store(&env, &topology, name).await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
-        metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
+        set_view(&metrics, &writer);
         let skew_max = settings.gossip.max_clock_skew;
         let (sources, decided) = sources(&env, &gossip, skew_max);
         let chain = writer.chain();
@@ -261,6 +263,7 @@ impl Node {
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
+        compact(&env, settings, (&store, &quorum), &metrics, &stop);
         Ok(Self(Arc::new(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
@@ -620,6 +623,31 @@ fn record(
     let recording = watch::Sender::new(false);
     let task = recorder.start(store.clone(), gossip.cloned(), recording.subscribe());
     (recording, Mutex::new(Some(task)))
+}
+
+/// What there is before anything is committed.
+fn set_view(metrics: &Metrics, writer: &Writer) {
+    let counts = writer.counts();
+    metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
+}
+
+/// Looks after the stores' files.
+fn compact(
+    env: &Env,
+    settings: &Settings,
+    (store, quorum): (&Store, &Quorum),
+    metrics: &Arc<Metrics>,
+    stop: &watch::Sender<bool>,
+) {
+    let compaction = Compaction {
+        store: store.clone(),
+        quorum: quorum.clone(),
+        disk: env.disk.clone(),
+        blocking: env.blocking,
+        metrics: metrics.clone(),
+        settings: settings.storage.clone(),
+    };
+    tokio::spawn(compaction.run(stop.subscribe()));
 }
 
 /// Ends what a start that fails has begun.

@@ -18,6 +18,7 @@ pub mod mark;
 pub mod meta;
 pub mod origins;
 pub mod prune;
+pub(crate) mod rebuild;
 pub mod rows;
 pub mod writer;
 

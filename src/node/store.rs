@@ -15,6 +15,7 @@ use crate::config::{Action, Policies, Snapshot, WriteError, WriteRequest, Writte
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
+use crate::storage::rebuild::{Measure, rest_after_step};
 use crate::storage::writer::Counts;
 use crate::storage::{
     Applied, Command, Committed, HistoryPage, HistoryReader, LogReader, Outcome, StoreError, Writer,
@@ -67,6 +68,8 @@ pub(crate) struct Store {
     advanced: watch::Receiver<()>,
     history: HistoryReader,
     log: LogReader,
+    measure: Measure,
+    rebuilds: mpsc::Sender<u64>,
     blocking: Blocking,
 }
 
@@ -82,6 +85,7 @@ impl Store {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (jobs, receiver) = mpsc::channel(QUEUE_MAX);
         let (tick, advanced) = watch::channel(());
+        let (rebuilds, rebuilds_asked) = mpsc::channel(1);
         let store = Self {
             jobs,
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
@@ -89,6 +93,8 @@ impl Store {
             advanced,
             history: writer.history(),
             log: writer.log(),
+            measure: writer.measure(),
+            rebuilds,
             blocking,
         };
         let prune_at = Instant::now() + PRUNING_REST;
@@ -100,6 +106,8 @@ impl Store {
             jobs: receiver,
             dirty_since: None,
             prune_at,
+            rebuilds: rebuilds_asked,
+            step_at: None,
         };
         (store, tokio::spawn(driver.run(writer, stop)))
     }
@@ -122,6 +130,16 @@ impl Store {
     /// Where states are published, for readers that look again and again.
     pub(crate) fn published(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.published
+    }
+
+    /// How much of the file is live, in bytes. Reads all of it, and blocks.
+    pub(crate) fn live_bytes(&self) -> Result<u64, StoreError> {
+        self.measure.live_bytes()
+    }
+
+    /// Asks for the file to be rebuilt, in which so much is live; says whether that was heard.
+    pub(crate) fn rebuild(&self, live_bytes: u64) -> bool {
+        self.rebuilds.try_send(live_bytes).is_ok()
     }
 
     /// A key's oldest write that is still there.
@@ -249,13 +267,17 @@ struct Driver {
     dirty_since: Option<Instant>,
     /// When histories are to be looked at.
     prune_at: Instant,
+    /// Asked-for rebuilds of the file, by how much is live in it.
+    rebuilds: mpsc::Receiver<u64>,
+    /// When the next step of the one under way is due.
+    step_at: Option<Instant>,
 }
 
 impl Driver {
     async fn run(mut self, mut writer: Writer, mut stop: watch::Receiver<bool>) {
         loop {
-            let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
-            let tend_at = checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at);
+            let tend_at = self.tend_at();
+            let upkeep_at = self.step_at.map_or(tend_at, |step_at| step_at.min(tend_at));
             let stopped = async {
                 // The sender is gone: that is a stop, too.
                 let _ = stop.wait_for(|stop| *stop).await;
@@ -264,17 +286,22 @@ impl Driver {
                 biased;
                 () = stopped => None,
                 job = self.jobs.recv() => job,
-                () = tokio::time::sleep_until(tend_at) => {
-                    writer = self.tend(writer).await;
+                Some(live_bytes) = self.rebuilds.recv() => {
+                    writer = self.begin_rebuild(writer, live_bytes).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(upkeep_at) => {
+                    writer = self.upkeep(writer).await;
                     continue;
                 }
             };
             let Some(job) = job else { break };
             writer = self.group(writer, job).await;
-            let is_late = tend_at <= Instant::now();
-            if is_late || writer.unwritten_rows() >= CHECKPOINT_ROWS {
-                writer = self.tend(writer).await;
+            // Jobs go first; where there are always some, the rest has its turn in between.
+            if let Ok(live_bytes) = self.rebuilds.try_recv() {
+                writer = self.begin_rebuild(writer, live_bytes).await;
             }
+            writer = self.upkeep(writer).await;
         }
         self.jobs.close();
         // What was taken before the stop is still carried out.
@@ -317,11 +344,61 @@ impl Driver {
         writer
     }
 
+    /// When the store is to be looked after.
+    fn tend_at(&self) -> Instant {
+        let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
+        checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at)
+    }
+
+    /// Does what is due.
+    async fn upkeep(&mut self, mut writer: Writer) -> Writer {
+        let now = Instant::now();
+        if self.tend_at() <= now || writer.unwritten_rows() >= CHECKPOINT_ROWS {
+            writer = self.tend(writer).await;
+        }
+        if self.step_at.is_some_and(|at| at <= now) {
+            writer = self.step_rebuild(writer).await;
+        }
+        writer
+    }
+
+    async fn begin_rebuild(&mut self, mut writer: Writer, live_bytes: u64) -> Writer {
+        let writer = self
+            .blocking
+            .run(move || {
+                writer.begin_rebuild(live_bytes);
+                writer
+            })
+            .await;
+        self.step_at = writer.is_rebuilding().then(Instant::now);
+        writer
+    }
+
+    async fn step_rebuild(&mut self, mut writer: Writer) -> Writer {
+        let started = Instant::now();
+        let writer = self
+            .blocking
+            .run(move || {
+                writer.step_rebuild();
+                writer
+            })
+            .await;
+        let next = Instant::now() + rest_after_step(started.elapsed());
+        self.step_at = writer.is_rebuilding().then_some(next);
+        if !writer.is_open() {
+            // To be opened again.
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        self.observer.tended(writer.counts());
+        writer
+    }
+
     /// Opens a store that a failure closed, and writes behind what is due; looks, where it is time,
     /// for what can go from histories, and removes that with it.
     async fn tend(&mut self, mut writer: Writer) -> Writer {
         let is_time = self.prune_at <= Instant::now();
         let policies = is_time.then(|| (self.sources.policies)()).flatten();
+        let is_known = policies.is_some();
         let now = (self.sources.now)();
         let (writer, reopened, written) = self
             .blocking
@@ -340,7 +417,8 @@ impl Driver {
             .await;
         self.dirty_since = None;
         if is_time {
-            let rest = if writer.is_pruning() { PRUNING_STEP_REST } else { PRUNING_REST };
+            let goes_on = is_known && writer.is_pruning();
+            let rest = if goes_on { PRUNING_STEP_REST } else { PRUNING_REST };
             self.prune_at = Instant::now() + rest;
         }
         self.observer.tended(writer.counts());

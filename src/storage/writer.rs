@@ -20,6 +20,7 @@ use super::database::{self, Database};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
 use super::prune::{Pruned, Pruner};
+use super::rebuild::Rebuild;
 use super::{documents, log, meta, origins};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
@@ -36,6 +37,7 @@ mod checkpoint;
 mod group;
 mod origin;
 mod pruning;
+mod rebuilding;
 mod recovery;
 
 use audited::Chain;
@@ -159,6 +161,8 @@ pub struct Counts {
     pub documents_loaded: u64,
     /// What passes over the histories have come to.
     pub pruned: Pruned,
+    /// How often the file was rebuilt since the store was opened.
+    pub rebuilt: u64,
 }
 
 /// What became of a commit that failed.
@@ -220,6 +224,8 @@ pub struct Writer {
     unwritten: Unwritten,
     tail: Tail,
     pruner: Pruner,
+    rebuild: Option<Rebuild>,
+    rebuilt: u64,
     published: Arc<ArcSwap<Snapshot>>,
     /// How many spans of the audit chain the store itself names.
     stored_spans: usize,
@@ -271,6 +277,8 @@ impl Writer {
             unwritten: Unwritten::default(),
             tail: Tail::default(),
             pruner: Pruner::default(),
+            rebuild: None,
+            rebuilt: 0,
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
@@ -335,6 +343,7 @@ impl Writer {
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
             pruned: self.pruned(),
+            rebuilt: self.rebuilt,
         }
     }
 
@@ -412,6 +421,7 @@ impl Writer {
     /// Finds out what became of a commit that failed. redb takes no more calls after an I/O error,
     /// until the file is opened again; whether the commit is on disk can be read there.
     fn settle(&mut self, before: &State, error: &StoreError) -> Settled {
+        self.give_up_rebuild(error);
         self.rest(error);
         self.database.close();
         let found = self.database.reopen().and_then(|()| {
@@ -451,18 +461,23 @@ impl Writer {
             let set = tx.set_durability(redb::Durability::None);
             set.map_err(|e| StoreError::Failed(e.to_string()))?;
         }
-        log::put(&tx, &group.records, group.audited.sealed())?;
-        group.audited.put(&tx, &self.state.chain, self.stored_spans)?;
         let heads: BTreeMap<Origin, &Record> =
             group.records.iter().map(|record| (record.dot.origin, record)).collect();
-        for head in heads.values() {
-            origins::put(&tx, head.dot, head.hash)?;
-        }
         let is_own = is_new || heads.contains_key(&own);
-        if is_own {
-            meta::KEY_ORIGIN.put(&tx, &own)?;
-        }
+        let put = |tx: &redb::WriteTransaction| {
+            log::put(tx, &group.records, group.audited.sealed())?;
+            group.audited.put(tx, &self.state.chain, self.stored_spans)?;
+            for head in heads.values() {
+                origins::put(tx, head.dot, head.hash)?;
+            }
+            if is_own {
+                meta::KEY_ORIGIN.put(tx, &own)?;
+            }
+            Ok(())
+        };
+        put(&tx)?;
         tx.commit()?;
+        Self::mirror(&mut self.rebuild, put);
         if is_own {
             self.stored_origin = Some(own);
             if let Err(error) = self.write_mark(false) {

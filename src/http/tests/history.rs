@@ -53,7 +53,9 @@ async fn what_went_from_a_history_is_said_and_what_is_kept_can_be_had() {
 #[tokio::test]
 async fn policies_are_set_shown_and_taken_back() {
     let world = world().await.found().await;
-    let run = |line: &'static str, body: &'static str| world.ask("cluster:read cluster:manage", line, body);
+    let run = |line: &'static str, body: &'static str| {
+        world.ask("cluster:read cluster:manage", line, body)
+    };
     let shown = run("GET /cluster/history", "").await.expect(200).json();
     let built_in = json!({"versions": 100, "age_s": 7_776_000});
     assert_eq!(shown, json!({"default": built_in, "items": []}));

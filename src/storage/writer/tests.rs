@@ -10,6 +10,7 @@ use proptest::prelude::*;
 mod chain;
 mod format;
 mod pruning;
+mod rebuilding;
 
 fn settings() -> WriterSettings {
     WriterSettings {
