@@ -2,7 +2,6 @@
 //! id, also where a crash comes in the middle.
 
 use super::*;
-use crate::env::Disk as _;
 
 /// A store with some of everything in it, whose log was cut.
 async fn full(disk: &MemoryDisk) -> Store {
