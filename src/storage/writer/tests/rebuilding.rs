@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::{HistoryPolicy, Policies};
-use crate::env::Disk;
+use crate::env::{Disk, FileDisk};
 use crate::storage::copy::TABLES;
 use crate::storage::database::{FILE, name_of_new};
 use redb::StorageBackend;
@@ -163,6 +163,32 @@ fn a_rebuilt_file_has_the_same_rows_as_the_one_before() {
     }
     assert_eq!(writer.counts().rebuilt, 1);
     assert!(dump(&writer) == before);
+}
+
+#[test]
+fn on_a_real_disk_the_new_file_takes_the_place_of_the_one_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = || Arc::new(FileDisk::open(dir.path()).unwrap());
+    let mut writer = open_on(disk());
+    fill(&mut writer, 100);
+    let (origin, reader) = (writer.origin(), writer.history());
+    let old = writer.database.get().unwrap();
+    let before = disk().identity(FILE).unwrap();
+    writer.begin_rebuild(1);
+    while writer.is_rebuilding() {
+        writer.step_rebuild();
+    }
+    assert_eq!(writer.counts().rebuilt, 1);
+    assert_ne!(disk().identity(FILE).unwrap(), before);
+    writer.commit(Stamp(2_000_000), &[put("web/dev", &[("k1", "7")])]);
+    let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("k1").unwrap());
+    let page = reader.read(&id, &key, None, 1, usize::MAX).unwrap();
+    assert_eq!(page.entries[0].value.as_ref().unwrap().as_str(), "7");
+    // Whoever reads the old one reads on.
+    assert!(old.begin_read().unwrap().list_tables().unwrap().count() > 0);
+    drop((writer, reader, old));
+    let again = open_on(disk());
+    assert_eq!((again.origin(), value(&again, "web/dev", "k1").unwrap()), (origin, "7".to_owned()));
 }
 
 #[test]
