@@ -7,10 +7,12 @@ pub mod entry;
 pub mod epochless;
 pub mod record;
 pub mod request;
+pub mod retention;
 pub mod roll;
 pub mod view;
 pub mod waiting;
 
 pub use entry::{Entry, Idempotency};
 pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written, WrittenKey};
+pub use retention::{HistoryPolicy, Policies};
 pub use view::{DocumentView, Rolled, Row, Snapshot};

@@ -22,6 +22,7 @@ mod error;
 mod etag;
 mod explain;
 mod health;
+mod history;
 pub mod item;
 mod key_roles;
 mod keys;

@@ -31,8 +31,10 @@ pub mod audit;
 mod backup;
 mod catch_up;
 pub mod certificates;
+mod compaction;
 pub mod feed;
 mod gauges;
+mod history;
 mod keys;
 mod metered;
 pub mod receipts;
@@ -48,10 +50,11 @@ pub use status::ClusterStatus;
 
 use catch_up::CatchingUp;
 use certificates::Certificates;
+use compaction::Compaction;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
-use store::{Observer, Store};
+use store::{Observer, Sources, Store};
 
 /// Most documents kept in memory for writes and merges.
 const DOCUMENTS_MAX: usize = 256;
@@ -168,6 +171,11 @@ impl Observer for Watcher {
         }
         self.metrics.quarantined(counts.quarantined.saturating_sub(before.quarantined));
     }
+
+    fn tended(&self, counts: Counts) {
+        self.metrics.set_pruned(counts.pruned.rows, counts.pruned.keys_left);
+        self.metrics.set_rebuilt("config", counts.rebuilt);
+    }
 }
 
 impl Standing {
@@ -196,14 +204,12 @@ impl Node {
         name: &NodeName,
         identity: &Identity,
     ) -> Result<Self, StartError> {
-        let region = own_region(&topology, name)?;
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
+        let region = own_region(&topology, name)?;
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
-        let hub = Arc::<Hub>::default();
-        let standing = Arc::<Standing>::default();
-        let counts = writer.counts();
-        standing.set(counts, writer.origin());
+        let (hub, standing) = (Arc::<Hub>::default(), Arc::<Standing>::default());
+        standing.set(writer.counts(), writer.origin());
         let gossip = Arc::<OnceLock<Gossip>>::default();
         let observer = Watcher {
             hub: hub.clone(),
@@ -216,13 +222,13 @@ impl Node {
         let quorum_store = open_quorum_store(&env, &topology, name).await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
-        metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
+        set_view(&metrics, &writer);
         let skew_max = settings.gossip.max_clock_skew;
-        let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
+        let (sources, decided) = sources(&env, &gossip, skew_max);
         let chain = writer.chain();
         let catching_up = CatchingUp::new(writer.published().load().vector.clone());
         let (store, driver) =
-            Store::start(writer, env.blocking, now, Arc::new(observer), stopped.clone());
+            Store::start(writer, env.blocking, sources, Arc::new(observer), stopped.clone());
         let failed = watch::Sender::new(false);
         let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
         let members = members(&env, settings, &topology, name);
@@ -248,9 +254,11 @@ impl Node {
             end_early(&quorum, gossip.get()).await;
             return Err(error.into());
         }
+        let _ = decided.set(quorum.clone());
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
+        compact(&env, settings, (&store, &quorum), &metrics, &stop);
         Ok(Self(Arc::new(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
@@ -381,6 +389,19 @@ impl Node {
             return Err(StoreError::Failed("the permit is for another read".into()));
         }
         self.0.store.history(document.clone(), key.clone(), before, size, bytes_max).await
+    }
+
+    /// The oldest write of a key that its history still has.
+    pub async fn oldest(
+        &self,
+        permit: &ReadPermit,
+        document: &DocumentId,
+        key: &Key,
+    ) -> Result<Option<Position>, StoreError> {
+        if permit.document() != document || !permit.includes(key) {
+            return Err(StoreError::Failed("the permit is for another read".into()));
+        }
+        self.0.store.oldest(document.clone(), key.clone()).await
     }
 
     /// How full the store's queue is, in percent.
@@ -581,6 +602,31 @@ fn record(
     (recording, Mutex::new(Some(task)))
 }
 
+/// What there is before anything is committed.
+fn set_view(metrics: &Metrics, writer: &Writer) {
+    let counts = writer.counts();
+    metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
+}
+
+/// Looks after the stores' files.
+fn compact(
+    env: &Env,
+    settings: &Settings,
+    (store, quorum): (&Store, &Quorum),
+    metrics: &Arc<Metrics>,
+    stop: &watch::Sender<bool>,
+) {
+    let compaction = Compaction {
+        store: store.clone(),
+        quorum: quorum.clone(),
+        disk: env.disk.clone(),
+        blocking: env.blocking,
+        metrics: metrics.clone(),
+        settings: settings.storage.clone(),
+    };
+    tokio::spawn(compaction.run(stop.subscribe()));
+}
+
 /// Ends what a start that fails has begun.
 async fn end_early(quorum: &Quorum, gossip: Option<&Gossip>) {
     quorum.shutdown().await;
@@ -626,6 +672,17 @@ async fn supervise(
     tracing::error!(?ended, "the store's driver ended: the node cannot go on");
     hub.close();
     failed.send_replace(true);
+}
+
+/// What the store's driver asks for, and where to put the quorum that it asks, once there is one.
+fn sources(
+    env: &Env,
+    gossip: &Arc<OnceLock<Gossip>>,
+    skew_max: Duration,
+) -> (Sources, Arc<OnceLock<Quorum>>) {
+    let quorum = Arc::<OnceLock<Quorum>>::default();
+    let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
+    (Sources { now, policies: history::policies(quorum.clone()) }, quorum)
 }
 
 /// The clock for stamps: this machine's, or its peers' where it is too far off theirs.

@@ -15,7 +15,7 @@ use crate::audit::{ChainReader, Event};
 use crate::model::NodeName;
 use crate::planted::{Bug, is_planted};
 use crate::registry::{Outcome, Proposal, Refusal, State};
-use crate::storage::StoreError;
+use crate::storage::{StoreError, rebuild};
 
 #[cfg(test)]
 pub(crate) mod alone;
@@ -183,6 +183,17 @@ pub trait Consensus: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Asks for this node's file to be rebuilt, in which so many bytes are live; says whether that was
+    /// heard.
+    fn rebuild(&self, _live_bytes: u64) -> bool {
+        false
+    }
+
+    /// How often it was rebuilt since it was opened.
+    fn rebuilt(&self) -> u64 {
+        0
+    }
+
     /// How it stands.
     fn status(&self) -> QuorumStatus;
 
@@ -285,6 +296,23 @@ impl Quorum {
     /// Changes the members, until `deadline`.
     pub async fn change(&self, change: MemberChange, deadline: Instant) -> Result<(), ChangeError> {
         self.consensus.change(change, deadline).await
+    }
+
+    /// How much of this node's file is live, in bytes; none where it keeps none. Reads all of it, and
+    /// blocks.
+    pub(crate) fn live_bytes(&self) -> Result<Option<u64>, StoreError> {
+        let tx = self.begin_read()?;
+        tx.map(|tx| rebuild::live_bytes(&tx, &store::copy::TABLES)).transpose()
+    }
+
+    /// Asks for this node's file to be rebuilt; see [`Consensus::rebuild`].
+    pub(crate) fn rebuild(&self, live_bytes: u64) -> bool {
+        self.consensus.rebuild(live_bytes)
+    }
+
+    /// How often that was done.
+    pub(crate) fn rebuilt(&self) -> u64 {
+        self.consensus.rebuilt()
     }
 
     /// Ends it in order.

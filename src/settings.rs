@@ -8,6 +8,7 @@ mod duration;
 mod quorum;
 mod rates;
 mod secrets;
+mod storage;
 mod tls;
 mod traces;
 
@@ -19,6 +20,7 @@ pub use audit::AuditSettings;
 pub use quorum::QuorumSettings;
 pub use rates::RateSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
+pub use storage::StorageSettings;
 pub use tls::{ClientCertificates, MinVersion, TlsSettings};
 pub use traces::TraceSettings;
 
@@ -53,6 +55,8 @@ pub struct Settings {
     pub secrets: SecretSettings,
     /// What the audit log records beside what it always does.
     pub audit: AuditSettings,
+    /// How database files are looked after.
+    pub storage: StorageSettings,
     /// What is logged, and how.
     pub log: LogSettings,
     /// Where spans of requests are sent.
@@ -326,6 +330,7 @@ impl Settings {
         )?;
         self.traces.check()?;
         self.tls.check()?;
+        self.storage.check()?;
         self.rates.check()?;
         self.quorum.check()?;
         self.access.check()?;

@@ -19,6 +19,8 @@ pub mod mark;
 pub mod meta;
 pub mod origins;
 mod past;
+pub mod prune;
+pub(crate) mod rebuild;
 pub mod rows;
 pub mod writer;
 

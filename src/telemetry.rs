@@ -14,6 +14,7 @@ mod quorum;
 mod routes;
 mod standing;
 mod trace;
+mod upkeep;
 
 pub(crate) use disk::STORES;
 pub use ecs::Ecs;

@@ -119,6 +119,8 @@ impl From<ClientError> for Failure {
                     .hint("give a token with --token-file FILE or HOLM_TOKEN; `holm dev` prints one"),
                 403 => Self::failed(message).hint("the token does not allow this; ask for a wider scope"),
                 404 => Self::not_found(message),
+                410 => Self::not_found(message)
+                    .hint("`holm history` shows what is there; `holm history policy show` what is kept"),
                 409 | 412 | 428 => {
                     let hint = match refusal.name.as_str() {
                         "SessionNotReached" => {

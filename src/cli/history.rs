@@ -1,6 +1,6 @@
-//! `holm history`: every version of a key, newest first.
+//! `holm history`: every version of a key that is kept, newest first.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::formats::shorten;
 use super::list::print;
@@ -9,8 +9,11 @@ use super::{Failure, Global, Terminal, address};
 use crate::client::Version;
 use crate::model::{DocumentId, Key};
 
+mod policy;
+
 /// Arguments of `holm history`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 The current version is marked with *. Where two regions wrote at the same time, two entries
 share a number; VERSION@ORIGIN names one of them.
@@ -18,14 +21,23 @@ share a number; VERSION@ORIGIN names one of them.
 Examples:
   holm history web/dev server.port
   holm diff web/dev server.port 3 5
-  holm restore web/dev server.port 3")]
+  holm restore web/dev server.port 3
+  holm history policy show")]
 pub struct History {
     /// Which keys, for example web/dev.
-    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT")]
-    document: DocumentId,
+    #[arg(value_parser = address::document, value_name = "SERVICE/ENVIRONMENT", required = true)]
+    document: Option<DocumentId>,
     /// The key.
-    #[arg(value_parser = address::key)]
-    key: Key,
+    #[arg(value_parser = address::key, required = true)]
+    key: Option<Key>,
+    #[command(subcommand)]
+    about: Option<About>,
+}
+
+#[derive(Debug, Subcommand)]
+enum About {
+    /// How much of histories is kept.
+    Policy(policy::Policy),
 }
 
 impl History {
@@ -34,7 +46,12 @@ impl History {
         global: &Global,
         terminal: &mut Terminal<'_>,
     ) -> Result<(), Failure> {
-        let versions = global.client()?.versions(&self.document, &self.key).await?;
+        let (document, key) = match (self.about, self.document, self.key) {
+            (Some(About::Policy(policy)), ..) => return policy.run(global, terminal).await,
+            (None, Some(document), Some(key)) => (document, key),
+            (None, ..) => return Err(Failure::usage("a SERVICE/ENVIRONMENT and a KEY are needed")),
+        };
+        let versions = global.client()?.versions(&document, &key).await?;
         if global.json() {
             return terminal.say_json(&Items { items: &versions });
         }
@@ -61,6 +78,15 @@ impl History {
             ]
         });
         let rows: Vec<_> = rows.collect();
-        print(&["VERSION", "UPDATED", "BY", "REGION", "VALUE", "MESSAGE"], &rows, terminal)
+        print(&["VERSION", "UPDATED", "BY", "REGION", "VALUE", "MESSAGE"], &rows, terminal)?;
+        match versions.last() {
+            // Histories begin with 1.
+            Some(oldest) if oldest.version > 1 => terminal.note(format!(
+                "versions before {} are not kept: `holm history policy show`",
+                oldest.version
+            ))?,
+            _ => {}
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! One write of one key: the scalar that a document's bucket holds, and the history's row.
 //!
 //! Lifetime: an entry never changes. It leaves the document when a later entry replaces it, and
-//! stays in the history.
+//! stays in the history until the environment's policy lets it go.
 
 use crate::model::{Dot, JsonText, Stamp, Text};
 use std::cmp::Ordering;

@@ -223,7 +223,7 @@ impl<'a> Fields<'a> {
         self.get(name).is_some()
     }
 
-    fn required(&self, name: &str) -> Result<&'a RawValue, ApiError> {
+    pub(super) fn required(&self, name: &str) -> Result<&'a RawValue, ApiError> {
         self.get(name).ok_or_else(|| self.bad(name, "is missing"))
     }
 

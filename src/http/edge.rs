@@ -22,7 +22,8 @@ use super::operation::{Operation, Route};
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, backup,
     cluster, config_key, config_list, config_write, credentials, discovery, explain, health,
-    key_roles, keys, limits, oauth, permit, quorum, roles, secrets, session, versions, watch,
+    history, key_roles, keys, limits, oauth, permit, quorum, roles, secrets, session, versions,
+    watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -300,6 +301,9 @@ async fn dispatch_rest(
         Operation::GetKeys => keys::get(app, &incoming).await,
         Operation::RotateKeys => keys::rotate(app, &incoming, body).await,
         Operation::RetireGeneration => keys::retire(app, &incoming).await,
+        Operation::GetHistoryPolicies => history::get(app, &incoming).await,
+        Operation::PutHistoryPolicy => history::put(app, &incoming, body).await,
+        Operation::RemoveHistoryPolicy => history::remove(app, &incoming).await,
         Operation::GetHealth => health::health(app),
         Operation::GetReady => health::ready(app),
         Operation::GetMetrics => health::metrics(app, &incoming).await,

@@ -55,6 +55,11 @@ pub(crate) enum ApiError {
     Forbidden(#[from] Denied),
     #[error("{what} is not there")]
     NotFound { what: String, gone: Option<Gone> },
+    #[error(
+        "version {version} of the key {key} is not there any more: {}",
+        oldest.map_or_else(|| "no earlier one is".to_owned(), |oldest| format!("the oldest is {oldest}"))
+    )]
+    VersionGone { key: Key, version: String, oldest: Option<u64> },
     #[error("there is nothing at this path")]
     UnknownPath,
     #[error("this path takes {allow}")]
@@ -175,6 +180,8 @@ struct More<'a> {
     secret: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     candidates: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_version: Option<u64>,
     #[serde(flatten)]
     gone: Option<&'a Gone>,
 }
@@ -204,6 +211,7 @@ impl ApiError {
             Self::Unauthorized => ("Unauthorized", StatusCode::UNAUTHORIZED),
             Self::Forbidden(_) => ("Forbidden", StatusCode::FORBIDDEN),
             Self::NotFound { .. } | Self::UnknownPath => ("NotFound", StatusCode::NOT_FOUND),
+            Self::VersionGone { .. } => ("Gone", StatusCode::GONE),
             Self::MethodNotAllowed { .. } => ("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::RequestTooSlow => ("RequestTooSlow", StatusCode::REQUEST_TIMEOUT),
             Self::AmbiguousVersion { .. } => ("AmbiguousVersion", StatusCode::CONFLICT),
@@ -287,6 +295,9 @@ impl ApiError {
                 more.key = Some(key.as_str());
             }
             Self::AmbiguousVersion { candidates, .. } => more.candidates = Some(candidates),
+            Self::VersionGone { key, oldest, .. } => {
+                (more.key, more.oldest_version) = (Some(key.as_str()), *oldest);
+            }
             Self::NotFound { gone, .. } => more.gone = gone.as_ref(),
             _ => {}
         }

@@ -38,6 +38,8 @@ pub(super) enum Route {
     Keys,
     RotateKeys,
     Generation,
+    HistoryPolicies,
+    HistoryPolicy,
     Health,
     Ready,
     Metrics,
@@ -50,7 +52,7 @@ pub(super) enum Route {
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 37] = [
+pub(super) const ROUTES: [(&str, Route); 39] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -79,6 +81,8 @@ pub(super) const ROUTES: [(&str, Route); 37] = [
     ("/cluster/keys", Route::Keys),
     ("/cluster/keys/rotate", Route::RotateKeys),
     ("/cluster/keys/{generation}", Route::Generation),
+    ("/cluster/history", Route::HistoryPolicies),
+    ("/cluster/history/{environment}", Route::HistoryPolicy),
     ("/healthz", Route::Health),
     ("/readyz", Route::Ready),
     ("/metrics", Route::Metrics),
@@ -136,6 +140,9 @@ pub(super) enum Operation {
     GetKeys,
     RotateKeys,
     RetireGeneration,
+    GetHistoryPolicies,
+    PutHistoryPolicy,
+    RemoveHistoryPolicy,
     GetHealth,
     GetReady,
     GetMetrics,
@@ -205,6 +212,13 @@ impl Route {
             Self::RotateKeys => Operation::MethodNotAllowed,
             Self::Generation if *method == Method::DELETE => Operation::RetireGeneration,
             Self::Generation => Operation::MethodNotAllowed,
+            Self::HistoryPolicies | Self::HistoryPolicy if *method == Method::PUT => {
+                Operation::PutHistoryPolicy
+            }
+            Self::HistoryPolicies | Self::HistoryPolicy if *method == Method::DELETE => {
+                Operation::RemoveHistoryPolicy
+            }
+            Self::HistoryPolicy => Operation::MethodNotAllowed,
             Self::QuorumMember if *method == Method::POST => Operation::ChangeQuorum,
             Self::QuorumMember => Operation::MethodNotAllowed,
             // It is a lot of work to say how long it is.
@@ -231,6 +245,7 @@ impl Route {
             Self::Secrets => Operation::ListSecrets,
             Self::Secret => Operation::GetSecret,
             Self::Keys => Operation::GetKeys,
+            Self::HistoryPolicies => Operation::GetHistoryPolicies,
             Self::Health => Operation::GetHealth,
             Self::Ready => Operation::GetReady,
             Self::Metrics => Operation::GetMetrics,
@@ -252,8 +267,8 @@ impl Route {
             | Self::QuorumMember => "POST, OPTIONS",
             Self::Accounts | Self::Roles => "GET, HEAD, POST, OPTIONS",
             Self::Account => "GET, HEAD, PATCH, DELETE, OPTIONS",
-            Self::Role => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Self::KeyRole => "PUT, DELETE, OPTIONS",
+            Self::Role | Self::HistoryPolicies => "GET, HEAD, PUT, DELETE, OPTIONS",
+            Self::KeyRole | Self::HistoryPolicy => "PUT, DELETE, OPTIONS",
             Self::Credential => "DELETE, OPTIONS",
             Self::Backup => "GET, OPTIONS",
             Self::SigningKey => "DELETE, OPTIONS",
@@ -346,6 +361,9 @@ impl Operation {
             Self::GetKeys => "GET /cluster/keys",
             Self::RotateKeys => "POST /cluster/keys/rotate",
             Self::RetireGeneration => "DELETE /cluster/keys/{generation}",
+            Self::GetHistoryPolicies => "GET /cluster/history",
+            Self::PutHistoryPolicy => "PUT /cluster/history/{environment}",
+            Self::RemoveHistoryPolicy => "DELETE /cluster/history/{environment}",
             Self::GetHealth => "GET /healthz",
             Self::GetReady => "GET /readyz",
             Self::GetMetrics => "GET /metrics",
@@ -431,6 +449,8 @@ impl Operation {
                 | Self::RemoveSecret
                 | Self::RotateKeys
                 | Self::RetireGeneration
+                | Self::PutHistoryPolicy
+                | Self::RemoveHistoryPolicy
                 | Self::ChangeQuorum
         )
     }

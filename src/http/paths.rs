@@ -57,6 +57,14 @@ pub(super) fn generation(path: &str) -> Result<u32, ApiError> {
     text.parse().map_err(|_| bad("generation", "has to be a generation's number: 1, 2, 3, …"))
 }
 
+/// The last segment of `/cluster/history/{environment}`, if there is one.
+pub(super) fn environment_of_policy(path: &str) -> Result<Option<Environment>, ApiError> {
+    match path.split('/').nth(3) {
+        None => Ok(None),
+        Some(_) => Ok(Some(Environment::new(&segment(path, 2)?)?)),
+    }
+}
+
 fn segment(path: &str, at: usize) -> Result<std::borrow::Cow<'_, str>, ApiError> {
     decoded(path.split('/').nth(at + 1))
 }

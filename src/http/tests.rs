@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod harness;
+mod history;
 mod keys;
 mod limits;
 mod lists;

@@ -19,7 +19,7 @@ use super::{item, paths, session};
 use crate::access::{ReadPermit, decide};
 use crate::config::{Action, Entry, Operation};
 use crate::model::{DocumentId, Dot, Key, Origin};
-use crate::storage::HistoryPage;
+use crate::storage::{HistoryPage, StoreError};
 
 /// Entries that are read at once in search of those of one version.
 const SAME_VERSION_PAGE: usize = 16;
@@ -36,7 +36,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let listing = Listing::new(&format!("/config/{document}/{key}/versions"), "");
     let before: Option<(u64, Dot)> = query.get("cursor").map(|it| listing.place(it)).transpose()?;
     let reached = reach(app, incoming).await?;
-    let current = shown_now(&reached, &document, &key)?;
+    let (current, _) = shown_now(&reached, &document, &key)?;
     let HistoryPage { entries, mut is_last } =
         history(app, &permit, &document, &key, before, size).await?;
     // As items they take more bytes than as entries.
@@ -52,7 +52,10 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         items.push(item);
     }
     let next = place.filter(|_| !is_last).map(|place| listing.cursor(&place));
+    // Histories begin with 1: where the last page ends before, the rest was let go.
+    let ends_at = place.or(before).map_or(1, |(version, _)| version);
     let member = match &next {
+        None if ends_at > 1 => format!(",\"next_cursor\":null,\"gone_before\":{ends_at}"),
         None => ",\"next_cursor\":null".to_owned(),
         Some(cursor) => format!(",\"next_cursor\":\"{cursor}\""),
     };
@@ -79,8 +82,8 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     Query::parse(incoming.query(), &[])?;
     let version = paths::version(incoming.path())?;
     let reached = reach(app, incoming).await?;
-    let current = shown_now(&reached, &document, &key)?;
-    let entry = find(app, &permit, &document, &key, &version).await?;
+    let (current, newest) = shown_now(&reached, &document, &key)?;
+    let entry = find(app, &permit, (&document, &key), &version, newest).await?;
     let body = item::past(&entry, entry.dot == current);
     let mut response = write::json(StatusCode::OK, body.into());
     reached.tell(app, response.headers_mut());
@@ -107,8 +110,8 @@ pub(super) async fn restore(
     let bytes = write::read_body(app, incoming, body, None).await?;
     let (version, message) = super::body::restore(&bytes, &app.settings().limits)?;
     let reached = reach(app, incoming).await?;
-    shown_now(&reached, &document, &key)?;
-    let entry = find(app, &read, &document, &key, &version).await?;
+    let (_, newest) = shown_now(&reached, &document, &key)?;
+    let entry = find(app, &read, (&document, &key), &version, newest).await?;
     let action = entry.value.map_or(Action::Remove, Action::Put);
     let operations = vec![Operation { key, action, check }];
     let write = Write { permit, document, operations, remove_all: false, message, body: &bytes };
@@ -119,23 +122,25 @@ async fn reach(app: &App, incoming: &Incoming) -> Result<Reached, ApiError> {
     session::reach(app, incoming.headers()).await
 }
 
-/// The write that the key shows now, a removal too. A key that never was has no history.
-fn shown_now(reached: &Reached, document: &DocumentId, key: &Key) -> Result<Dot, ApiError> {
+/// The write that the key shows now, a removal too, and the highest number of its versions. A key
+/// that never was has no history.
+fn shown_now(reached: &Reached, document: &DocumentId, key: &Key) -> Result<(Dot, u64), ApiError> {
     let row = reached.snapshot.document(document).and_then(|view| view.rows.get(key));
-    row.map(|row| row.winner().dot).ok_or_else(|| not_there(key, None))
+    let row = row.ok_or_else(|| not_there(key, None))?;
+    let newest = row.siblings().iter().map(|entry| entry.version).max();
+    Ok((row.winner().dot, newest.unwrap_or_default()))
 }
 
-/// The one entry that `7` or `7@origin` stands for.
+/// The one entry that `7` or `7@origin` stands for. Of a key whose newest version is `newest`, all
+/// numbers up to that have been there: which is not is gone.
 async fn find(
     app: &App,
     permit: &ReadPermit,
-    document: &DocumentId,
-    key: &Key,
+    (document, key): (&DocumentId, &Key),
     text: &str,
+    newest: u64,
 ) -> Result<Entry, ApiError> {
     let (version, origin) = parse(text)?;
-    let absent =
-        || ApiError::NotFound { what: format!("version {text} of the key {key}"), gone: None };
     // The place behind all entries of this version, or behind all that this origin wrote in it.
     let origin_or_last = origin.unwrap_or(Origin([u8::MAX; 8]));
     let mut before = (version, Dot { origin: origin_or_last, n: u64::MAX });
@@ -152,7 +157,19 @@ async fn find(
             _ => break,
         }
     }
-    let Some(entry) = found.pop() else { return Err(absent()) };
+    let Some(entry) = found.pop() else {
+        let absent =
+            ApiError::NotFound { what: format!("version {text} of the key {key}"), gone: None };
+        if version > newest {
+            return Err(absent);
+        }
+        let oldest = app.node().oldest(permit, document, key).await.map_err(failed)?;
+        let oldest = oldest.map(|(version, _)| version);
+        if oldest.is_some_and(|oldest| version >= oldest) {
+            return Err(absent);
+        }
+        return Err(ApiError::VersionGone { key: key.clone(), version: text.to_owned(), oldest });
+    };
     if found.is_empty() {
         return Ok(entry);
     }
@@ -192,10 +209,12 @@ async fn history(
 ) -> Result<HistoryPage, ApiError> {
     let bytes_max = app.settings().limits.page_bytes_max;
     let found = app.node().history(permit, document, key, before, size, bytes_max).await;
-    found.map_err(|error| {
-        tracing::error!(%error, "a history could not be read");
-        ApiError::StorageFailed
-    })
+    found.map_err(failed)
+}
+
+fn failed(error: StoreError) -> ApiError {
+    tracing::error!(%error, "a history could not be read");
+    ApiError::StorageFailed
 }
 
 #[cfg(test)]

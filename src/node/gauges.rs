@@ -65,6 +65,7 @@ impl Node {
         for (kind, facts) in self.certificate_ends() {
             metrics.set_certificate_end(kind, facts.not_after);
         }
+        metrics.set_rebuilt("quorum", self.0.quorum.rebuilt());
         self.refresh_peers(&quorum);
         if let Some(offset_us) = offset.filter(|us| skew::is_too_far(*us, self.0.skew_max)) {
             tracing::error!(offset_us, "the clock is off: stamping with the peers' time");

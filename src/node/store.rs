@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use crate::audit::Event;
 use crate::config::roll::Roll;
-use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Action, Policies, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
+use crate::storage::rebuild::{Measure, rest_after_step};
 use crate::storage::writer::Counts;
 use crate::storage::{
     Applied, Command, Committed, EpochReader, HistoryPage, HistoryReader, LogReader, Outcome, Plan,
@@ -32,11 +33,25 @@ const QUEUE_KIB_MAX: u32 = 64 * 1024;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
 const CHECKPOINT_ROWS: usize = 2_048;
+/// How long histories rest between two passes over them, and between two steps of one.
+const PRUNING_REST: Duration = Duration::from_secs(60);
+const PRUNING_STEP_REST: Duration = Duration::from_millis(100);
 
 /// What is told of each group, after it is on disk and published and before anyone is answered.
 pub(crate) trait Observer: Send + Sync + 'static {
     /// A group was committed; it took `took` from first command to disk.
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration);
+
+    /// The store was looked after, behind the writes.
+    fn tended(&self, counts: Counts);
+}
+
+/// What the driver asks for, again and again.
+pub(crate) struct Sources {
+    /// The time to stamp with.
+    pub(crate) now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    /// How much of histories is kept; nothing where that is not known well enough to remove any.
+    pub(crate) policies: Arc<dyn Fn() -> Option<Policies> + Send + Sync>,
 }
 
 struct Job {
@@ -56,21 +71,24 @@ pub(crate) struct Store {
     history: HistoryReader,
     log: LogReader,
     epochs: EpochReader,
+    measure: Measure,
+    rebuilds: mpsc::Sender<u64>,
     blocking: Blocking,
 }
 
 impl Store {
-    /// Starts driving `writer`, with stamps from `now`; the task ends, with the store closed in
+    /// Starts driving `writer`, with what `sources` say; the task ends, with the store closed in
     /// order, after `stop` says so or every handle is gone.
     pub(crate) fn start(
         writer: Writer,
         blocking: Blocking,
-        now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+        sources: Sources,
         observer: Arc<dyn Observer>,
         stop: watch::Receiver<bool>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (jobs, receiver) = mpsc::channel(QUEUE_MAX);
         let (tick, advanced) = watch::channel(());
+        let (rebuilds, rebuilds_asked) = mpsc::channel(1);
         let store = Self {
             jobs,
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
@@ -79,9 +97,22 @@ impl Store {
             history: writer.history(),
             log: writer.log(),
             epochs: writer.epochs(),
+            measure: writer.measure(),
+            rebuilds,
             blocking,
         };
-        let driver = Driver { blocking, now, observer, tick, jobs: receiver, dirty_since: None };
+        let prune_at = Instant::now() + PRUNING_REST;
+        let driver = Driver {
+            blocking,
+            sources,
+            observer,
+            tick,
+            jobs: receiver,
+            dirty_since: None,
+            prune_at,
+            rebuilds: rebuilds_asked,
+            step_at: None,
+        };
         (store, tokio::spawn(driver.run(writer, stop)))
     }
 
@@ -103,6 +134,26 @@ impl Store {
     /// Where states are published, for readers that look again and again.
     pub(crate) fn published(&self) -> &Arc<ArcSwap<Snapshot>> {
         &self.published
+    }
+
+    /// How much of the file is live, in bytes. Reads all of it, and blocks.
+    pub(crate) fn live_bytes(&self) -> Result<u64, StoreError> {
+        self.measure.live_bytes()
+    }
+
+    /// Asks for the file to be rebuilt, in which so much is live; says whether that was heard.
+    pub(crate) fn rebuild(&self, live_bytes: u64) -> bool {
+        self.rebuilds.try_send(live_bytes).is_ok()
+    }
+
+    /// A key's oldest write that is still there.
+    pub(crate) async fn oldest(
+        &self,
+        document: DocumentId,
+        key: Key,
+    ) -> Result<Option<Position>, StoreError> {
+        let history = self.history.clone();
+        self.blocking.run(move || history.oldest(&document, &key)).await
     }
 
     /// A key's writes; see [`HistoryReader::read`].
@@ -234,23 +285,24 @@ fn action_bytes(action: &Action) -> usize {
 
 struct Driver {
     blocking: Blocking,
-    now: Arc<dyn Fn() -> Stamp + Send + Sync>,
+    sources: Sources,
     observer: Arc<dyn Observer>,
     tick: watch::Sender<()>,
     jobs: mpsc::Receiver<Job>,
     dirty_since: Option<Instant>,
+    /// When histories are to be looked at.
+    prune_at: Instant,
+    /// Asked-for rebuilds of the file, by how much is live in it.
+    rebuilds: mpsc::Receiver<u64>,
+    /// When the next step of the one under way is due.
+    step_at: Option<Instant>,
 }
 
 impl Driver {
     async fn run(mut self, mut writer: Writer, mut stop: watch::Receiver<bool>) {
         loop {
-            let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
-            let is_due = async {
-                match checkpoint_at {
-                    Some(at) => tokio::time::sleep_until(at).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let tend_at = self.tend_at();
+            let upkeep_at = self.step_at.map_or(tend_at, |step_at| step_at.min(tend_at));
             let stopped = async {
                 // The sender is gone: that is a stop, too.
                 let _ = stop.wait_for(|stop| *stop).await;
@@ -259,17 +311,22 @@ impl Driver {
                 biased;
                 () = stopped => None,
                 job = self.jobs.recv() => job,
-                () = is_due => {
-                    writer = self.tend(writer).await;
+                Some(live_bytes) = self.rebuilds.recv() => {
+                    writer = self.begin_rebuild(writer, live_bytes).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(upkeep_at) => {
+                    writer = self.upkeep(writer).await;
                     continue;
                 }
             };
             let Some(job) = job else { break };
             writer = self.group(writer, job).await;
-            let is_late = checkpoint_at.is_some_and(|at| at <= Instant::now());
-            if is_late || writer.unwritten_rows() >= CHECKPOINT_ROWS {
-                writer = self.tend(writer).await;
+            // Jobs go first; where there are always some, the rest has its turn in between.
+            if let Ok(live_bytes) = self.rebuilds.try_recv() {
+                writer = self.begin_rebuild(writer, live_bytes).await;
             }
+            writer = self.upkeep(writer).await;
         }
         self.jobs.close();
         // What was taken before the stop is still carried out.
@@ -292,7 +349,7 @@ impl Driver {
             commands.push(job.command);
             replies.push((job.reply, job._room));
         }
-        let now = (self.now)();
+        let now = (self.sources.now)();
         let (writer, committed) = self
             .blocking
             .run(move || {
@@ -312,17 +369,84 @@ impl Driver {
         writer
     }
 
-    /// Opens a store that a failure closed, and writes behind what is due.
+    /// When the store is to be looked after.
+    fn tend_at(&self) -> Instant {
+        let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
+        checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at)
+    }
+
+    /// Does what is due.
+    async fn upkeep(&mut self, mut writer: Writer) -> Writer {
+        let now = Instant::now();
+        if self.tend_at() <= now || writer.unwritten_rows() >= CHECKPOINT_ROWS {
+            writer = self.tend(writer).await;
+        }
+        if self.step_at.is_some_and(|at| at <= now) {
+            writer = self.step_rebuild(writer).await;
+        }
+        writer
+    }
+
+    async fn begin_rebuild(&mut self, mut writer: Writer, live_bytes: u64) -> Writer {
+        let writer = self
+            .blocking
+            .run(move || {
+                writer.begin_rebuild(live_bytes);
+                writer
+            })
+            .await;
+        self.step_at = writer.is_rebuilding().then(Instant::now);
+        writer
+    }
+
+    async fn step_rebuild(&mut self, mut writer: Writer) -> Writer {
+        let started = Instant::now();
+        let writer = self
+            .blocking
+            .run(move || {
+                writer.step_rebuild();
+                writer
+            })
+            .await;
+        let next = Instant::now() + rest_after_step(started.elapsed());
+        self.step_at = writer.is_rebuilding().then_some(next);
+        if !writer.is_open() {
+            // To be opened again.
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        self.observer.tended(writer.counts());
+        writer
+    }
+
+    /// Opens a store that a failure closed, and writes behind what is due; looks, where it is time,
+    /// for what can go from histories, and removes that with it.
     async fn tend(&mut self, mut writer: Writer) -> Writer {
+        let is_time = self.prune_at <= Instant::now();
+        let policies = is_time.then(|| (self.sources.policies)()).flatten();
+        let is_known = policies.is_some();
+        let now = (self.sources.now)();
         let (writer, reopened, written) = self
             .blocking
             .run(move || {
                 let reopened = writer.ensure_open();
+                let found = match &policies {
+                    Some(policies) => reopened.clone().and_then(|_| writer.prune(now, policies)),
+                    None => Ok(()),
+                };
+                if let Err(error) = found {
+                    tracing::error!(%error, "histories cannot be looked through");
+                }
                 let written = reopened.clone().and_then(|_| writer.checkpoint());
                 (writer, reopened == Ok(true), written)
             })
             .await;
         self.dirty_since = None;
+        if is_time {
+            let goes_on = is_known && writer.is_pruning();
+            let rest = if goes_on { PRUNING_STEP_REST } else { PRUNING_REST };
+            self.prune_at = Instant::now() + rest;
+        }
+        self.observer.tended(writer.counts());
         if reopened {
             let committed = Committed { reopened, ..Committed::default() };
             let counts = writer.counts();

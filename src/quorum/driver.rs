@@ -588,6 +588,14 @@ impl Consensus for Driver {
         self.store.chain().begin_read().map(Some)
     }
 
+    fn rebuild(&self, live_bytes: u64) -> bool {
+        self.store.rebuild(live_bytes)
+    }
+
+    fn rebuilt(&self) -> u64 {
+        self.store.rebuilt()
+    }
+
     fn status(&self) -> QuorumStatus {
         self.how_it_stands()
     }

@@ -23,6 +23,7 @@ mod handle;
 mod identity;
 mod log;
 mod machine;
+mod rebuilding;
 pub(crate) mod recover;
 mod shared;
 mod tables;

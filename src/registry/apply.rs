@@ -6,6 +6,7 @@
 
 mod account;
 mod founding;
+mod history;
 mod keys;
 mod leave;
 mod role;
@@ -156,6 +157,9 @@ impl Work {
             Command::RetireGeneration(number) => self.retire_generation(*number),
             Command::AddSigningKey(key) => self.add_signing_key(key),
             Command::RetireSigningKey(kid) => self.retire_signing_key(kid),
+            Command::SetHistoryPolicy(environment, policy) => {
+                self.set_history_policy(environment.as_ref(), *policy)
+            }
         }
     }
 }
@@ -266,5 +270,10 @@ fn describe(before: &State, command: &Command) -> (&'static str, String) {
         Command::RetireGeneration(number) => ("generation.retire", format!("generation {number}")),
         Command::AddSigningKey(key) => ("signing_key.add", key.kid.to_string()),
         Command::RetireSigningKey(kid) => ("signing_key.retire", kid.to_string()),
+        Command::SetHistoryPolicy(environment, policy) => {
+            let action =
+                if policy.is_some() { "history_policy.set" } else { "history_policy.unset" };
+            (action, environment.as_ref().map_or("*".to_owned(), ToString::to_string))
+        }
     }
 }

@@ -9,7 +9,10 @@ use crate::access::account::Credential;
 use crate::access::caller::Caller;
 use crate::access::scope::Grant;
 use crate::audit::Source;
-use crate::model::{AccountName, DocumentId, Id, Key, RoleName, SecretName, Stamp, Text};
+use crate::config::HistoryPolicy;
+use crate::model::{
+    AccountName, DocumentId, Environment, Id, Key, RoleName, SecretName, Stamp, Text,
+};
 use crate::secrets::SealedVersion;
 
 /// One proposal: who wants what, and from where.
@@ -246,6 +249,10 @@ pub enum Command {
     /// Tokens of this key are not taken any more.
     #[n(17)]
     RetireSigningKey(#[n(0)] Text),
+    /// How much of the histories of an environment is kept, or, where none is named, of all that
+    /// have no policy of their own; without a policy, as before one was set.
+    #[n(40)]
+    SetHistoryPolicy(#[n(0)] Option<Environment>, #[n(1)] Option<HistoryPolicy>),
 }
 
 /// What a cluster starts with.

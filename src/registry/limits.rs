@@ -15,6 +15,8 @@ pub const SECRETS_MAX: usize = 100_000;
 pub const GENERATIONS_MAX: usize = 64;
 /// Most keys that sign or verify tokens at once.
 pub const SIGNING_KEYS_MAX: usize = 16;
+/// Most environments that have a policy for their histories.
+pub const HISTORY_POLICIES_MAX: usize = 1_000;
 /// Most keys in one re-wrapping.
 pub const REWRAPPED_MAX: usize = 1_024;
 /// Most requests that retries are recognised by; the oldest go first, by the index of the log.

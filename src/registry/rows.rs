@@ -13,6 +13,7 @@
 //! | 7 | `kid` | [`SigningKey`] |
 //! | 8 | nothing | the key of idempotency hashes |
 //! | 9 | index of the log (8 bytes, big-endian) | a request that retries are recognised by |
+//! | 20 | environment, or nothing for all others | [`HistoryPolicy`] |
 //!
 //! A row lives as long as its thing. Nothing here decides; what is damaged is refused by name.
 
@@ -24,7 +25,8 @@ use minicbor::{Decode, Encode};
 use super::command::{Generation, SealedKey, SigningKey};
 use super::state::{Remembered, Row, State};
 use crate::access::account::{Account, Role};
-use crate::model::{DocumentId, Id, Key, SecretName, Text, cbor};
+use crate::config::HistoryPolicy;
+use crate::model::{DocumentId, Environment, Id, Key, SecretName, Text, cbor};
 use crate::secrets::{SealedVersion, Secret};
 
 /// The version of values.
@@ -47,6 +49,7 @@ pub(super) enum Which {
     Signing(Text),
     HashKey,
     Remembered(u64),
+    HistoryPolicy(Option<Environment>),
 }
 
 /// A secret without its versions.
@@ -80,6 +83,9 @@ impl Which {
             Self::Signing(kid) => (7, kid.as_bytes().to_vec()),
             Self::HashKey => (8, Vec::new()),
             Self::Remembered(index) => (9, index.to_be_bytes().to_vec()),
+            Self::HistoryPolicy(of) => {
+                (20, of.as_ref().map_or_else(Vec::new, |of| of.as_str().as_bytes().to_vec()))
+            }
         };
         [&[kind][..], &rest].concat()
     }
@@ -104,6 +110,11 @@ impl Which {
             7 => Self::Signing(std::str::from_utf8(rest).ok()?.into()),
             8 => rest.is_empty().then_some(Self::HashKey)?,
             9 => Self::Remembered(u64::from_be_bytes(rest.try_into().ok()?)),
+            20 if rest.is_empty() => Self::HistoryPolicy(None),
+            20 => {
+                let of = Environment::new(std::str::from_utf8(rest).ok()?).ok()?;
+                Self::HistoryPolicy(Some(of))
+            }
             _ => return None,
         })
     }
@@ -126,6 +137,7 @@ impl Which {
             Self::Signing(kid) => state.signing.get(kid).map(|it| value(&**it)),
             Self::HashKey => state.hash_key.as_ref().map(value),
             Self::Remembered(index) => state.remembered.get(index).map(|it| value(&**it)),
+            Self::HistoryPolicy(of) => state.history.set.get(of).map(value),
         };
         Row { key: self.key(), value }
     }
@@ -175,6 +187,8 @@ impl State {
         let remembered = self.remembered.keys().map(|index| Which::Remembered(*index));
         let all = accounts.chain(roles).chain(bindings).chain(heads).chain(versions);
         let all = all.chain(generations).chain(signing).chain(hash_key).chain(remembered);
+        let history = self.history.set.keys().map(|of| Which::HistoryPolicy(of.clone()));
+        let all = all.chain(history);
         Box::new(all.map(|which| which.row(self)))
     }
 
@@ -241,6 +255,9 @@ impl State {
                 self.remembered_at.insert(remembered.key, index);
                 self.remembered.insert(index, Arc::new(remembered));
             }
+            Which::HistoryPolicy(of) => {
+                self.history.set.insert(of, read::<HistoryPolicy>(bytes)?);
+            }
         }
         Ok(())
     }
@@ -296,6 +313,9 @@ impl State {
                 if let Some(remembered) = self.remembered.remove(index) {
                     self.remembered_at.remove(&remembered.key);
                 }
+            }
+            Which::HistoryPolicy(of) => {
+                self.history.set.remove(of);
             }
         }
     }

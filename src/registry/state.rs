@@ -7,6 +7,7 @@ use imbl::OrdMap;
 use super::command::{Generation, Outcome, Refusal, SealedKey, SigningKey};
 use crate::access::rules::Rules;
 use crate::audit::Event;
+use crate::config::Policies;
 use crate::model::{Id, SecretName, Text};
 use crate::secrets::Secret;
 
@@ -29,6 +30,8 @@ pub struct State {
     pub signing: OrdMap<Text, Arc<SigningKey>>,
     /// The key of idempotency hashes; absent until the cluster is founded.
     pub hash_key: Option<SealedKey>,
+    /// How much of histories is kept.
+    pub history: Policies,
     /// What retries are recognised by, by the index it was decided at.
     pub(super) remembered: OrdMap<u64, Arc<Remembered>>,
     /// Those indices, by the request's key.

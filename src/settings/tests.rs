@@ -71,6 +71,7 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[http]\nrequest_timeout = '0s'", "http.request_timeout"),
         ("[http]\nwrite_timeout = '0s'", "http.write_timeout"),
         ("[log]\nformat = 'xml'", "xml"),
+        ("[storage]\ncompact_check_every = '0s'", "storage.compact_check_every"),
         ("[traces]\notlp_url = 'ftp://x'", "traces.otlp_url"),
         ("[traces]\notlp_url = 'https://x'", "otlp_ca_file"),
         ("[traces]\nsample = -1.0", "traces.sample"),

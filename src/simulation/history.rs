@@ -170,6 +170,8 @@ pub enum Coverage {
     CertificateRefused,
     /// A stamp was taken from the peers' time because the own clock was off.
     ClockOverruled,
+    /// A database file was rebuilt while it was in use.
+    FileRebuilt,
 }
 
 /// A fault.

@@ -152,7 +152,7 @@ impl<'a> Script<'a> {
     }
 
     /// What a node logged, if it is something that nobody may find, or that shows that it found a
-    /// damage.
+    /// damage, or did what scenarios demand.
     pub(crate) fn find_in_log(&self, now_us: u64, node: &NodeName, is_panic: bool, text: String) {
         let kind = if is_panic {
             "panic"
@@ -160,6 +160,8 @@ impl<'a> Script<'a> {
             "damage"
         } else if text.contains("ertificate") {
             "certificate"
+        } else if text.contains("file was rebuilt") {
+            "rebuild"
         } else {
             return;
         };

@@ -27,6 +27,9 @@ pub(crate) trait RawTable: Sync {
     /// How many rows there are.
     fn rows(&self, tx: &ReadTransaction) -> Result<u64, StoreError>;
 
+    /// What its rows come to in the file, in bytes: reads all of it.
+    fn live_bytes(&self, tx: &ReadTransaction) -> Result<u64, StoreError>;
+
     /// The rows behind the key `after`, the first ones until they are larger than `bytes_max`.
     /// None are left when there are none.
     fn read(
@@ -53,6 +56,11 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
 
     fn rows(&self, tx: &ReadTransaction) -> Result<u64, StoreError> {
         Ok(tx.open_table(*self)?.len()?)
+    }
+
+    fn live_bytes(&self, tx: &ReadTransaction) -> Result<u64, StoreError> {
+        let stats = tx.open_table(*self)?.stats()?;
+        Ok(stats.stored_bytes() + stats.metadata_bytes())
     }
 
     fn read(

@@ -32,6 +32,8 @@ static CONFIG: Layout = Layout { file: FILE, tables: 11, make_tables };
 const SET_ASIDE_MAX: u32 = 8;
 /// Most memory that one database keeps of its file, in bytes; redb's own bound is four times as much.
 const CACHE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// The same of a file that is being made.
+const REBUILD_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The database file, which a failed commit closes until it can be opened again.
 pub struct Database {
@@ -55,6 +57,7 @@ impl Database {
     ) -> Result<(Self, bool), StoreError> {
         let this = Self { disk, layout, keeps_damaged: false, open: RwLock::new(None) };
         let set_aside = this.open_or_set_aside()?;
+        this.remove_new();
         Ok((this, set_aside))
     }
 
@@ -65,12 +68,59 @@ impl Database {
     ) -> Result<Self, StoreError> {
         let this = Self { disk, layout, keeps_damaged: true, open: RwLock::new(None) };
         this.open_or_set_aside()?;
+        this.remove_new();
         Ok(this)
     }
 
     /// Opens `config.redb` of a node that has no peers, or makes it.
     pub(super) fn open_alone(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         Self::open_intact(disk, &CONFIG)
+    }
+
+    /// The file's name.
+    pub(super) fn file(&self) -> &'static str {
+        self.layout.file
+    }
+
+    /// Where the file is.
+    pub(super) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Makes an empty database of the same tables under another name.
+    pub(super) fn create_beside(&self, name: &str) -> Result<redb::Database, StoreError> {
+        let backend = self.disk.database(name).map_err(redb::Error::Io)?;
+        let mut builder = redb::Database::builder();
+        builder.set_cache_size(REBUILD_CACHE_BYTES_MAX);
+        let database = builder.create_with_backend(Backend(backend))?;
+        let tx = database.begin_write()?;
+        (self.layout.make_tables)(&tx)?;
+        tx.commit()?;
+        Ok(database)
+    }
+
+    /// Opens the file that has the store's name now, beside the one that is open, and goes on in that.
+    /// Whoever reads the other reads on. Where it does not open, the store is closed.
+    pub(super) fn switch(&self) -> Result<(), StoreError> {
+        self.try_open().map_err(|error| {
+            self.close();
+            match error {
+                OpenError::Io(error) => StoreError::from(redb::Error::Io(error)),
+                OpenError::Damaged(why) => StoreError::damaged(why),
+            }
+        })
+    }
+
+    /// Removes what a rebuild left that a crash ended.
+    fn remove_new(&self) {
+        let name = name_of_new(self.layout.file);
+        let removed = self.disk.len(&name).and_then(|len| match len {
+            Some(_) => self.disk.remove(&name),
+            None => Ok(()),
+        });
+        if let Err(error) = removed {
+            tracing::warn!(%error, name, "what is left of a rebuild stays for now");
+        }
     }
 
     /// Gives the file, which is damaged in a way that opening it does not show, another name, and
@@ -155,6 +205,11 @@ impl Database {
         tx.commit()?;
         Ok(())
     }
+}
+
+/// What a file is called while it is being made, to take the place of `file`.
+pub(super) fn name_of_new(file: &str) -> String {
+    format!("{file}.new")
 }
 
 /// The error of a node that has no peers, with what to do about a damaged `file`.

@@ -1,5 +1,6 @@
 //! Table `history`: (`service/environment/key`, version, origin, n) → the entry. Derived: every
-//! write of every key. Lifetime: for ever, until histories are pruned by policy.
+//! write of every key. Lifetime: as long as the environment's policy keeps it; from then on it goes
+//! with one of the next passes of `storage::prune`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use super::database::Database;
 use super::error::StoreError;
 use super::rows::row_key;
 use crate::config::Entry;
-use crate::model::{DocumentId, Dot, Key, cbor};
+use crate::model::{DocumentId, Dot, Key, Origin, cbor};
 
 type HistoryKey<'a> = (&'a str, u64, u64, u64);
 
@@ -111,6 +112,31 @@ impl HistoryReader {
         found.truncate(fit);
         Ok(HistoryPage { entries: found, is_last })
     }
+
+    /// The oldest write of a key that is still there.
+    pub fn oldest(&self, document: &DocumentId, key: &Key) -> Result<Option<Position>, StoreError> {
+        let name = row_key(document, key);
+        // The tail first, as in `read`.
+        let in_tail = {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            tail.get(&name).into_iter().flatten().map(position).min()
+        };
+        let database = self.database.get()?;
+        let table = database.begin_read()?.open_table(HISTORY)?;
+        let in_table = match table.range(span(&name))?.next() {
+            Some(row) => {
+                let (_, version, origin, n) = row?.0.value();
+                Some((version, Dot { origin: Origin(origin.to_be_bytes()), n }))
+            }
+            None => None,
+        };
+        Ok(in_tail.into_iter().chain(in_table).min())
+    }
+}
+
+/// All of a key's rows.
+pub(super) fn span(name: &str) -> std::ops::RangeInclusive<HistoryKey<'_>> {
+    (name, 0, 0, 0)..=(name, u64::MAX, u64::MAX, u64::MAX)
 }
 
 fn position(entry: &Entry) -> Position {

@@ -33,6 +33,11 @@ pub struct Mark<I = Origin> {
     /// Whether the node was stopped in order, with this on disk.
     #[n(4)]
     pub clean: bool,
+    /// The file that is about to take the store's place, where one is: until the mark says otherwise
+    /// either is the store.
+    #[n(5)]
+    #[cbor(with = "minicbor::bytes")]
+    pub next: Option<Vec<u8>>,
 }
 
 fn encode_fixed<C, W: minicbor::encode::Write>(
@@ -89,7 +94,7 @@ pub fn is_the_same<I: PartialEq>(
     if mark.origin != found.origin {
         return Err(NotTheSame::AnotherOrigin);
     }
-    if mark.store != found.store {
+    if mark.store != found.store && mark.next.as_ref() != Some(&found.store) {
         return Err(NotTheSame::Copy);
     }
     if mark.n > found.n || (mark.clean && mark.n < found.n) {
@@ -107,8 +112,14 @@ mod tests {
 
     #[test]
     fn only_the_very_store_that_ran_last_keeps_its_origin() {
-        let found =
-            Mark { origin: Origin([1; 8]), n: 5, store: vec![1], boot: vec![7], clean: false };
+        let found = Mark {
+            origin: Origin([1; 8]),
+            n: 5,
+            store: vec![1],
+            boot: vec![7],
+            clean: false,
+            next: None,
+        };
         let with = |change: fn(&mut Mark)| {
             let mut mark = found.clone();
             change(&mut mark);
@@ -118,6 +129,15 @@ mod tests {
         assert_eq!(with(|m| m.n = 4), Ok(()), "killed between commit and mark");
         assert_eq!(with(|m| m.n = 6), Err(NotTheSame::RolledBack));
         assert_eq!(with(|m| m.store = vec![2]), Err(NotTheSame::Copy));
+        let switching =
+            |store| move |m: &mut Mark| (m.store, m.next) = (vec![2], Some(vec![store]));
+        let with_next = |store| {
+            let mut mark = found.clone();
+            switching(store)(&mut mark);
+            is_the_same(Some(&mark), &found)
+        };
+        assert_eq!(with_next(1), Ok(()), "a new file took its place");
+        assert_eq!(with_next(3), Err(NotTheSame::Copy));
         assert_eq!(with(|m| m.boot = vec![8]), Err(NotTheSame::MachineCrashed));
         assert_eq!(with(|m| (m.boot, m.clean) = (vec![8], true)), Ok(()));
         assert_eq!(with(|m| (m.n, m.clean) = (4, true)), Err(NotTheSame::RolledBack));

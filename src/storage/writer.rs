@@ -20,6 +20,8 @@ use super::database::{self, Database};
 use super::epochs::{EpochReader, RollError};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
+use super::prune::{Pruned, Pruner};
+use super::rebuild::Rebuild;
 use super::{log, meta, origins, past};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
@@ -36,6 +38,8 @@ mod audited;
 mod checkpoint;
 mod group;
 mod origin;
+mod pruning;
+mod rebuilding;
 mod recovery;
 mod rolling;
 
@@ -174,6 +178,10 @@ pub struct Counts {
     /// Documents that wait for such a roll, and with it all that its origin wrote after it: they
     /// have to be fetched whole.
     pub documents_mismatched: usize,
+    /// What passes over the histories have come to.
+    pub pruned: Pruned,
+    /// How often the file was rebuilt since the store was opened.
+    pub rebuilt: u64,
 }
 
 /// What became of a commit that failed.
@@ -252,6 +260,9 @@ pub struct Writer {
     waiting: Waiting,
     unwritten: Unwritten,
     tail: Tail,
+    pruner: Pruner,
+    rebuild: Option<Rebuild>,
+    rebuilt: u64,
     published: Arc<ArcSwap<Snapshot>>,
     /// How many spans of the audit chain the store itself names.
     stored_spans: usize,
@@ -308,6 +319,9 @@ impl Writer {
             documents: LruCache::unbounded(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
+            pruner: Pruner::default(),
+            rebuild: None,
+            rebuilt: 0,
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
@@ -381,6 +395,8 @@ impl Writer {
             documents_loaded: self.documents_loaded,
             epoch_mismatches: self.epoch_mismatches,
             documents_mismatched: self.mismatched.values().collect::<BTreeSet<_>>().len(),
+            pruned: self.pruned(),
+            rebuilt: self.rebuilt,
         }
     }
 
@@ -459,6 +475,7 @@ impl Writer {
     /// Finds out what became of a commit that failed. redb takes no more calls after an I/O error,
     /// until the file is opened again; whether the commit is on disk can be read there.
     fn settle(&mut self, before: &State, error: &StoreError) -> Settled {
+        self.give_up_rebuild(error);
         self.rest(error);
         self.database.close();
         let found = self.database.reopen().and_then(|()| {
@@ -498,24 +515,30 @@ impl Writer {
             let set = tx.set_durability(redb::Durability::None);
             set.map_err(|e| StoreError::Failed(e.to_string()))?;
         }
-        log::put(&tx, &group.records, group.audited.sealed())?;
-        group.audited.put(&tx, &self.state.chain, self.stored_spans)?;
         let heads: BTreeMap<Origin, &Record> =
             group.records.iter().map(|record| (record.dot.origin, record)).collect();
-        for head in heads.values() {
-            origins::put(&tx, head.dot, head.hash)?;
-        }
         let is_own = is_new || heads.contains_key(&own);
-        if is_own {
-            meta::KEY_ORIGIN.put(&tx, &own)?;
-        }
         let has_epochs = group.records.iter().any(|record| record.epoch > 0);
-        if has_epochs && self.format < meta::FORMAT {
-            // From here on a program that knows no epochs would misread it.
-            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
-        }
+        // From then on a program that knows no epochs would misread it.
+        let is_first_roll = has_epochs && self.format < meta::FORMAT;
+        let put = |tx: &redb::WriteTransaction| {
+            log::put(tx, &group.records, group.audited.sealed())?;
+            group.audited.put(tx, &self.state.chain, self.stored_spans)?;
+            for head in heads.values() {
+                origins::put(tx, head.dot, head.hash)?;
+            }
+            if is_own {
+                meta::KEY_ORIGIN.put(tx, &own)?;
+            }
+            if is_first_roll {
+                meta::KEY_FORMAT.put(tx, &meta::FORMAT)?;
+            }
+            Ok(())
+        };
+        put(&tx)?;
         tx.commit()?;
-        if has_epochs {
+        Self::mirror(&mut self.rebuild, put);
+        if is_first_roll {
             self.format = meta::FORMAT;
         }
         if is_own {

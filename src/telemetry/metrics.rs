@@ -21,6 +21,7 @@ use super::process::ProcessMetrics;
 use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
 use super::standing::NodeMetrics;
+use super::upkeep::UpkeepMetrics;
 use crate::model::{NodeName, RegionName};
 
 const SECONDS: [f64; 16] = [
@@ -59,6 +60,7 @@ pub struct Metrics {
     pub(super) process: OnceLock<ProcessMetrics>,
     pub(super) limits: LimitMetrics,
     pub(super) quorum: QuorumMetrics,
+    pub(super) upkeep: UpkeepMetrics,
     peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
 }
@@ -195,6 +197,7 @@ impl Metrics {
             process: OnceLock::new(),
             limits: LimitMetrics::new(&it),
             quorum: QuorumMetrics::new(&it),
+            upkeep: UpkeepMetrics::new(&it),
             peers: Mutex::default(),
             gossip: Mutex::default(),
             recorder: Arc::new(recorder),

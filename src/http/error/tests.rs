@@ -37,7 +37,12 @@ fn samples() -> Vec<ApiError> {
                 conflicts: JsonText::parse(r#"[{"value":1}]"#).ok(),
             }),
         }),
-        ApiError::NotFound { .. } => Some(ApiError::UnknownPath),
+        ApiError::NotFound { .. } => Some(ApiError::VersionGone {
+            key: key(),
+            version: text("7@0101010101010101"),
+            oldest: Some(51),
+        }),
+        ApiError::VersionGone { .. } => Some(ApiError::UnknownPath),
         ApiError::UnknownPath => Some(ApiError::MethodNotAllowed { allow: "GET, HEAD, OPTIONS" }),
         ApiError::MethodNotAllowed { .. } => Some(ApiError::RequestTooSlow),
         ApiError::RequestTooSlow => Some(ApiError::AmbiguousVersion {

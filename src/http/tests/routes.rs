@@ -72,6 +72,8 @@ const SIGNING: &str = "/cluster/signing-keys";
 const MEMBER: &str = "/cluster/quorum/{change}/{node}";
 const SECRET: &str = "/secrets/{secret}";
 const PUT_SECRET: &str = r#"{"name":"db","value":"x"}"#;
+const HISTORY_OF: &str = "/cluster/history/{environment}";
+const POLICY: &str = r#"{"versions":3,"age_s":0}"#;
 const OPERATOR: [bool; 3] = [false, false, true];
 const POST: &str = r#"{"key":"a","value":1}"#;
 const BACK: &str = r#"{"version":1}"#;
@@ -152,6 +154,11 @@ const ROWS: &[Row] = &[
     row("/cluster/keys/rotate", "POST", ("/cluster/keys/rotate", "{\"to\":1}"), RUN, 200, ADMIN),
     // The one that is in use stays.
     row("/cluster/keys/{generation}", "DELETE", ("/cluster/keys/1", ""), RUN, 409, ADMIN),
+    row("/cluster/history", "GET", ("/cluster/history", ""), WATCH_OVER, 200, ALL),
+    row("/cluster/history", "PUT", ("/cluster/history", POLICY), RUN, 204, ADMIN),
+    row("/cluster/history", "DELETE", ("/cluster/history", ""), RUN, 204, ADMIN),
+    row(HISTORY_OF, "PUT", ("/cluster/history/prod", POLICY), RUN, 204, ADMIN),
+    row(HISTORY_OF, "DELETE", ("/cluster/history/prod", ""), RUN, 204, ADMIN),
     row(SIGNING, "POST", (SIGNING, ""), RUN, 201, ADMIN),
     row(
         "/cluster/signing-keys/{kid}",

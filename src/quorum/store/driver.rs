@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::writer::{Answer, Job, Work, Writer};
 use crate::env::{Blocking, wait_here};
+use crate::storage::rebuild;
 
 /// Most jobs in one transaction.
 const GROUP_MAX: usize = 1_024;
@@ -22,12 +23,12 @@ pub(super) fn start(
     mut queue: mpsc::Receiver<Job>,
     blocking: Blocking,
 ) -> std::io::Result<()> {
-    let mut run = Run { writer, held: Vec::new(), flush_at: None };
+    let mut run = Run { writer, held: Vec::new(), flush_at: None, step_at: None };
     if blocking == Blocking::Threads {
         return blocking.own_thread("quorum-writer", move || {
             loop {
                 let mut jobs = Vec::new();
-                let received = wait_here(queue.recv_many(&mut jobs, GROUP_MAX), run.flush_at);
+                let received = wait_here(queue.recv_many(&mut jobs, GROUP_MAX), run.wake_at());
                 if received == Some(0) {
                     return run.end();
                 }
@@ -39,7 +40,7 @@ pub(super) fn start(
         loop {
             let mut jobs = Vec::new();
             let received = queue.recv_many(&mut jobs, GROUP_MAX);
-            let received = match run.flush_at {
+            let received = match run.wake_at() {
                 Some(at) => timeout_at(at, received).await.ok(),
                 None => Some(received.await),
             };
@@ -59,10 +60,31 @@ struct Run {
     held: Vec<Job>,
     /// When what is held, or committed and not on disk, goes there at the latest.
     flush_at: Option<Instant>,
+    /// When the next step of rebuilding the file is due.
+    step_at: Option<Instant>,
 }
 
 impl Run {
+    /// Until when to wait for jobs.
+    fn wake_at(&self) -> Option<Instant> {
+        self.flush_at.into_iter().chain(self.step_at).min()
+    }
+
     fn commit(&mut self, jobs: Vec<Job>) {
+        let is_flush_due = self.flush_at.is_some_and(|at| at <= Instant::now());
+        if !jobs.is_empty() || is_flush_due {
+            self.commit_jobs(jobs);
+        }
+        if !self.writer.is_rebuilding() {
+            self.step_at = None;
+        } else if self.step_at.is_none_or(|at| at <= Instant::now()) {
+            let started = Instant::now();
+            self.writer.step_rebuild();
+            self.step_at = Some(Instant::now() + rebuild::rest_after_step(started.elapsed()));
+        }
+    }
+
+    fn commit_jobs(&mut self, jobs: Vec<Job>) {
         self.held.extend(jobs);
         let is_due = self.flush_at.is_some_and(|at| at <= Instant::now());
         if !is_due && self.held.len() < GROUP_MAX && self.held.iter().all(Job::can_wait) {

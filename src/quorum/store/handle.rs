@@ -92,6 +92,16 @@ impl StoreHandle {
         }
     }
 
+    /// Asks for the file to be rebuilt, in which so many bytes are live; says whether that was heard.
+    pub(crate) fn rebuild(&self, live_bytes: u64) -> bool {
+        self.jobs.try_send(Job::new(Work::Rebuild(live_bytes), Answer::Nobody)).is_ok()
+    }
+
+    /// How often the file was rebuilt since it was opened.
+    pub(crate) fn rebuilt(&self) -> u64 {
+        self.shared.rebuilt()
+    }
+
     /// Why the store takes nothing more; then it is to be opened anew.
     pub(crate) fn failure(&self) -> watch::Receiver<Option<StoreError>> {
         self.shared.failure.subscribe()

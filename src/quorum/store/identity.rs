@@ -153,7 +153,7 @@ pub(super) fn found(
 pub(super) fn new_mark(disk: &dyn Disk, origin: RaftId, n: u64) -> Result<Mark, StoreError> {
     let store = disk.identity(FILE).map_err(io_error)?.unwrap_or_default();
     let boot = disk.machine_boot().unwrap_or_default();
-    Ok(Mark { origin, n, store, boot, clean: false })
+    Ok(Mark { origin, n, store, boot, clean: false, next: None })
 }
 
 /// Says in an empty store whose it is. The mark is first: a store in use always has one.

@@ -44,6 +44,8 @@ pub(super) struct Shared {
     contact_written: AtomicU64,
     /// How many commits there were that waited for the disk.
     pub(super) syncs: AtomicU64,
+    /// How often the file was rebuilt.
+    rebuilt: AtomicU64,
 }
 
 /// What the log holds, and its newest entries: all that may not be on disk yet, and some more.
@@ -87,7 +89,17 @@ impl Shared {
             contact: AtomicU64::new(0),
             contact_written: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
+            rebuilt: AtomicU64::new(0),
         }
+    }
+
+    /// How often the file was rebuilt since the store was opened.
+    pub(super) fn rebuilt(&self) -> u64 {
+        self.rebuilt.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_rebuilt(&self) {
+        self.rebuilt.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn log(&self) -> MutexGuard<'_, LogView> {

@@ -25,6 +25,7 @@ mod failing;
 mod format;
 mod model;
 mod raft;
+mod rebuilding;
 mod recovery;
 mod snapshots;
 mod suite;

@@ -28,11 +28,13 @@ use crate::quorum::types::{Coded, LogId, RaftId, StoredMembership, TypeConfig, V
 use crate::registry::{Row, State};
 use crate::storage::StoreError;
 use crate::storage::database::Database;
+use crate::storage::rebuild::Rebuild;
 
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes.
 const QUICK_REPAIR_BYTES: u64 = 1 << 30;
 
 /// Something to write.
+#[derive(Clone)]
 pub(super) enum Work {
     /// Entries for the log, encoded, in order; and the append's number.
     Append(Vec<(u64, Vec<u8>)>, u64),
@@ -47,6 +49,8 @@ pub(super) enum Work {
     Install(Box<Working>),
     /// When the leader was heard last.
     Contact(Stamp),
+    /// Rebuilds the file, in which so many bytes are live.
+    Rebuild(u64),
     /// Puts on disk what is not there yet.
     Flush,
     /// Ends the store; what comes behind it is refused.
@@ -54,6 +58,7 @@ pub(super) enum Work {
 }
 
 /// What a run of entries did.
+#[derive(Clone)]
 pub(super) struct Applied {
     /// The last of them.
     pub(super) upto: LogId,
@@ -103,7 +108,11 @@ impl Work {
             | Self::Install(_)
             | Self::Flush
             | Self::Close => !(matches!(self, Self::Append(..)) && is_planted(Bug::PushBeforeSync)),
-            Self::Committed(_) | Self::Purge(_) | Self::Apply(_) | Self::Contact(_) => false,
+            Self::Committed(_)
+            | Self::Purge(_)
+            | Self::Apply(_)
+            | Self::Contact(_)
+            | Self::Rebuild(_) => false,
         }
     }
 }
@@ -129,9 +138,10 @@ pub(super) fn to_io(error: StoreError) -> std::io::Error {
 
 pub(super) struct Writer {
     disk: Arc<dyn Disk>,
-    database: Arc<Database>,
-    shared: Arc<Shared>,
-    mark: Mark,
+    pub(super) database: Arc<Database>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) mark: Mark,
+    pub(super) rebuild: Option<Rebuild>,
     /// Where the audit chain stands, what is not on disk included.
     head: Head,
     /// Whether something is committed and not on disk.
@@ -140,7 +150,7 @@ pub(super) struct Writer {
 }
 
 /// What a group changes outside of the database, once it is committed.
-struct Staged {
+pub(super) struct Staged {
     head: Head,
     vote: Option<Vote>,
     append: Option<u64>,
@@ -173,6 +183,7 @@ impl Writer {
             database: Arc::new(database),
             shared: Arc::new(shared),
             mark,
+            rebuild: None,
             head,
             is_dirty: false,
             database_bytes: 0,
@@ -200,13 +211,26 @@ impl Writer {
     pub(super) fn commit(&mut self, jobs: Vec<Job>) {
         let (works, answers): (Vec<Work>, Vec<_>) =
             jobs.into_iter().map(|job| (job.work, (job.answer, job.room))).unzip();
+        let asked = works.iter().find_map(|work| match work {
+            Work::Rebuild(live_bytes) => Some(*live_bytes),
+            _ => None,
+        });
         let result = match self.shared.failure() {
             Some(failure) => Err(failure),
-            None => self.write_guarded(works).inspect_err(|error| self.fail(error)),
+            None => {
+                let written = self.write_guarded(works);
+                if let Err(error) = &written {
+                    self.fail(error);
+                }
+                written
+            }
         };
         for (answer, room) in answers {
             answer.send(result.clone());
             drop(room);
+        }
+        if let Some(live_bytes) = asked {
+            self.begin_rebuild(live_bytes);
         }
         // Nobody has to wait for that.
         if !self.is_dirty
@@ -243,23 +267,39 @@ impl Writer {
             let set = tx.set_durability(Durability::None);
             set.map_err(|e| StoreError::Failed(e.to_string()))?;
         }
-        let mut staged = Staged { head: self.head, vote: None, append: None };
-        for work in works {
-            stage(&tx, work, &mut staged)?;
-        }
-        if staged.head != self.head {
-            tables::KEY_HEAD.put(&tx, &staged.head)?;
-        }
-        if is_durable {
-            tables::KEY_COMMITS.put(&tx, &(self.mark.n + 1))?;
-        }
+        let again = self.is_rebuilding().then(|| works.clone());
+        let staged = self.put(&tx, works, self.head, is_durable)?;
         tx.commit()?;
+        if let Some(works) = again {
+            self.mirror(works, self.head, is_durable);
+        }
         self.is_dirty = !is_durable;
         self.head = staged.head;
         if is_durable {
             self.note_sync(&staged);
         }
         Ok(())
+    }
+
+    /// Puts in what a group wants; the chain goes on from `head`. The same each time that it is done.
+    pub(super) fn put(
+        &self,
+        tx: &WriteTransaction,
+        works: Vec<Work>,
+        head: Head,
+        is_durable: bool,
+    ) -> Result<Staged, StoreError> {
+        let mut staged = Staged { head, vote: None, append: None };
+        for work in works {
+            stage(tx, work, &mut staged)?;
+        }
+        if staged.head != head {
+            tables::KEY_HEAD.put(tx, &staged.head)?;
+        }
+        if is_durable {
+            tables::KEY_COMMITS.put(tx, &(self.mark.n + 1))?;
+        }
+        Ok(staged)
     }
 
     /// What was committed, now and before, is on disk.
@@ -288,7 +328,8 @@ impl Writer {
     }
 
     /// Takes nothing more: whether the commit is on disk can be read after opening anew.
-    fn fail(&self, error: &StoreError) {
+    pub(super) fn fail(&mut self, error: &StoreError) {
+        self.give_up_rebuild(error);
         tracing::error!(%error, "the quorum's store failed, and is closed");
         self.database.close();
         self.shared.failure.send_replace(Some(error.clone()));
@@ -299,6 +340,7 @@ impl Writer {
         if let Some(failure) = self.shared.failure() {
             return Err(failure);
         }
+        self.give_up_rebuild(&"the node stops");
         let closed = self.close_open();
         self.database.close();
         let why = closed.clone().err().unwrap_or_else(|| self.shared.failure_or_closed());
@@ -346,7 +388,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
         Work::Record(events) => put_events(tx, events, &mut staged.head)?,
         Work::Install(working) => install(tx, *working)?,
         Work::Contact(at) => tables::KEY_CONTACT.put(tx, &at)?,
-        Work::Flush | Work::Close => {}
+        Work::Rebuild(_) | Work::Flush | Work::Close => {}
     }
     Ok(())
 }

@@ -63,6 +63,7 @@ fn grant(state: &State, caller: &Caller, command: &Command) -> Result<Text, Deni
         | Command::Rewrap(_)
         | Command::RetireGeneration(_)
         | Command::AddSigningKey(_)
-        | Command::RetireSigningKey(_) => cluster(ClusterAction::ManageCluster),
+        | Command::RetireSigningKey(_)
+        | Command::SetHistoryPolicy(..) => cluster(ClusterAction::ManageCluster),
     }
 }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::access::decide;
 use crate::access::{Caller, ClusterAction, Grant, Identity};
+use crate::config::HistoryPolicy;
 use crate::model::{DocumentId, Id, Stamp};
 use crate::registry::command::{Command, Expect, Proposal, Refusal, Rewrapped, Wrapped};
 use crate::registry::fixture::{
@@ -117,6 +118,13 @@ fn of_secrets() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn of_histories() -> impl Strategy<Value = Command> {
+    let policy =
+        (0..3_u64, 0..3_u64).prop_map(|(versions, age_s)| HistoryPolicy { versions, age_s });
+    (proptest::option::of(a_name()), proptest::option::of(policy))
+        .prop_map(|(of, policy)| Command::SetHistoryPolicy(of, policy))
+}
+
 fn a_caller() -> impl Strategy<Value = Option<Caller>> {
     prop_oneof![
         6 => Just(Some(admin())),
@@ -131,7 +139,7 @@ fn a_caller() -> impl Strategy<Value = Option<Caller>> {
 }
 
 fn proposals() -> impl Strategy<Value = Vec<Proposal>> {
-    let command = prop_oneof![of_accounts(), of_roles(), of_secrets()];
+    let command = prop_oneof![of_accounts(), of_roles(), of_secrets(), of_histories()];
     let one = (a_caller(), command, proptest::option::of((0..20_u64, 0..2_u8)));
     let one = one.prop_map(|(caller, command, retry)| {
         let proposal = proposal(caller, command);
@@ -275,7 +283,7 @@ proptest! {
     fn no_row_panics_the_reader(
         key in proptest::collection::vec(any::<u8>(), 0..40),
         value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..60)),
-        kind in 0..12_u8,
+        kind in 0..24_u8,
         proposals in proposals(),
         cut in 0..200_usize,
     ) {

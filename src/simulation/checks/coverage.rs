@@ -55,6 +55,7 @@ fn in_words(wanted: Coverage) -> &'static str {
         Coverage::VotersChanged => "the voters changed",
         Coverage::KeysRotated => "all keys were wrapped by a new master key",
         Coverage::CertificateRefused => "a connection was refused for its certificate",
+        Coverage::FileRebuilt => "a database file was rebuilt while it was in use",
         Coverage::ClockOverruled => "a node whose clock was off took a write by its peers' time",
     }
 }
@@ -107,11 +108,13 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         Coverage::OutcomeUnknown => any(&|it| it.is_unknown() && is_write(&it.call.request)),
         Coverage::RetrySettled => retry_settled(history),
         Coverage::DamageDetected => {
-            finding(&|kind| !["plaintext", "audit", "panic", "certificate"].contains(&kind))
+            let other = ["plaintext", "audit", "panic", "certificate", "rebuild"];
+            finding(&|kind| !other.contains(&kind))
         }
         Coverage::VotersChanged => operated(history, "voter") || changed_sides(history),
         Coverage::KeysRotated => operated(history, "rotat"),
         Coverage::CertificateRefused => finding(&|kind| kind == "certificate"),
+        Coverage::FileRebuilt => finding(&|kind| kind == "rebuild"),
         Coverage::ClockOverruled => clock_overruled(history),
     }
 }

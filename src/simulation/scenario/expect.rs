@@ -25,7 +25,7 @@ pub(crate) const SETTLE_MORE: Duration = Duration::from_secs(4);
 const BOUND_MIN: Duration = Duration::from_millis(1);
 
 /// What can be demanded to have happened, by name.
-const COVERAGE: [&str; 21] = [
+const COVERAGE: [&str; 22] = [
     "conflict",
     "divergence",
     "island_write",
@@ -47,6 +47,7 @@ const COVERAGE: [&str; 21] = [
     "keys_rotated",
     "certificate_refused",
     "clock_overruled",
+    "file_rebuilt",
 ];
 
 /// Reads the table; `value` is none where the file has none.

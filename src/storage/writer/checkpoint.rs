@@ -4,6 +4,8 @@
 
 use std::sync::PoisonError;
 
+use redb::WriteTransaction;
+
 use super::{Unwritten, Writer};
 use crate::config::document::Document;
 use crate::storage::database::FILE;
@@ -24,7 +26,8 @@ impl Writer {
     /// Writes the derived tables up to what is committed. After a failure all of it is still
     /// unwritten, and the store closed, to be opened again by the next commit.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        if self.unwritten.changes.is_empty() || !self.database.is_open() {
+        let is_needed = !self.unwritten.changes.is_empty() || self.pruner.has_due();
+        if !is_needed || !self.database.is_open() {
             return Ok(());
         }
         if let Err(error) = self.write_derived() {
@@ -34,6 +37,7 @@ impl Writer {
             return Err(error);
         }
         self.unwritten = Unwritten::default();
+        self.pruner.removed();
         self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
@@ -41,6 +45,7 @@ impl Writer {
 
     /// Stops in order: everything written, and said so beside the store.
     pub fn close(&mut self) -> Result<(), StoreError> {
+        self.give_up_rebuild(&"the node stops");
         self.checkpoint()?;
         if self.database.is_open() {
             self.write_mark(true)?;
@@ -63,35 +68,45 @@ impl Writer {
         }
         let database = self.database.get()?;
         let tx = self.begin(&database)?;
-        let changed = self.unwritten.rows.iter().map(|(document, key)| {
-            let row = self.state.view(document).and_then(|view| view.rows.get(key));
-            (document, key, row.map(|row| &**row))
-        });
-        rows::put(&tx, changed)?;
-        {
-            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            history::put(&tx, &tail)?;
-        }
-        idempotency::put(&tx, self.unwritten.idempotency.iter())?;
-        for (id, dots) in &self.unwritten.changes {
-            documents::add_changes(&tx, id, dots)?;
-            let loaded = self.documents.peek(id);
-            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
-                documents::put_base(&tx, id, document)?;
-            }
-        }
-        for id in self.unwritten.changes.keys().chain(&self.unwritten.epochs) {
-            if let Some(view) = self.state.view(id) {
-                epochs::put(&tx, id, view)?;
-            }
-        }
-        meta::KEY_CHECKPOINT.put(&tx, &self.state.vector)?;
+        self.put_derived(&tx)?;
         tx.commit()?;
+        let mut rebuild = self.rebuild.take();
+        Self::mirror(&mut rebuild, |tx| self.put_derived(tx));
+        self.rebuild = rebuild;
         for id in self.unwritten.changes.keys() {
             if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
                 document.set_base();
             }
         }
+        Ok(())
+    }
+
+    /// By keys alone, without asking what is there: it is done to a file that is being made, too.
+    fn put_derived(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
+        let changed = self.unwritten.rows.iter().map(|(document, key)| {
+            let row = self.state.view(document).and_then(|view| view.rows.get(key));
+            (document, key, row.map(|row| &**row))
+        });
+        rows::put(tx, changed)?;
+        {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            history::put(tx, &tail)?;
+        }
+        self.pruner.remove(tx)?;
+        idempotency::put(tx, self.unwritten.idempotency.iter())?;
+        for (id, dots) in &self.unwritten.changes {
+            documents::add_changes(tx, id, dots)?;
+            let loaded = self.documents.peek(id);
+            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
+                documents::put_base(tx, id, document)?;
+            }
+        }
+        for id in self.unwritten.changes.keys().chain(&self.unwritten.epochs) {
+            if let Some(view) = self.state.view(id) {
+                epochs::put(tx, id, view)?;
+            }
+        }
+        meta::KEY_CHECKPOINT.put(tx, &self.state.vector)?;
         Ok(())
     }
 }

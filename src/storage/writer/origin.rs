@@ -97,9 +97,9 @@ impl Writer {
         self.disk.write(mark::FILE, &mark, clean).map_err(io_error)
     }
 
-    fn mark(&self, clean: bool) -> Mark {
+    pub(super) fn mark(&self, clean: bool) -> Mark {
         let (store, boot) = self.mark_of.clone();
         let n = self.state.vector.get(self.actor.origin);
-        Mark { origin: self.actor.origin, n, store, boot, clean }
+        Mark { origin: self.actor.origin, n, store, boot, clean, next: None }
     }
 }

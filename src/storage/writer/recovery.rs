@@ -23,6 +23,8 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
+        self.pruner.restart();
+        self.give_up_rebuild(&"the store was opened anew");
         let (vector, hashes) = origins::read(&tx)?;
         let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 mod chain;
 mod epochs;
 mod format;
+mod pruning;
+mod rebuilding;
 
 fn settings() -> WriterSettings {
     WriterSettings {

@@ -8,7 +8,7 @@ use super::super::testing::{
 use super::*;
 use crate::simulation::history::{Call, Event, Finding};
 
-const ALL: [Coverage; 21] = [
+const ALL: [Coverage; 22] = [
     Coverage::Conflict,
     Coverage::Divergence,
     Coverage::IslandWrite,
@@ -30,6 +30,7 @@ const ALL: [Coverage; 21] = [
     Coverage::KeysRotated,
     Coverage::CertificateRefused,
     Coverage::ClockOverruled,
+    Coverage::FileRebuilt,
 ];
 
 fn wanting(coverage: Coverage) -> Build {
@@ -156,6 +157,7 @@ fn play(it: &mut Build, coverage: Coverage, really: bool) {
         Coverage::CertificateRefused => {
             found(it, if really { "certificate" } else { "store" }, true);
         }
+        Coverage::FileRebuilt => found(it, if really { "rebuild" } else { "store" }, true),
         Coverage::ClockOverruled => {
             let clock_offset_us = Some(if really { -3_600_000_000 } else { -1000 });
             it.probe(S, Probe { clock_offset_us, ..probe("a-1", &[], "") });

@@ -1,0 +1,41 @@
+//! How a node looks after its files.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{SettingsError, duration, refuse};
+
+/// How a node looks after its database files.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StorageSettings {
+    /// Whether a database file that holds more than twice its live data is rebuilt while it is in use.
+    /// That takes room for the new one beside it. Default: true.
+    pub compact: bool,
+    /// From which size of a file on, in bytes. Default: 67,108,864 (64 MiB).
+    pub compact_bytes_min: u64,
+    /// How often files are looked at; after a rebuild a file rests for six times as long. Default: 10m.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub compact_check_every: Duration,
+}
+
+impl Default for StorageSettings {
+    fn default() -> Self {
+        Self {
+            compact: true,
+            compact_bytes_min: 64 * 1024 * 1024,
+            compact_check_every: Duration::from_secs(600),
+        }
+    }
+}
+
+impl StorageSettings {
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        refuse(
+            self.compact_check_every.is_zero(),
+            "storage.compact_check_every",
+            "is no time; storage.compact = false turns it off",
+        )
+    }
+}

@@ -1,0 +1,210 @@
+//! Which rows of histories are due to go. A pass goes through the keys in their order, in steps that
+//! are bounded in keys, rows and bytes, and remembers in memory where it is: one that a crash ends
+//! begins again. It looks only, by the committed table and the published rows; the writer removes
+//! what it found together with its next checkpoint.
+//!
+//! Keys with fewer versions than their policy keeps cost no look at the disk: how many a key has is
+//! known from the number of the newest.
+
+use std::ops::Bound::{Included, Unbounded};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use redb::{ReadTransaction, WriteTransaction};
+
+use super::error::StoreError;
+use super::history::{HISTORY, span};
+use super::rows::row_key;
+use crate::config::retention::Kept;
+use crate::config::{DocumentView, Entry, Policies};
+use crate::model::{DocumentId, Key, Stamp, cbor};
+
+/// Most keys that a step goes past.
+const STEP_KEYS_MAX: usize = 16_384;
+/// Most keys of which a step reads rows.
+const STEP_READS_MAX: usize = 1_024;
+/// Most rows that a step finds, when little was written meanwhile. A version's entries stay together.
+pub(super) const STEP_ROWS_MAX: usize = 1_024;
+/// Most bytes of rows that a step reads.
+const STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A row that is to go: its key's name, version, origin, n.
+type Due = (String, u64, u64, u64);
+
+/// What passes have come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Rows that are gone, since the store was opened.
+    pub rows: u64,
+    /// Keys that the pass under way has not looked at; none between passes.
+    pub keys_left: u64,
+}
+
+/// A pass, and what it found and was not removed yet.
+#[derive(Debug, Default)]
+pub(super) struct Pruner {
+    /// The key to go on with; none between passes.
+    next: Option<(DocumentId, Key)>,
+    due: Vec<Due>,
+    /// Keys that this pass went past, and rows that it removed.
+    pass: (u64, u64),
+    rows: u64,
+}
+
+/// How much of a step is left.
+struct Room {
+    keys: usize,
+    reads: usize,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn is_used_up(&self) -> bool {
+        self.keys == 0 || self.reads == 0 || self.rows == 0 || self.bytes == 0
+    }
+}
+
+type Documents = OrdMap<DocumentId, Arc<DocumentView>>;
+
+impl Pruner {
+    /// Whether a pass is under way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether rows wait to be removed.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// How far it is, where there are `keys` in all.
+    pub(super) fn counts(&self, keys: usize) -> Pruned {
+        let left = (keys as u64).saturating_sub(self.pass.0);
+        Pruned { rows: self.rows, keys_left: if self.is_under_way() { left } else { 0 } }
+    }
+
+    /// The next step: begins a pass where none is under way, and finds at most some `rows_max` rows.
+    /// What was found before is still to be removed: then it does nothing.
+    pub(super) fn step(
+        &mut self,
+        tx: &ReadTransaction,
+        documents: &Documents,
+        (policies, now): (&Policies, Stamp),
+        rows_max: usize,
+    ) -> Result<(), StoreError> {
+        if self.has_due() {
+            return Ok(());
+        }
+        if self.next.is_none() {
+            self.pass = (0, 0);
+        }
+        let mut room = Room {
+            keys: STEP_KEYS_MAX,
+            reads: STEP_READS_MAX,
+            rows: rows_max,
+            bytes: STEP_BYTES_MAX,
+        };
+        let table = tx.open_table(HISTORY)?;
+        let from = self.next.take();
+        let first = from.as_ref().map_or(Unbounded, |(document, _)| Included(document));
+        for (document, view) in documents.range::<_, DocumentId>((first, Unbounded)) {
+            let policy = policies.of(&document.environment);
+            let first = match &from {
+                Some((at, key)) if at == document => Included(key),
+                _ => Unbounded,
+            };
+            for (key, row) in view.rows.range::<_, Key>((first, Unbounded)) {
+                if room.is_used_up() {
+                    self.next = Some((document.clone(), key.clone()));
+                    return Ok(());
+                }
+                room.keys -= 1;
+                self.pass.0 += 1;
+                let Some(kept) = Kept::of(policy, now, row) else { continue };
+                room.reads -= 1;
+                if !self.look(&table, &row_key(document, key), &kept, &mut room)? {
+                    // The rest of its rows come next.
+                    self.pass.0 -= 1;
+                    self.next = Some((document.clone(), key.clone()));
+                    return Ok(());
+                }
+            }
+        }
+        self.note_end();
+        Ok(())
+    }
+
+    /// Finds what goes of one key, from the old end; says whether it is done with it.
+    fn look(
+        &mut self,
+        table: &redb::ReadOnlyTable<(&'static str, u64, u64, u64), &'static [u8]>,
+        name: &str,
+        kept: &Kept,
+        room: &mut Room,
+    ) -> Result<bool, StoreError> {
+        // The entries of one version, of which one that stays keeps all.
+        let mut group: Vec<Due> = Vec::new();
+        for row in table.range(span(name))? {
+            let (key, value) = row?;
+            let (_, version, origin, n) = key.value();
+            if group.last().is_some_and(|last| last.1 != version) {
+                self.take(&mut group, room);
+                if room.rows == 0 || room.bytes == 0 {
+                    return Ok(false);
+                }
+            }
+            if !kept.lets_go(version) {
+                break;
+            }
+            room.bytes = room.bytes.saturating_sub(value.value().len());
+            let entry: Entry = cbor::decode(value.value())
+                .map_err(|e| StoreError::damaged(format!("history {name}: {e}")))?;
+            if kept.keeps(&entry) {
+                return Ok(true);
+            }
+            group.push((name.to_owned(), version, origin, n));
+        }
+        self.take(&mut group, room);
+        Ok(true)
+    }
+
+    fn take(&mut self, group: &mut Vec<Due>, room: &mut Room) {
+        room.rows = room.rows.saturating_sub(group.len());
+        self.due.append(group);
+    }
+
+    /// Removes what was found.
+    pub(super) fn remove(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
+        if self.due.is_empty() {
+            return Ok(());
+        }
+        let mut table = tx.open_table(HISTORY)?;
+        for (name, version, origin, n) in &self.due {
+            table.remove((name.as_str(), *version, *origin, *n))?;
+        }
+        Ok(())
+    }
+
+    /// What was found is removed, on disk.
+    pub(super) fn removed(&mut self) {
+        let rows = self.due.len() as u64;
+        self.due.clear();
+        self.rows += rows;
+        self.pass.1 += rows;
+        self.note_end();
+    }
+
+    /// Says what a pass came to, once it is at its end and all that it found is removed.
+    fn note_end(&mut self) {
+        if !self.is_under_way() && !self.has_due() && self.pass.1 > 0 {
+            let (keys, rows) = std::mem::take(&mut self.pass);
+            tracing::info!(keys, rows, "versions past their policy were removed from histories");
+        }
+    }
+
+    /// The store was opened anew: what was found may be gone or not.
+    pub(super) fn restart(&mut self) {
+        *self = Self { rows: self.rows, ..Self::default() };
+    }
+}
