@@ -61,6 +61,18 @@ fn moments_contradict_what_is_under_way_and_each_other() {
 }
 
 #[test]
+fn no_certificate_expires_or_is_renewed_while_the_authority_changes() {
+    let expiry = || FaultKind::CertificateExpiry { nodes: ["b-1".parse().unwrap()].into() };
+    let rotation = || FaultKind::RotateCa;
+    assert_eq!(pairs(&[timed(5, 10, rotation()), timed(7, 2, expiry())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, 10, expiry()), timed(7, 2, rotation())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, None, expiry()), timed(20, 2, rotation())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, 10, rotation()), timed(7, 2, rotation())]), [(1, 0)]);
+    assert_eq!(flaws(&[timed(5, 10, rotation()), timed(15, 2, expiry())]), []);
+    assert_eq!(flaws(&[timed(5, 2, expiry()), timed(7, 2, rotation())]), []);
+}
+
+#[test]
 fn faults_keep_to_the_run() {
     assert_eq!(flaws(&[timed(30, 1, crash())]), [TimelineFlaw::BeginsLate { fault: 0 }]);
     assert_eq!(flaws(&[timed(29, 2, crash())]), [TimelineFlaw::EndsLate { fault: 0 }]);
