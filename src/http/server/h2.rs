@@ -44,8 +44,8 @@ struct Streams(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Answers under way, by number: when their last piece was handed over that nobody has asked to
-    /// be followed yet.
+    /// Answers under way, by number: when they began, or their last piece was handed over, where
+    /// nobody has asked for what follows yet.
     open: std::collections::BTreeMap<u64, Option<Instant>>,
     /// The next answer's number.
     next: u64,
@@ -180,6 +180,8 @@ pub(super) async fn connection(
                 service.oneshot(request).await;
             answered.map(|response| {
                 response.map(|body| {
+                    // A client whose window is closed from the start never has a piece asked for.
+                    place.set(Some(Instant::now()));
                     Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync())
                 })
             })
