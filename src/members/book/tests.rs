@@ -8,17 +8,7 @@ fn name(text: &str) -> NodeName {
 }
 
 fn file() -> Arc<Topology> {
-    let text = r#"
-        cluster = "test"
-        rtt_ms_default = 1
-        [[regions]]
-        name = "a"
-        nodes = [{ name = "a-1", peer = "127.0.0.1:1", http = "127.0.0.1:2" }]
-        [[regions]]
-        name = "b"
-        nodes = [{ name = "b-1", peer = "127.0.0.1:3", http = "127.0.0.1:4" }]
-    "#;
-    Arc::new(Topology::parse("test", text).unwrap())
+    Arc::new(Topology::of_pairs(&[("a", "a-1"), ("b", "b-1")]))
 }
 
 fn joiner(text: &str, port: u16) -> Node {

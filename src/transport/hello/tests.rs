@@ -9,17 +9,7 @@ fn name(text: &str) -> NodeName {
 }
 
 fn topology() -> Topology {
-    let text = r#"
-        cluster = "test"
-        rtt_ms_default = 0
-        [[regions]]
-        name = "ra"
-        nodes = [{ name = "a", peer = "127.0.0.1:0", http = "127.0.0.1:0" }]
-        [[regions]]
-        name = "rb"
-        nodes = [{ name = "b", peer = "127.0.0.1:0", http = "127.0.0.1:0" }]
-    "#;
-    Topology::parse("test", text).unwrap()
+    Topology::of_pairs(&[("ra", "a"), ("rb", "b")])
 }
 
 fn hello(node: &str) -> Hello {

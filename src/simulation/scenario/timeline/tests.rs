@@ -2,10 +2,7 @@ use super::*;
 use crate::simulation::scenario::Unsynced;
 
 fn topology() -> Topology {
-    let text = "cluster = \"x\"\nrtt_ms_default = 10\n\
-        [[regions]]\nname = \"a\"\nnodes = [{ name = \"a-1\", peer = \"h:0\", http = \"h:0\" }]\n\
-        [[regions]]\nname = \"b\"\nnodes = [{ name = \"b-1\", peer = \"h:0\", http = \"h:0\" }]\n";
-    Topology::parse("t", text).unwrap()
+    Topology::of_pairs(&[("a", "a-1"), ("b", "b-1")])
 }
 
 fn timed(at: u64, lasts: impl Into<Option<u64>>, fault: FaultKind) -> TimedFault {
