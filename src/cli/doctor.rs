@@ -17,7 +17,6 @@ mod files;
 mod network;
 mod report;
 mod stores;
-mod validity;
 
 use report::{Report, State};
 
