@@ -23,7 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, MissedTickBehavior};
 use tower::ServiceExt as _;
 
-use super::super::App;
+use super::super::pieces::Pieces;
+use super::super::{App, limits};
 use super::date::Dates;
 use super::routes;
 
@@ -35,6 +36,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PIECE_LEN: usize = 16 * 1024;
 /// Bytes of one answer that wait to be sent.
 const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of all bodies of one connection that wait to be read.
+const WINDOW: u32 = 64 * 1024;
 /// The least time between two looks at a connection.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 
@@ -112,14 +115,12 @@ impl Drop for Place {
 }
 
 /// An answer's body, in small pieces.
-struct Pieces {
-    body: Body,
-    /// What is left of the last frame.
-    rest: Bytes,
+struct Answer {
+    pieces: Pieces,
     place: Place,
 }
 
-impl HttpBody for Pieces {
+impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -129,34 +130,19 @@ impl HttpBody for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Asked for more: what was handed over before is on its way.
         self.place.set(None);
-        if self.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
-            };
-            match frame.into_data() {
-                Ok(data) => self.rest = data,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            }
+        let piece = ready!(self.pieces.poll_piece(cx));
+        if matches!(&piece, Some(Ok(frame)) if frame.is_data()) {
+            self.place.set(Some(Instant::now()));
         }
-        let len = self.rest.len().min(PIECE_LEN);
-        let piece = self.rest.split_to(len);
-        self.place.set(Some(Instant::now()));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.pieces.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(body.lower().saturating_add(rest));
-        if let Some(upper) = body.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint
+        self.pieces.size_hint()
     }
 }
 
@@ -172,19 +158,18 @@ pub(super) async fn connection(
     let header_max = app.settings().limits.header_bytes_max;
     let streams = Arc::new(Streams::default());
     let of = streams.clone();
-    let service = routes(router, seen);
+    let (gate, service) = (app.clone(), routes(router, seen));
     let service = tower::service_fn(move |request: Request<Incoming>| {
-        let (place, service) = (of.begin(), service.clone());
+        let (place, gate, service) = (of.begin(), gate.clone(), service.clone());
+        let is_read = request.method().is_safe();
         async move {
-            let answered: Result<Response, std::convert::Infallible> =
-                service.oneshot(request).await;
-            answered.map(|response| {
-                response.map(|body| {
-                    // A client whose window is closed from the start never has a piece asked for.
-                    place.set(Some(Instant::now()));
-                    Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync())
-                })
-            })
+            let response: Response = service.oneshot(request).await?;
+            let response = limits::send_beside_others(&gate, is_read, response).await;
+            Ok::<_, std::convert::Infallible>(response.map(|body| {
+                // A client whose window is closed from the start never has a piece asked for.
+                place.set(Some(Instant::now()));
+                Body::new(Answer { pieces: Pieces::new(body, PIECE_LEN), place }.boxed_unsync())
+            }))
         }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -193,6 +178,8 @@ pub(super) async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_header_list_size(u32::try_from(header_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
@@ -267,7 +254,7 @@ mod tests {
         let streams = Arc::new(Streams::default());
         let text = "holm".repeat(10_000);
         let body = Body::from(text.clone());
-        let mut pieces = Pieces { body, rest: Bytes::new(), place: streams.begin() };
+        let mut pieces = Answer { pieces: Pieces::new(body, PIECE_LEN), place: streams.begin() };
         assert_eq!(pieces.size_hint().exact(), Some(40_000));
         let first = pieces.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), PIECE_LEN);

@@ -117,6 +117,34 @@ async fn over_http_2_an_answer_that_nobody_reads_ends_its_connection_and_one_tha
 }
 
 #[tokio::test]
+async fn over_http_2_small_answers_count_until_they_are_read() {
+    let site = site(|settings| {
+        settings.limits.answers_bytes_max = 40 * 1024;
+        settings.http.write_timeout = PATIENCE;
+    })
+    .await;
+    let value = format!("\"{}\"", "x".repeat(30_000));
+    site.world.put("/config/web/dev/small", &value).await.expect(201);
+    let status = async |sender: &mut http2::SendRequest<Empty<bytes::Bytes>>| {
+        let answer = sender.send_request(site.get("/config/web/dev/small")).await.unwrap();
+        (answer.status().as_u16(), answer)
+    };
+    let mut closed = site.connect(0).await;
+    let (first, unread) = status(&mut closed).await;
+    let mut open = site.connect(65_535).await;
+    let (second, _) = status(&mut open).await;
+    assert_eq!((first, second), (200, 503), "there is room for one");
+    drop((unread, closed));
+    timeout(PATIENCE, async {
+        while status(&mut open).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the room comes back");
+}
+
+#[tokio::test]
 async fn over_http_2_a_connection_without_requests_is_ended_and_one_with_a_watch_is_not() {
     let site = site(|settings| {
         settings.http.header_read_timeout = Duration::from_millis(300);
