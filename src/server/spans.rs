@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::env::{Env, Fetch};
 use crate::node::Node;
@@ -65,9 +66,10 @@ impl Export {
         }
     }
 
-    /// Sends what waits. A collector that does not take it is not waited for again.
+    /// Sends what waits. A collector that does not take it, or takes its time, is not waited for again.
     async fn finish(mut self, mut was_taken: bool) {
         self.queue.close();
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let mut batch = Vec::new();
             self.fill(&mut batch);
@@ -75,7 +77,7 @@ impl Export {
                 return;
             }
             was_taken = self.send(&batch, was_taken).await;
-            if !was_taken {
+            if !was_taken || Instant::now() >= deadline {
                 self.metrics.spans_done("dropped", self.queue.len());
                 return;
             }
@@ -127,8 +129,8 @@ mod tests {
     use crate::model::{NodeName, Stamp};
     use crate::telemetry::TraceIds;
 
-    /// A collector, which takes so many requests and no more.
-    struct Collector(Mutex<usize>);
+    /// A collector, which takes so many requests and no more, each in this time.
+    struct Collector(Mutex<usize>, Duration);
 
     fn none<'a, T: Send + 'a>() -> BoxFuture<'a, io::Result<T>> {
         ready(Err(io::ErrorKind::Unsupported.into())).boxed()
@@ -147,7 +149,7 @@ mod tests {
             let mut left = self.0.lock().unwrap();
             let Some(now) = left.checked_sub(1) else { return none() };
             *left = now;
-            ready(Ok(Vec::new())).boxed()
+            tokio::time::sleep(self.1).map(|()| Ok(Vec::new())).boxed()
         }
 
         fn lookup<'a>(&'a self, _: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
@@ -159,7 +161,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn all_that_waits_is_sent_at_the_stop_or_counted_as_dropped() {
         let span = Span {
             context: TraceIds::new([1, 2, 3]).enter(None),
@@ -171,9 +173,15 @@ mod tests {
             error: None,
         };
         let count = 3 * BATCH_MAX + 1;
-        for (takes, expected) in [
-            (9, [("sent", count), ("failed", 0), ("dropped", 0)]),
-            (1, [("sent", BATCH_MAX), ("failed", BATCH_MAX), ("dropped", BATCH_MAX + 1)]),
+        let slow = TIMEOUT * 2 / 3;
+        for (takes, time, expected) in [
+            (9, Duration::ZERO, [("sent", count), ("failed", 0), ("dropped", 0)]),
+            (
+                1,
+                Duration::ZERO,
+                [("sent", BATCH_MAX), ("failed", BATCH_MAX), ("dropped", BATCH_MAX + 1)],
+            ),
+            (9, slow, [("sent", 2 * BATCH_MAX), ("failed", 0), ("dropped", BATCH_MAX + 1)]),
         ] {
             let metrics = Arc::new(Metrics::new().unwrap());
             let (spans, queue) = Spans::queue(metrics.clone());
@@ -181,7 +189,7 @@ mod tests {
                 spans.leave(span.clone());
             }
             let mut env = Env::in_memory(MemoryDisk::new(), None);
-            env.net = Arc::new(Collector(Mutex::new(takes)));
+            env.net = Arc::new(Collector(Mutex::new(takes), time));
             let otlp_url = Some("http://collector.test/v1/traces".to_owned());
             let settings = TraceSettings { otlp_url, ..TraceSettings::default() };
             let resource = Resource { node: "a-1".to_owned(), region: "a".to_owned() };
