@@ -347,6 +347,12 @@ pub(super) async fn send(app: &App, operation: Operation, response: Response) ->
     held(app, kib, operation.is_read(), response).await
 }
 
+/// Whether an answer at this path counts towards the budget where it is small: not where it is asked
+/// when it matters, which is answered however much is under way.
+pub(super) fn is_counted(path: &str) -> bool {
+    !["/healthz", "/readyz", "/metrics", "/cluster"].iter().any(|start| path.starts_with(start))
+}
+
 /// The same for a small answer on a connection that has room for one, and many at once.
 pub(super) async fn send_beside_others(app: &App, is_read: bool, response: Response) -> Response {
     let kib = bodies::small_answer_kib(response.body(), app.0.gate.answers_kib_max);

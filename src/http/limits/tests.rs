@@ -69,3 +69,21 @@ fn who_has_used_up_half_is_told_how_it_stands() {
     assert_eq!((refused.retry_after_s, refused.window_s, refused.burst), (1, 2, 4));
     assert!(ask(now + Duration::from_secs(1)).is_ok(), "who waits as told is served");
 }
+
+#[test]
+fn what_is_never_shed_counts_nowhere_as_a_small_answer() {
+    use Operation as O;
+    for operation in [
+        O::GetHealth,
+        O::GetReady,
+        O::GetMetrics,
+        O::GetCluster,
+        O::GetReceipts,
+        O::GetQuorum,
+        O::ChangeQuorum,
+    ] {
+        let (_, path) = operation.label().split_once(' ').unwrap();
+        assert!(operation.is_never_shed() && !is_counted(path), "{path}");
+    }
+    assert!(is_counted("/config/web/dev/a") && is_counted("/secrets"));
+}

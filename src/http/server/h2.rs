@@ -162,9 +162,12 @@ pub(super) async fn connection(
     let service = tower::service_fn(move |request: Request<Incoming>| {
         let (place, gate, service) = (of.begin(), gate.clone(), service.clone());
         let is_read = request.method().is_safe();
+        let is_counted = limits::is_counted(request.uri().path());
         async move {
-            let response: Response = service.oneshot(request).await?;
-            let response = limits::send_beside_others(&gate, is_read, response).await;
+            let mut response: Response = service.oneshot(request).await?;
+            if is_counted {
+                response = limits::send_beside_others(&gate, is_read, response).await;
+            }
             Ok::<_, std::convert::Infallible>(response.map(|body| {
                 // A client whose window is closed from the start never has a piece asked for.
                 place.set(Some(Instant::now()));

@@ -134,6 +134,8 @@ async fn over_http_2_small_answers_count_until_they_are_read() {
     let mut open = site.connect(65_535).await;
     let (second, _) = status(&mut open).await;
     assert_eq!((first, second), (200, 503), "there is room for one");
+    let health = open.send_request(site.get("/healthz")).await.unwrap();
+    assert_eq!(health.status(), 200, "it takes no room");
     drop((unread, closed));
     timeout(PATIENCE, async {
         while status(&mut open).await.0 != 200 {
