@@ -47,8 +47,8 @@ struct Streams(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Answers under way, by number: when they began, or their last piece was handed over, where
-    /// nobody has asked for what follows yet.
+    /// Answers under way, by number: when their last piece was handed over that nobody has asked to
+    /// be followed yet. The first is asked for at once, whatever the client's window.
     open: std::collections::BTreeMap<u64, Option<Instant>>,
     /// The next answer's number.
     next: u64,
@@ -169,8 +169,6 @@ pub(super) async fn connection(
                 response = limits::send_beside_others(&gate, is_read, response).await;
             }
             Ok::<_, std::convert::Infallible>(response.map(|body| {
-                // A client whose window is closed from the start never has a piece asked for.
-                place.set(Some(Instant::now()));
                 Body::new(Answer { pieces: Pieces::new(body, PIECE_LEN), place }.boxed_unsync())
             }))
         }
