@@ -167,6 +167,12 @@ async fn nobody_can_say_to_be_somebody_else() {
     let (_, accepted) = meeting.happens().await;
     assert!(matches!(accepted, Err(HelloError::Certificate(node)) if node == "a"));
 
+    // Whoever is dialed is known by its certificate, before it says anything.
+    let mut meeting = Meeting::new();
+    meeting.b.0 = issue(&meeting.authority, "c");
+    let (dialed, _) = meeting.happens().await;
+    assert!(matches!(dialed, Err(HelloError::Frame(_))), "{dialed:?}");
+
     let mut meeting = Meeting::new();
     meeting.a.1.node = "c".into();
     let (_, accepted) = meeting.happens().await;
