@@ -30,6 +30,7 @@ mod import;
 mod keys;
 mod list;
 mod login;
+mod node_files;
 mod pki;
 mod quorum;
 mod restore;

@@ -33,6 +33,7 @@ mod operation;
 mod page;
 mod paths;
 mod permit;
+mod pieces;
 mod propose;
 mod query;
 mod quorum;

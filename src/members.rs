@@ -119,14 +119,14 @@ impl Members {
 
     /// What others are told, and a number that is another one where that is something else; 0 where
     /// there is nothing to tell.
-    pub(crate) fn words(&self) -> (Words, u64) {
+    pub(crate) fn words(&self, now: Instant) -> (Words, u64) {
         let book = self.book();
-        (book.words(), book.hash())
+        (book.words(now), book.hash(now))
     }
 
     /// See [`Members::words`].
-    pub(crate) fn hash(&self) -> u64 {
-        self.book().hash()
+    pub(crate) fn hash(&self, now: Instant) -> u64 {
+        self.book().hash(now)
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {

@@ -240,6 +240,24 @@ impl Topology {
         self
     }
 
+    /// The cluster `test`, for tests: regions, each with the one node that is named beside it.
+    #[cfg(test)]
+    pub(crate) fn of_pairs(pairs: &[(&str, &str)]) -> Self {
+        let regions: String = pairs
+            .iter()
+            .enumerate()
+            .map(|(i, (region, node))| {
+                let (peer, http) = (2 * i + 1, 2 * i + 2);
+                format!(
+                    "[[regions]]\nname = \"{region}\"\nnodes = [{{ name = \"{node}\", \
+                     peer = \"127.0.0.1:{peer}\", http = \"127.0.0.1:{http}\" }}]\n"
+                )
+            })
+            .collect();
+        let text = format!("cluster = \"test\"\nrtt_ms_default = 1\n{regions}");
+        Self::parse("test", &text).unwrap()
+    }
+
     /// The nodes that the file names, in its order.
     pub fn named(&self) -> impl Iterator<Item = &Node> {
         self.nodes.iter().filter(|node| !node.joined)

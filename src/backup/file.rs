@@ -1,10 +1,10 @@
-//! A backup's file on the way in and out. It gets its name when all of it was read back as good and
-//! is on disk; until then it is `NAME.part`, and goes with whoever was writing it.
+//! A backup's file on the way in and out. It gets its name when all of it was found good and is on
+//! disk; until then it is `NAME.part`, and goes with whoever was writing it: one at a time.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::format::{Chunk, Decoder, FormatError, Manifest};
@@ -22,6 +22,8 @@ pub(crate) enum FileError {
     Full { path: PathBuf },
     #[error("{}: is there already, and is not written over", path.display())]
     Exists { path: PathBuf },
+    #[error("{}: another backup is being written there", path.display())]
+    Busy { path: PathBuf },
     #[error("{}: {error}", path.display())]
     Format { path: PathBuf, error: FormatError },
     /// Of whoever took the chunks.
@@ -62,9 +64,7 @@ impl Landing {
         let mut part = OsString::from(path);
         part.push(".part");
         let part = PathBuf::from(part);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&part);
-        let file = file.map_err(|e| FileError::io(&part, e))?;
+        let file = claim(&part)?;
         let (path, decoder) = (path.to_owned(), Decoder::default());
         Ok(Self { path, part, file, decoder, bytes: 0, landed: false })
     }
@@ -109,6 +109,31 @@ impl Drop for Landing {
             let _ = fs::remove_file(&self.part);
         }
     }
+}
+
+/// An empty file of that name, which nobody else writes. What an attempt left there that was broken
+/// off is used; the lock of one that goes on says so.
+fn claim(part: &Path) -> Result<File, FileError> {
+    let place = |e| FileError::io(part, e);
+    let busy = || FileError::Busy { path: part.to_owned() };
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).mode(0o600).open(part);
+    let file = file.map_err(place)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(busy()),
+        // Some network file systems know no locks.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+        Err(TryLockError::Error(error)) => return Err(place(error)),
+    }
+    // Whoever had the lock may have given the file its name, or removed it.
+    let (own, there) = (file.metadata().map_err(place)?, part.symlink_metadata());
+    if !there.is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino())) {
+        return Err(busy());
+    }
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(place)?;
+    file.set_len(0).map_err(place)?;
+    Ok(file)
 }
 
 /// Reads a whole file, and hands its chunks on with the manifest and how many rows were read before
@@ -167,6 +192,22 @@ mod tests {
         fs::write(&path, "mine").unwrap();
         assert!(matches!(Landing::create(&path), Err(FileError::Exists { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[test]
+    fn one_that_is_being_written_is_not_touched_by_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, part) = (dir.path().join("a.bak"), dir.path().join("a.bak.part"));
+        // What was broken off is used again, for its owner alone.
+        fs::write(&part, "what a killed one left").unwrap();
+        fs::set_permissions(&part, Permissions::from_mode(0o644)).unwrap();
+        let mut landing = Landing::create(&path).unwrap();
+        assert_eq!(fs::metadata(&part).unwrap().permissions().mode() & 0o777, 0o600);
+        landing.write(b"holm-bak").unwrap();
+        assert!(matches!(Landing::create(&path), Err(FileError::Busy { .. })));
+        assert_eq!(fs::read(&part).unwrap(), b"holm-bak");
+        drop(landing);
+        assert!(Landing::create(&path).is_ok(), "it has gone");
     }
 
     #[test]

@@ -105,9 +105,9 @@ pub struct TableInfo {
 }
 
 impl Manifest {
-    /// How many rows there are in all.
+    /// How many rows there are in all, by its own word.
     pub fn rows(&self) -> u64 {
-        self.tables.iter().map(|table| table.rows).sum()
+        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.rows))
     }
 }
 

@@ -220,7 +220,7 @@ impl From<FileError> for Failure {
         let message = error.to_string();
         match error {
             FileError::Full { .. } => Self::failed(message).hint("make room, or name another disk"),
-            FileError::Exists { .. } => Self::usage(message),
+            FileError::Exists { .. } | FileError::Busy { .. } => Self::usage(message),
             FileError::Format { .. } => {
                 Self::failed(message).hint("take another backup, or another copy of this one")
             }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::list::print;
+use super::node_files::NodeFiles;
 use super::pki::node;
 use super::{Failure, Global, Terminal};
 use crate::model::NodeName;
@@ -17,7 +18,6 @@ mod files;
 mod network;
 mod report;
 mod stores;
-mod validity;
 
 use report::{Report, State};
 
@@ -41,21 +41,8 @@ pub struct Doctor {
     #[arg(long, env = "HOLM_NODE", hide_env_values = true, value_name = "NAME")]
     #[arg(value_parser = node)]
     node: NodeName,
-    /// Where ca.pem, NODE.pem and NODE.key are.
-    #[arg(
-        long,
-        env = "HOLM_PKI",
-        hide_env_values = true,
-        value_name = "DIR",
-        default_value = "pki"
-    )]
-    pki: PathBuf,
-    /// Where the stores lie. Default: `data_dir` of the settings.
-    #[arg(long, env = "HOLM_DATA", hide_env_values = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// The node's settings.
-    #[arg(long, env = "HOLM_SETTINGS", hide_env_values = true, value_name = "FILE")]
-    settings: Option<PathBuf>,
+    #[command(flatten)]
+    files: NodeFiles,
 }
 
 impl Doctor {
@@ -67,8 +54,8 @@ impl Doctor {
         let mut report = Report::default();
         let settings = self.read_settings(&mut report);
         let topology = self.read_topology(&mut report);
-        let data = self.data.clone().or_else(|| settings.data_dir.clone());
-        certificates::check(&self.pki, &self.node, &mut report);
+        let data = self.files.data.clone().or_else(|| settings.data_dir.clone());
+        certificates::check(&self.files.pki, &self.node, &mut report);
         let is_running = match &topology {
             Some(topology) => {
                 let limit = settings.gossip.max_clock_skew;
@@ -95,7 +82,7 @@ impl Doctor {
     }
 
     fn read_settings(&self, report: &mut Report) -> Settings {
-        let Some(path) = &self.settings else {
+        let Some(path) = &self.files.settings else {
             report.warn("settings", "file", "not given", "give --settings, as to holm serve");
             return Settings::default();
         };

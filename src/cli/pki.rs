@@ -13,6 +13,9 @@ use crate::transport::{Authority, Facts, PkiError, pem};
 mod rotate;
 mod status;
 
+/// What the authority's own files are called, also while it is replaced.
+const AUTHORITY_FILES: [&str; 3] = ["ca", "ca-next", "ca-old"];
+
 /// Arguments of `holm pki`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -97,7 +100,13 @@ struct Whom {
 impl Whom {
     fn name(&self) -> Result<&NodeName, Failure> {
         let name = self.node.as_ref().or(self.client.as_ref());
-        name.ok_or_else(|| Failure::usage("give --node NAME or --client NAME"))
+        let name = name.ok_or_else(|| Failure::usage("give --node NAME or --client NAME"))?;
+        if AUTHORITY_FILES.contains(&name.as_str()) {
+            return Err(Failure::usage(format!(
+                "{name}.pem and {name}.key are the authority's files"
+            )));
+        }
+        Ok(name)
     }
 
     fn out(&self) -> &Path {
@@ -145,9 +154,9 @@ impl Pki {
 }
 
 fn issue(whom: &Whom, names: &[String], terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+    let name = whom.name()?;
     let (authority, entropy) = (whom.authority()?, Entropy::system());
     make_dir(whom.out())?;
-    let name = whom.name()?;
     let identity = if whom.client.is_some() {
         authority.issue_client(name.as_str(), &entropy, &SystemClock)
     } else {
@@ -191,4 +200,23 @@ fn failure(error: PkiError) -> Failure {
 
 pub(super) fn make_dir(dir: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(dir).map_err(|e| Failure::failed(e.to_string()).about(dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_given_the_names_of_the_authoritys_files() {
+        let whom = |name: &str| Whom {
+            dir: PathBuf::from("pki"),
+            node: Some(NodeName::new(name).unwrap()),
+            client: None,
+            out: None,
+        };
+        for name in ["ca", "ca-next", "ca-old"] {
+            assert!(whom(name).name().is_err(), "{name}");
+        }
+        assert_eq!(whom("ca-1").name().unwrap().as_str(), "ca-1");
+    }
 }

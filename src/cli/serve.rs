@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::node_files::NodeFiles;
 use super::pki::node;
 use super::{Failure, Terminal};
 use crate::env::Env;
@@ -58,21 +59,8 @@ pub struct Serve {
     #[arg(long, env = "HOLM_HTTP", hide_env_values = true, value_name = "HOST:PORT")]
     #[arg(value_parser = address)]
     http: Option<Address>,
-    /// Where ca.pem, NODE.pem and NODE.key are (`holm pki`).
-    #[arg(
-        long,
-        env = "HOLM_PKI",
-        hide_env_values = true,
-        value_name = "DIR",
-        default_value = "pki"
-    )]
-    pki: PathBuf,
-    /// Where the store lies; made where it is missing. Default: `data_dir` of the settings.
-    #[arg(long, env = "HOLM_DATA", hide_env_values = true, value_name = "DIR")]
-    data: Option<PathBuf>,
-    /// Settings in TOML: limits, times, the keys whose tokens are trusted.
-    #[arg(long, env = "HOLM_SETTINGS", hide_env_values = true, value_name = "FILE")]
-    settings: Option<PathBuf>,
+    #[command(flatten)]
+    files: NodeFiles,
     /// How log lines look on stderr: json, one ECS object a line, or text, for people. Default:
     /// `log.format` of the settings.
     #[arg(long, env = "HOLM_LOG_FORMAT", hide_env_values = true, value_name = "FORMAT")]
@@ -91,7 +79,7 @@ impl Serve {
     pub(crate) async fn run(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let topology = Topology::load(&self.topology).map_err(|e| Failure::usage(e.to_string()))?;
         let topology = self.with_own(topology)?;
-        let mut settings = match &self.settings {
+        let mut settings = match &self.files.settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| Failure::usage(e.to_string()).about(path.display()))?;
@@ -105,10 +93,10 @@ impl Serve {
         settings.log.level = self.log_level.unwrap_or(settings.log.level);
         read_keys(&mut settings)?;
         super::keys::source::read(&mut settings.secrets)?;
-        let data = self.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
+        let data = self.files.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
             Failure::usage("where the store lies is not said").hint("give --data DIR")
         })?;
-        let files = IdentityFiles::of(&self.pki, &self.node);
+        let files = IdentityFiles::of(&self.files.pki, &self.node);
         let format = settings.log.format;
         let _logs = logs::install(&settings.log, self.node.as_str())
             .map_err(|e| Failure::usage(e.to_string()))?;

@@ -305,8 +305,8 @@ async fn write_until_lost(
 fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
     // Where the peer is not known to know who joined and left, it is told: once, and then with each
     // heartbeat, until it says that it does.
-    let hash = shared.members.hash();
-    let members = peer.is_to_be_told(hash, with_hears).then(|| shared.members.words().0);
+    let hash = shared.members.hash(now);
+    let members = peer.is_to_be_told(hash, with_hears).then(|| shared.members.words(now).0);
     let state = shared.state();
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())

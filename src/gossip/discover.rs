@@ -59,9 +59,12 @@ pub(super) async fn discover(shared: Arc<Shared>, region: RegionName, name: Disc
                 last_error.clear();
                 met.retain(|addr, _| found.contains(addr));
                 let own = own_addresses(&shared).await;
+                let is_there = |node: &NodeName| {
+                    shared.peer(node).is_some_and(|peer| peer.connected() != (false, 0))
+                };
                 let wanted = found
                     .into_iter()
-                    .filter(|addr| !own.contains(addr) && is_worth_asking(&shared, met.get(addr)));
+                    .filter(|addr| !own.contains(addr) && is_worth_asking(met.get(addr), is_there));
                 let wanted: Vec<SocketAddr> = wanted.collect();
                 let mut meeting = stream::iter(wanted)
                     .map(|addr| meet(&shared, addr).map(move |who| (addr, who)))
@@ -101,14 +104,12 @@ async fn own_addresses(shared: &Shared) -> Vec<SocketAddr> {
     shared.env.net.lookup(own.peer.as_str()).await.unwrap_or_default()
 }
 
-fn is_worth_asking(shared: &Shared, met: Option<&Met>) -> bool {
+fn is_worth_asking(met: Option<&Met>, is_there: impl FnOnce(&NodeName) -> bool) -> bool {
     match met {
         None => true,
         Some(Met::Nobody(at)) => at.elapsed() >= AGAIN_AFTER,
         // Somebody else may be there by now.
-        Some(Met::Member(node)) => {
-            shared.peer(node).is_none_or(|peer| peer.connected() == (false, 0))
-        }
+        Some(Met::Member(node)) => !is_there(node),
     }
 }
 
@@ -144,5 +145,27 @@ fn told(region: &RegionName, addr: SocketAddr, who: Result<NodeName, MeetError>)
             let again = Instant::now().checked_sub(AGAIN_AFTER - LOOK_EVERY_FIRST);
             Met::Nobody(again.unwrap_or_else(Instant::now))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_was_is_asked_again_soon_and_where_this_node_is_not_so_soon() {
+        let (region, addr) = (RegionName::new("ra").unwrap(), ([127, 0, 0, 1], 9).into());
+        let is_asked = |met: &Met| is_worth_asking(Some(met), |_| true);
+        assert!(is_worth_asking(None, |_| true));
+        tokio::time::advance(2 * AGAIN_AFTER).await;
+        let silent = told(&region, addr, Err(MeetError::Timeout));
+        let own = told(&region, addr, Err(MeetError::Hello(HelloError::OwnName)));
+        assert!(!is_asked(&silent) && !is_asked(&own));
+        tokio::time::advance(LOOK_EVERY_FIRST).await;
+        assert!(is_asked(&silent) && !is_asked(&own));
+        tokio::time::advance(AGAIN_AFTER).await;
+        assert!(is_asked(&own));
+        let member = told(&region, addr, Ok(NodeName::new("a-1").unwrap()));
+        assert!(!is_asked(&member) && is_worth_asking(Some(&member), |_| false));
     }
 }

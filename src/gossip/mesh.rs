@@ -106,7 +106,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 }
             }
             () = sleep(shared.settings.heartbeat) => {
-                if shared.members.hash() != 0 {
+                if shared.members.hash(Instant::now()) != 0 {
                     let heard = status::members(&shared).into_iter();
                     let heard = heard.filter(|(_, by)| !by.is_empty()).map(|(name, _)| name);
                     let heard: BTreeSet<NodeName> = heard.collect();

@@ -309,7 +309,8 @@ mod tests {
             peer: "127.0.0.1:1".into(),
             http: "127.0.0.1:2".into(),
             incarnation: 1,
-            left: false,
+            left: true,
+            gone_ms: Some(9),
         };
         let new = Have {
             vector: vector(vec![([1; 8], 3)]),

@@ -1,7 +1,7 @@
 //! `GET /cluster/backup`: both of this node's stores, as they are when it is asked, in one stream. Who
-//! took it is on the audit chain before the first byte is sent. What is sealed stays sealed.
+//! took it is on the audit chain before the first byte is sent. What is sealed stays sealed. The stores
+//! keep every page that it may still read, so that whoever takes it too slowly does not get to its end.
 
-use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use futures_util::stream;
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
+use super::limits;
 use super::query::Query;
 use crate::access::{ClusterAction, decide};
 use crate::audit::{Decision, Event};
@@ -46,7 +47,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         }
         next.map(|next| next.map(|(bytes, taking)| (Bytes::from(bytes), taking)))
     });
-    Ok(([(header::CONTENT_TYPE, KIND)], Body::from_stream(chunks)).into_response())
+    Ok(([(header::CONTENT_TYPE, KIND)], limits::paced(app, chunks)).into_response())
 }
 
 impl From<BackupError> for ApiError {

@@ -18,6 +18,8 @@ use axum::body::Body;
 use axum::http::header::HeaderName;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::Stream;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -345,13 +347,37 @@ pub(super) fn is_large(response: &Response) -> bool {
 
 /// The answer, within the node's budget of what waits to be sent.
 pub(super) async fn send(app: &App, operation: Operation, response: Response) -> Response {
-    let gate = &app.0.gate;
-    let kib = bodies::answer_kib(response.body(), gate.answers_kib_max);
+    let kib = bodies::answer_kib(response.body(), app.0.gate.answers_kib_max);
+    held(app, kib, operation.is_read(), response).await
+}
+
+/// Whether an answer at this path counts towards the budget where it is small: not where it is asked
+/// when it matters, which is answered however much is under way.
+pub(super) fn is_counted(path: &str) -> bool {
+    !["/healthz", "/readyz", "/metrics", "/cluster"].iter().any(|start| path.starts_with(start))
+}
+
+/// The same for a small answer on a connection that has room for one, and many at once.
+pub(super) async fn send_beside_others(app: &App, is_read: bool, response: Response) -> Response {
+    let kib = bodies::small_answer_kib(response.body(), app.0.gate.answers_kib_max);
+    held(app, kib, is_read, response).await
+}
+
+/// What is made while it is sent, where whoever takes it does so at the least rate.
+pub(super) fn paced<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static>(
+    app: &App,
+    stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+) -> Body {
+    let (grace, metrics) = (app.settings().http.write_timeout, app.node().metrics().clone());
+    Body::from_stream(bodies::paced(stream, grace, metrics))
+}
+
+async fn held(app: &App, kib: u32, is_read: bool, response: Response) -> Response {
     if kib == 0 {
         return response;
     }
-    let answers = gate.answers.clone();
-    let (place, otherwise) = if operation.is_read() {
+    let answers = app.0.gate.answers.clone();
+    let (place, otherwise) = if is_read {
         (answers.try_acquire_many_owned(kib).ok(), ApiError::Overloaded)
     } else {
         let place = tokio::time::timeout(ANSWER_WAIT, answers.acquire_many_owned(kib)).await;

@@ -38,6 +38,9 @@ pub(crate) struct Word {
     /// Whether that one has gone.
     #[n(5)]
     pub(crate) left: bool,
+    /// How long ago it went, in milliseconds, where it did: so that all forget it together.
+    #[n(6)]
+    pub(crate) gone_ms: Option<u64>,
 }
 
 /// All that a node has to say of those that joined: nothing is believed of it yet.
@@ -206,8 +209,9 @@ impl Book {
 
     fn hear_of(&mut self, node: Node, word: &Word, now: Instant) -> bool {
         let incarnation = word.incarnation;
+        let gone = Duration::from_millis(word.gone_ms.unwrap_or(0)).min(2 * self.evict_after);
         let standing = if word.left {
-            Standing::Left { since: now }
+            Standing::Left { since: now.checked_sub(gone).unwrap_or(now) }
         } else {
             Standing::Here { heard_at: now }
         };
@@ -215,8 +219,10 @@ impl Book {
         let has_room = self.has_room();
         let Some(entry) = self.others.get_mut(&fresh.node.name) else {
             // That somebody went whom nobody here knew is remembered, too: it may be old news to
-            // others that it came.
-            return self.add(fresh).unwrap_or(false);
+            // others that it came. Not once it is about to be forgotten: nodes that forget a moment
+            // apart would remind each other for ever.
+            let is_old = word.left && gone >= self.evict_after;
+            return !is_old && self.add(fresh).unwrap_or(false);
         };
         let is_newer = incarnation > entry.incarnation;
         let went = incarnation == entry.incarnation && word.left && entry.is_here();
@@ -262,19 +268,20 @@ impl Book {
         evicted
     }
 
-    pub(super) fn words(&self) -> Words {
-        let word = |node: &Node, incarnation: u64, left: bool| Word {
+    pub(super) fn words(&self, now: Instant) -> Words {
+        let word = |node: &Node, incarnation: u64, left: Option<Instant>| Word {
             node: node.name.to_string(),
             region: node.region.to_string(),
             peer: node.peer.to_string(),
             http: node.http.to_string(),
             incarnation,
-            left,
+            left: left.is_some(),
+            gone_ms: left.map(|since| u64::try_from((now - since).as_millis()).unwrap_or(u64::MAX)),
         };
-        let own = self.own.iter().map(|own| word(own, self.incarnation, false));
+        let own = self.own.iter().map(|own| word(own, self.incarnation, None));
         let others = self.others.values().filter_map(|entry| match entry.standing {
-            Standing::Here { .. } => Some(word(&entry.node, entry.incarnation, false)),
-            Standing::Left { .. } => Some(word(&entry.node, entry.incarnation, true)),
+            Standing::Here { .. } => Some(word(&entry.node, entry.incarnation, None)),
+            Standing::Left { since } => Some(word(&entry.node, entry.incarnation, Some(since))),
             Standing::Evicted { .. } => None,
         });
         let mut words: Vec<Word> = own.chain(others).collect();
@@ -283,12 +290,13 @@ impl Book {
         Words(words)
     }
 
-    pub(super) fn hash(&self) -> u64 {
+    /// Which state of what others are told it is; how long ago somebody went is no part of it.
+    pub(super) fn hash(&self, now: Instant) -> u64 {
         if self.own.is_none() && self.others.is_empty() {
             return 0;
         }
         let mut hash = Sha256::new();
-        for word in self.words().0 {
+        for word in self.words(now).0 {
             for text in [&word.node, &word.region, &word.peer, &word.http] {
                 hash.update([0]);
                 hash.update(text);

@@ -212,12 +212,18 @@ mod tests {
         let certificates = Certificates::default();
         certificates.set_http(&issue(&other).chain);
         let authorities = vec![old.certificate().clone(), new.certificate().clone()];
-        certificates.set_identity(&Identity { authorities, ..issue(&new) });
+        certificates.set_identity(&Identity { authorities: authorities.clone(), ..issue(&new) });
         let shown = certificates.shown();
         assert_eq!(shown.certificate.as_ref().unwrap().authority, Some(new.fingerprint()));
         assert_eq!(shown.authorities.len(), 2);
         assert_eq!(shown.http.as_ref().unwrap().authority, None);
         certificates.set_http(&issue(&old).chain);
+        let shown = certificates.shown();
+        assert_eq!(shown.http.as_ref().unwrap().authority, Some(old.fingerprint()));
+        // Whom the node believes decides of which authority what clients see is, too.
+        certificates.set_identity(&issue(&new));
+        assert_eq!(certificates.shown().http.unwrap().authority, None);
+        certificates.set_identity(&Identity { authorities, ..issue(&new) });
         let shown = certificates.shown();
         assert_eq!(shown.http.as_ref().unwrap().authority, Some(old.fingerprint()));
         let answer = cbor::encode(&shown);

@@ -40,8 +40,8 @@ impl<'a> Injector<'a> {
                 }
             }
             Step::Turn => self.turn(number, &fault, world)?,
-            Step::Begin => self.begin(number, &fault, world)?,
-            Step::End => self.end(number, &fault, world)?,
+            Step::Begin => self.change(true, number, &fault, world)?,
+            Step::End => self.change(false, number, &fault, world)?,
         }
         self.schedule.record(step, number, world.topology(), world.now_us());
         Ok(())
@@ -65,8 +65,10 @@ impl<'a> Injector<'a> {
         }
     }
 
-    fn begin(
+    /// A fault begins, or is over.
+    fn change(
         &mut self,
+        begins: bool,
         number: usize,
         fault: &FaultKind,
         world: &mut World,
@@ -75,93 +77,69 @@ impl<'a> Injector<'a> {
             FaultKind::Partition { .. }
             | FaultKind::Isolate { .. }
             | FaultKind::OneWay { .. }
-            | FaultKind::Bridge { .. } => set_cut(world, fault.links_cut(world.topology()), true),
+            | FaultKind::Bridge { .. } => set_cut(world, fault.links_cut(world.topology()), begins),
             FaultKind::Flapping { a, b, .. } => {
-                set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], true);
-                self.down.insert(number, true);
-            }
-            FaultKind::Link { quality, .. } => set_quality(world, fault, *quality),
-            FaultKind::Hold { from, to } => world.hold(from, to),
-            FaultKind::Crash { node, unsynced } => {
-                world.crash(node, mode(*unsynced, self.seed ^ number as u64));
-            }
-            FaultKind::Stop { node } => world.stop(node),
-            FaultKind::Pause { node } => world.pause(node),
-            FaultKind::Slow { node, factor } => world.slow(node, *factor),
-            FaultKind::DiskFull { node } => on_disk(world, node, |disk| disk.fill(0)),
-            FaultKind::DiskError { node } => on_disk(world, node, |disk| disk.fail(true)),
-            FaultKind::LyingFsync { node } => on_disk(world, node, |disk| disk.lie(true)),
-            FaultKind::OldCopy { node, .. } => {
-                world.crash(node, CrashMode::LoseUnsynced);
-                let copy = self.copies.remove(&number).unwrap_or_default();
-                world.replace_disk(node, copy);
-                self.start_unless_later(number, node, world);
-            }
-            FaultKind::Wipe { node } => {
-                world.crash(node, CrashMode::LoseUnsynced);
-                world.replace_disk(node, MemoryDisk::new());
-                self.start_unless_later(number, node, world);
-            }
-            FaultKind::ClockStep { node, by_ms } => world.step_clock(node, by_ms * 1_000),
-            FaultKind::ClockDrift { node, ppm } => world.drift_clock(node, *ppm),
-            FaultKind::CertificateExpiry { nodes } => {
-                for node in nodes {
-                    restart_with(world, node, Certificate::Expired)?;
+                let was_down = self.down.insert(number, begins).unwrap_or(false);
+                if was_down != begins {
+                    set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], begins);
                 }
             }
-            FaultKind::RotateCa => world.rotate_ca(CaStep::Begin)?,
+            FaultKind::Link { quality, .. } => {
+                set_quality(world, fault, if begins { *quality } else { LinkQuality::default() });
+            }
+            FaultKind::Hold { from, to } if begins => world.hold(from, to),
+            FaultKind::Hold { from, to } => world.release(from, to),
+            FaultKind::Crash { node, unsynced } if begins => {
+                world.crash(node, mode(*unsynced, self.seed ^ number as u64));
+            }
+            FaultKind::Stop { node } if begins => world.stop(node),
+            FaultKind::OldCopy { node, .. } if begins => {
+                let copy = self.copies.remove(&number).unwrap_or_default();
+                self.replace_disk(number, node, copy, world);
+            }
+            FaultKind::Wipe { node } if begins => {
+                self.replace_disk(number, node, MemoryDisk::new(), world);
+            }
+            FaultKind::Crash { node, .. }
+            | FaultKind::Stop { node }
+            | FaultKind::OldCopy { node, .. }
+            | FaultKind::Wipe { node } => world.start(node),
+            FaultKind::Pause { node } if begins => world.pause(node),
+            FaultKind::Pause { node } => world.resume(node),
+            FaultKind::Slow { node, factor } => world.slow(node, if begins { *factor } else { 1 }),
+            FaultKind::DiskFull { node } if begins => on_disk(world, node, |disk| disk.fill(0)),
+            FaultKind::DiskFull { node } => on_disk(world, node, MemoryDisk::free),
+            FaultKind::DiskError { node } => {
+                on_disk(world, node, |disk| disk.fail(begins));
+                if !begins {
+                    // A disk that failed may have ended the node, as a supervisor would see it.
+                    world.start(node);
+                }
+            }
+            FaultKind::LyingFsync { node } => on_disk(world, node, |disk| disk.lie(begins)),
+            FaultKind::ClockStep { node, by_ms } => {
+                world.step_clock(node, if begins { *by_ms } else { -by_ms } * 1_000);
+            }
+            FaultKind::ClockDrift { node, ppm } => {
+                world.drift_clock(node, if begins { *ppm } else { 0 });
+            }
+            FaultKind::CertificateExpiry { nodes } => {
+                let now = if begins { Certificate::Expired } else { Certificate::Valid };
+                nodes.iter().try_for_each(|node| restart_with(world, node, now))?;
+            }
+            FaultKind::RotateCa => {
+                world.rotate_ca(if begins { CaStep::Begin } else { CaStep::Finish })?;
+            }
             // Done by a client that operates the cluster.
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
         }
         Ok(())
     }
 
-    fn end(
-        &mut self,
-        number: usize,
-        fault: &FaultKind,
-        world: &mut World,
-    ) -> Result<(), WorldError> {
-        match fault {
-            FaultKind::Partition { .. }
-            | FaultKind::Isolate { .. }
-            | FaultKind::OneWay { .. }
-            | FaultKind::Bridge { .. } => set_cut(world, fault.links_cut(world.topology()), false),
-            FaultKind::Flapping { a, b, .. } => {
-                if self.down.remove(&number) == Some(true) {
-                    set_cut(world, [(a.clone(), b.clone()), (b.clone(), a.clone())], false);
-                }
-            }
-            FaultKind::Link { .. } => set_quality(world, fault, LinkQuality::default()),
-            FaultKind::Hold { from, to } => world.release(from, to),
-            FaultKind::Crash { node, .. }
-            | FaultKind::Stop { node }
-            | FaultKind::OldCopy { node, .. }
-            | FaultKind::Wipe { node } => world.start(node),
-            FaultKind::Pause { node } => world.resume(node),
-            FaultKind::Slow { node, .. } => world.slow(node, 1),
-            FaultKind::DiskFull { node } => on_disk(world, node, MemoryDisk::free),
-            FaultKind::DiskError { node } => {
-                on_disk(world, node, |disk| disk.fail(false));
-                // A disk that failed may have ended the node, as a supervisor would see it.
-                world.start(node);
-            }
-            FaultKind::LyingFsync { node } => on_disk(world, node, |disk| disk.lie(false)),
-            FaultKind::ClockStep { node, by_ms } => world.step_clock(node, -by_ms * 1_000),
-            FaultKind::ClockDrift { node, .. } => world.drift_clock(node, 0),
-            FaultKind::CertificateExpiry { nodes } => {
-                for node in nodes {
-                    restart_with(world, node, Certificate::Valid)?;
-                }
-            }
-            FaultKind::RotateCa => world.rotate_ca(CaStep::Finish)?,
-            FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// A node that came back with another disk starts at once, unless its fault lasts.
-    fn start_unless_later(&self, number: usize, node: &NodeName, world: &mut World) {
+    /// A node that comes back with another disk starts at once, unless its fault lasts.
+    fn replace_disk(&self, number: usize, node: &NodeName, disk: MemoryDisk, world: &mut World) {
+        world.crash(node, CrashMode::LoseUnsynced);
+        world.replace_disk(node, disk);
         if !self.schedule.goes_on(number) {
             world.start(node);
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -123,6 +124,28 @@ impl Site {
         client: impl FnOnce(Caller) -> F,
     ) {
         self.0.clients.spawn(client(self.caller(region)));
+    }
+
+    /// Runs a client for each kind of step that is done at all: how often by all regions together,
+    /// and which.
+    fn spawn_each(
+        &self,
+        region: &RegionName,
+        rates: impl IntoIterator<Item = (f64, u32)>,
+        step: for<'a> fn(&'a mut Caller, u32) -> BoxFuture<'a, ()>,
+    ) {
+        for (rate, kind) in rates {
+            let rate = self.share(rate);
+            if rate <= 0.0 {
+                continue;
+            }
+            self.spawn(region, |mut caller| async move {
+                loop {
+                    caller.pause(rate).await;
+                    step(&mut caller, kind).await;
+                }
+            });
+        }
     }
 
     /// A client in `region`.

@@ -95,30 +95,31 @@ impl Copies {
         chain: usize,
         records: &[impl AsRef<[u8]>],
     ) -> Result<[Head; CHAINS], StoreError> {
-        let mut heads = self.heads()?.remove(node).unwrap_or_default();
-        let (Some(head), Ok(number)) = (heads.get_mut(chain), u8::try_from(chain)) else {
-            return Ok(heads);
+        let (true, Ok(number)) = (chain < CHAINS && !records.is_empty(), u8::try_from(chain))
+        else {
+            return Ok(self.heads()?.remove(node).unwrap_or_default());
         };
-        if records.is_empty() {
-            return Ok(heads);
-        }
-        let Some(database) = self.database(true)? else { return Ok(heads) };
-        let mut committed = || -> Result<(), StoreError> {
+        let Some(database) = self.database(true)? else { return Ok(Default::default()) };
+        let committed = || -> Result<(), StoreError> {
             let tx = database.get()?.begin_write()?;
             {
+                // Read here: another message of the node's may just have been taken.
+                let mut heads = tx.open_table(HEADS)?;
+                let known = heads.get((node, number))?;
+                let known = known.map(|head| cbor::decode::<Head>(head.value()));
+                let mut head = known.transpose().map_err(StoreError::damaged)?.unwrap_or_default();
                 let mut table = tx.open_table(RECORDS)?;
                 for bytes in records.iter().map(AsRef::as_ref) {
                     let Ok(record) = head.follow(bytes) else { break };
                     table.insert((node, number, record.seq), bytes)?;
                 }
-                let head = cbor::encode(&*head);
-                tx.open_table(HEADS)?.insert((node, number), head.as_slice())?;
+                heads.insert((node, number), cbor::encode(&head).as_slice())?;
             }
             Ok(tx.commit()?)
         };
         // After a failure redb takes no more until it is opened again.
         committed().inspect_err(|_| database.close())?;
-        Ok(heads)
+        Ok(self.heads()?.remove(node).unwrap_or_default())
     }
 
     /// One of the copies, for reading.
@@ -220,6 +221,40 @@ mod tests {
         assert_eq!(walked(&copies.chain("b", 0), 1), all);
         assert_eq!(walked(&copies.chain("b", 0), 4), all[3..]);
         assert_eq!(walked(&copies.chain("a", 0), 1), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn what_is_taken_at_the_same_time_takes_nothing_back() {
+        let copies = Copies::new(Arc::new(MemoryDisk::new()));
+        let mut head = Head::default();
+        let all = records(&mut head, 1..60);
+        copies.append("b", 0, &all[..1]).unwrap();
+        let mut stands = 1;
+        for round in 0..20 {
+            // Nobody gets to write before both have begun.
+            let database = copies.database(true).unwrap().unwrap();
+            let held = database.get().unwrap().begin_write().unwrap();
+            let begun = std::sync::Barrier::new(3);
+            let told = std::thread::scope(|scope| {
+                let begun = &begun;
+                let append = |end: usize| {
+                    let (copies, part) = (&copies, &all[stands..stands + end]);
+                    scope.spawn(move || {
+                        begun.wait();
+                        copies.append("b", 0, part).unwrap()[0].seq
+                    })
+                };
+                // One message and a part of it, in either order.
+                let both = if round % 2 == 0 { [2, 1] } else { [1, 2] }.map(append);
+                begun.wait();
+                (0..1_000).for_each(|_| std::thread::yield_now());
+                held.abort().unwrap();
+                both.map(|it| it.join().unwrap())
+            });
+            let kept = copies.heads().unwrap()["b"][0].seq;
+            assert!(told.iter().all(|told| *told <= kept), "{told:?} was told, {kept} is kept");
+            stands = usize::try_from(kept).unwrap();
+        }
     }
 
     #[test]

@@ -143,3 +143,43 @@ pub(crate) fn facts(tx: &ReadTransaction) -> Result<Option<Facts>, StoreError> {
 pub(crate) fn set_node(tx: &WriteTransaction, node: &NodeName) -> Result<(), StoreError> {
     meta::KEY_NODE.put(tx, &node.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use redb::ReadableDatabase as _;
+
+    use super::*;
+    use crate::env::MemoryDisk;
+    use crate::storage::database::Database;
+
+    const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("table");
+
+    #[test]
+    fn a_table_is_read_a_few_rows_at_a_time_to_its_end() {
+        let (database, _) = Database::open(Arc::new(MemoryDisk::new())).unwrap();
+        let tx = database.get().unwrap().begin_write().unwrap();
+        let rows: Vec<RawRow> =
+            (0..10_u64).map(|key| (key.to_le_bytes().to_vec(), vec![7; 92])).collect();
+        TABLE.write(&tx, &rows).unwrap();
+        tx.commit().unwrap();
+        let tx = database.get().unwrap().begin_read().unwrap();
+        assert_eq!(TABLE.rows(&tx).unwrap(), 10);
+        let (mut all, mut lens) = (Vec::<RawRow>::new(), Vec::new());
+        loop {
+            let after = all.last().map(|(key, _)| key.clone());
+            let some = TABLE.read(&tx, after.as_deref(), 250).unwrap();
+            if some.is_empty() {
+                break;
+            }
+            lens.push(some.len());
+            all.extend(some);
+        }
+        assert_eq!(lens, [3, 3, 3, 1], "a row more than the bytes at the most");
+        assert_eq!(all, rows);
+        let tx = database.get().unwrap().begin_write().unwrap();
+        let bad = TABLE.write(&tx, &[(vec![1, 2, 3], vec![])]);
+        assert!(matches!(bad, Err(StoreError::Damaged(_))), "{bad:?}");
+    }
+}

@@ -35,6 +35,14 @@ fn serve_by_environment(site: &Site, which: usize) -> Process {
     Process(child)
 }
 
+#[test]
+fn systemd_does_not_give_up_on_a_node_that_cannot_start_yet() {
+    let unit = include_str!("../../deploy/systemd/holm.service");
+    let (head, service) = unit.split_once("[Service]").unwrap();
+    assert!(service.contains("\nRestart=on-failure\n"));
+    assert!(head.contains("\nStartLimitIntervalSec=0\n"), "it belongs to [Unit]");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_starts_from_its_environment_alone_and_ends_what_it_has_begun_on_sigterm() {
     let site = Site::with("", "config:* cluster:read");

@@ -76,6 +76,15 @@ fn the_format_is_what_it_was() {
 }
 
 #[test]
+fn a_manifest_that_says_impossible_numbers_is_counted_all_the_same() {
+    let Some(Chunk { manifest: Some(mut manifest), .. }) = chunks().into_iter().next() else {
+        panic!("it begins with a manifest")
+    };
+    manifest.tables = vec![table("config", "log", u64::MAX), table("config", "rows", 2)];
+    assert_eq!(manifest.rows(), u64::MAX);
+}
+
+#[test]
 fn what_is_written_is_read_in_whatever_pieces_it_comes() {
     let bytes = written(&chunks()).concat();
     for piece in [1, 2, 7, 64, bytes.len()] {

@@ -5,15 +5,17 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use hyper::body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
+use crate::http::pieces::Pieces;
 use crate::telemetry::{Metrics, Shed};
 
 /// What is handed to a connection at a time: it takes the next one once this is on its way.
@@ -205,6 +207,16 @@ pub(super) fn answer_kib(body: &Body, budget_kib: u32) -> u32 {
     u32::try_from(len / 1024 + 1).unwrap_or(u32::MAX).min(budget_kib)
 }
 
+/// The same for one of many answers of a connection, whose buffers hold no more of them than one.
+pub(super) fn small_answer_kib(body: &Body, budget_kib: u32) -> u32 {
+    match body.size_hint().exact() {
+        Some(len @ 1..) if len <= PIECE_LEN as u64 => {
+            u32::try_from(len / 1024 + 1).unwrap_or(u32::MAX).min(budget_kib)
+        }
+        _ => 0,
+    }
+}
+
 /// The same answer, which gives `place` back once all of it was taken; it fails, and is counted, where
 /// that takes longer than `grace` and what [`ANSWER_BYTES_PER_SECOND_MIN`] allows.
 pub(super) fn sent(
@@ -214,14 +226,36 @@ pub(super) fn sent(
     metrics: Arc<Metrics>,
 ) -> Body {
     let len = body.size_hint().exact().unwrap_or_default();
-    let due = Instant::now() + grace + Duration::from_secs(len / ANSWER_BYTES_PER_SECOND_MIN);
-    Body::new(Sent { body, piece: Bytes::new(), due, metrics, _place: place })
+    let due = due(Instant::now(), grace, len);
+    Body::new(Sent { pieces: Pieces::new(body, PIECE_LEN), due, metrics, _place: place })
+}
+
+/// When `len` bytes that began to be sent at `begin` have to be taken.
+fn due(begin: Instant, grace: Duration, len: u64) -> Instant {
+    begin + grace + Duration::from_secs(len / ANSWER_BYTES_PER_SECOND_MIN)
+}
+
+/// The same stream, which fails, and is counted, where it is taken more slowly than at that rate: what
+/// is made while it is sent holds what it is made of.
+pub(super) fn paced<E: Into<Failed>>(
+    stream: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    grace: Duration,
+    metrics: Arc<Metrics>,
+) -> impl Stream<Item = Result<Bytes, Failed>> + Send {
+    let (begin, mut sent) = (Instant::now(), 0);
+    stream.map(move |bytes| {
+        if Instant::now() >= due(begin, grace, sent) {
+            metrics.shed(Shed::SlowAnswer);
+            return Err("it is read too slowly".into());
+        }
+        let bytes = bytes.map_err(Into::into)?;
+        sent += bytes.len() as u64;
+        Ok(bytes)
+    })
 }
 
 struct Sent {
-    body: Body,
-    /// What is left of the frame that came last.
-    piece: Bytes,
+    pieces: Pieces,
     /// When it will have held its place for too long.
     due: Instant,
     metrics: Arc<Metrics>,
@@ -240,35 +274,21 @@ impl hyper::body::Body for Sent {
             self.metrics.shed(Shed::SlowAnswer);
             return Poll::Ready(Some(Err(axum::Error::new("the answer is read too slowly"))));
         }
-        if self.piece.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                ended => return Poll::Ready(ended),
-            };
-            match frame.into_data() {
-                Ok(data) => self.piece = data,
-                Err(frame) => return Poll::Ready(Some(Ok(frame))),
-            }
-        }
-        let len = self.piece.len().min(PIECE_LEN);
-        let piece = self.piece.split_to(len);
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        self.pieces.poll_piece(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.piece.is_empty() && self.body.is_end_stream()
+        self.pieces.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let left = self.body.size_hint();
-        left.exact().map_or(left, |exact| SizeHint::with_exact(exact + self.piece.len() as u64))
+        self.pieces.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures_util::StreamExt as _;
     use http_body_util::BodyExt as _;
 
     fn rooms(kib: usize, places: usize) -> Rooms {
@@ -330,14 +350,20 @@ mod tests {
         assert!(body.collect().await.is_err());
         assert_eq!(held.given_up(), Some(GivenUp::TooSlow));
         assert!(begin.elapsed() < GRACE + second, "{:?}", begin.elapsed());
-        let begin = Instant::now();
         let (body, held) = receive(chunks(2, 100 * 1024, GRACE * 3 / 4), 1_024);
         assert!(body.collect().await.is_ok());
         assert_eq!(held.given_up(), None);
-        let (body, held) = receive(chunks(2, 100 * 1024, GRACE * 2), 1_024);
+        let begin = Instant::now();
+        let first = futures_util::stream::iter([Ok::<_, std::io::Error>(vec![b'x'; 100 * 1024])]);
+        let stopped = Body::from_stream(first.chain(futures_util::stream::pending()));
+        let (body, held) = receive(stopped, 1_024);
         assert!(body.collect().await.is_err());
         assert_eq!(held.given_up(), Some(GivenUp::TooSlow), "it stopped");
-        assert!(begin.elapsed() < GRACE * 3, "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < GRACE * 2,
+            "what came in fast is no credit: {:?}",
+            begin.elapsed()
+        );
         let (body, held) = receive(chunks(100, 1, second * 10), 0);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 100);
         assert_eq!(held.given_up(), None, "no least rate is asked for");
@@ -352,6 +378,8 @@ mod tests {
         assert_eq!(kib, 193);
         assert_eq!(answer_kib(&body, 100), 100, "more than all there is cannot be asked for");
         assert_eq!(answer_kib(&Body::from(vec![0; PIECE_LEN]), 1_000), 0);
+        let small = |len: usize| small_answer_kib(&Body::from(vec![0; len]), 50);
+        assert_eq!([0, 1, 1024, PIECE_LEN, PIECE_LEN + 1].map(small), [0, 1, 2, 50, 0]);
         let place = room.clone().try_acquire_many_owned(kib).unwrap();
         let mut body = sent(body, place, GRACE, Arc::new(Metrics::new().unwrap()));
         let (mut all, mut pieces) = (Vec::new(), 0);
@@ -384,6 +412,25 @@ mod tests {
                 tokio::time::sleep(time).await;
             }
             assert_eq!(pieces, expected);
+            let counted = metrics.render().contains("{reason=\"slow_answer\"} 1\n");
+            assert_eq!(counted, expected < 10);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_made_while_it_is_sent_has_to_be_taken_as_fast() {
+        let piece_time = Duration::from_secs(PIECE_LEN as u64 / ANSWER_BYTES_PER_SECOND_MIN);
+        for (time, expected) in [(piece_time, 10), (piece_time * 2, 3)] {
+            let metrics = Arc::new(Metrics::new().unwrap());
+            let piece = || Ok::<_, std::io::Error>(Bytes::from(vec![b'x'; PIECE_LEN]));
+            let pieces = futures_util::stream::iter((0..10).map(move |_| piece()));
+            let mut paced = Box::pin(paced(pieces, GRACE * 2, metrics.clone()));
+            let mut taken = 0;
+            while let Some(Ok(_)) = paced.next().await {
+                taken += 1;
+                tokio::time::sleep(time).await;
+            }
+            assert_eq!(taken, expected);
             let counted = metrics.render().contains("{reason=\"slow_answer\"} 1\n");
             assert_eq!(counted, expected < 10);
         }

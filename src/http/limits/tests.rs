@@ -117,3 +117,21 @@ fn the_fields_follow_the_drafts_grammar_and_invite_nobody_to_more_than_the_rate(
     }
     assert!(told > 100);
 }
+
+#[test]
+fn what_is_never_shed_counts_nowhere_as_a_small_answer() {
+    use Operation as O;
+    for operation in [
+        O::GetHealth,
+        O::GetReady,
+        O::GetMetrics,
+        O::GetCluster,
+        O::GetReceipts,
+        O::GetQuorum,
+        O::ChangeQuorum,
+    ] {
+        let (_, path) = operation.label().split_once(' ').unwrap();
+        assert!(operation.is_never_shed() && !is_counted(path), "{path}");
+    }
+    assert!(is_counted("/config/web/dev/a") && is_counted("/secrets"));
+}

@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::super::App;
+use super::super::pieces::Pieces;
+use super::super::{App, limits};
 use super::Routes;
 use crate::telemetry::Shed;
 
@@ -36,6 +37,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// How many more requests of a connection may be given up (reset) before their answers than are
 /// answered: each costs work that nobody wants.
 const GIVEN_UP_MAX: u32 = 200;
+/// Bytes of all bodies of one connection that wait to be read.
+const WINDOW: u32 = 64 * 1024;
 /// The least time between two looks at a connection.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 
@@ -52,7 +55,7 @@ struct State {
     /// How many more requests were given up than were answered.
     given_up: u32,
     /// Answers under way, by number: when their last piece was handed over that nobody has asked to
-    /// be followed yet.
+    /// be followed yet. The first is asked for at once, whatever the client's window.
     open: std::collections::BTreeMap<u64, Option<Instant>>,
     /// The next answer's number.
     next: u64,
@@ -133,14 +136,12 @@ impl Drop for Place {
 }
 
 /// An answer's body, in small pieces.
-struct Pieces {
-    body: Body,
-    /// What is left of the last frame.
-    rest: Bytes,
+struct Answer {
+    pieces: Pieces,
     place: Place,
 }
 
-impl HttpBody for Pieces {
+impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -150,34 +151,19 @@ impl HttpBody for Pieces {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         // Asked for more: what was handed over before is on its way.
         self.place.set(None);
-        if self.rest.is_empty() {
-            let frame = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
-                end => return Poll::Ready(end),
-            };
-            match frame.into_data() {
-                Ok(data) => self.rest = data,
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
-            }
+        let piece = ready!(self.pieces.poll_piece(cx));
+        if matches!(&piece, Some(Ok(frame)) if frame.is_data()) {
+            self.place.set(Some(Instant::now()));
         }
-        let len = self.rest.len().min(PIECE_LEN);
-        let piece = self.rest.split_to(len);
-        self.place.set(Some(Instant::now()));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(piece)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.pieces.is_end()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
-        let mut hint = SizeHint::new();
-        hint.set_lower(body.lower().saturating_add(rest));
-        if let Some(upper) = body.upper() {
-            hint.set_upper(upper.saturating_add(rest));
-        }
-        hint
+        self.pieces.size_hint()
     }
 }
 
@@ -192,12 +178,19 @@ pub(super) async fn connection(
     let header_max = app.settings().limits.header_bytes_max;
     let streams = Arc::new(Streams::default());
     let of = streams.clone();
+    let gate = app.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut place = of.begin();
-        routes.answer(request).map_ok(move |response| {
+        let (mut place, gate) = (of.begin(), gate.clone());
+        let is_read = request.method().is_safe();
+        let is_counted = limits::is_counted(request.uri().path());
+        routes.answer(request).and_then(async move |mut response| {
             place.answered();
-            response
-                .map(|body| Body::new(Pieces { body, rest: Bytes::new(), place }.boxed_unsync()))
+            if is_counted {
+                response = limits::send_beside_others(&gate, is_read, response).await;
+            }
+            Ok(response.map(|body| {
+                Body::new(Answer { pieces: Pieces::new(body, PIECE_LEN), place }.boxed_unsync())
+            }))
         })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -206,6 +199,8 @@ pub(super) async fn connection(
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .max_header_list_size(u32::try_from(header_max).unwrap_or(u32::MAX))
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_EVERY);
@@ -301,7 +296,7 @@ mod tests {
         let streams = Arc::new(Streams::default());
         let text = "holm".repeat(10_000);
         let body = Body::from(text.clone());
-        let mut pieces = Pieces { body, rest: Bytes::new(), place: streams.begin() };
+        let mut pieces = Answer { pieces: Pieces::new(body, PIECE_LEN), place: streams.begin() };
         assert_eq!(pieces.size_hint().exact(), Some(40_000));
         let first = pieces.frame().await.unwrap().unwrap().into_data().unwrap();
         assert_eq!(first.len(), PIECE_LEN);

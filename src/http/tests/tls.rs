@@ -92,17 +92,19 @@ async fn over_http_2_an_answer_that_nobody_reads_ends_its_connection_and_one_tha
     .await;
     let value = format!("\"{}\"", "x".repeat(200_000));
     site.world.put("/config/web/dev/big", &value).await.expect(201);
-    // The window takes a part of the answer; the socket would take all of it.
-    let mut sender = site.connect(10_000).await;
-    let unread = sender.send_request(site.get("/config/web/dev/big")).await.unwrap();
-    assert_eq!(unread.status(), 200);
-    timeout(PATIENCE, async {
-        while !sender.is_closed() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await
-    .expect("the connection is closed");
+    // The window takes a part of the answer, or nothing; the socket would take all of it.
+    for window in [10_000, 0] {
+        let mut sender = site.connect(window).await;
+        let unread = sender.send_request(site.get("/config/web/dev/big")).await.unwrap();
+        assert_eq!(unread.status(), 200);
+        timeout(PATIENCE, async {
+            while !sender.is_closed() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await
+        .unwrap_or_else(|_| panic!("with a window of {window}, the connection is not closed"));
+    }
     // Slowly, but read: longer than the limit in all.
     let mut sender = site.connect(65_535).await;
     let mut read = sender.send_request(site.get("/config/web/dev/big")).await.unwrap().into_body();
@@ -112,6 +114,36 @@ async fn over_http_2_an_answer_that_nobody_reads_ends_its_connection_and_one_tha
         tokio::time::sleep(Duration::from_millis(60)).await;
     }
     assert!(len > 200_000 && started.elapsed() > Duration::from_millis(600), "{len}");
+}
+
+#[tokio::test]
+async fn over_http_2_small_answers_count_until_they_are_read() {
+    let site = site(|settings| {
+        settings.limits.answers_bytes_max = 40 * 1024;
+        settings.http.write_timeout = PATIENCE;
+    })
+    .await;
+    let value = format!("\"{}\"", "x".repeat(30_000));
+    site.world.put("/config/web/dev/small", &value).await.expect(201);
+    let status = async |sender: &mut http2::SendRequest<Empty<bytes::Bytes>>| {
+        let answer = sender.send_request(site.get("/config/web/dev/small")).await.unwrap();
+        (answer.status().as_u16(), answer)
+    };
+    let mut closed = site.connect(0).await;
+    let (first, unread) = status(&mut closed).await;
+    let mut open = site.connect(65_535).await;
+    let (second, _) = status(&mut open).await;
+    assert_eq!((first, second), (200, 503), "there is room for one");
+    let health = open.send_request(site.get("/healthz")).await.unwrap();
+    assert_eq!(health.status(), 200, "it takes no room");
+    drop((unread, closed));
+    timeout(PATIENCE, async {
+        while status(&mut open).await.0 != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the room comes back");
 }
 
 #[tokio::test]

@@ -8,17 +8,7 @@ fn name(text: &str) -> NodeName {
 }
 
 fn file() -> Arc<Topology> {
-    let text = r#"
-        cluster = "test"
-        rtt_ms_default = 1
-        [[regions]]
-        name = "a"
-        nodes = [{ name = "a-1", peer = "127.0.0.1:1", http = "127.0.0.1:2" }]
-        [[regions]]
-        name = "b"
-        nodes = [{ name = "b-1", peer = "127.0.0.1:3", http = "127.0.0.1:4" }]
-    "#;
-    Arc::new(Topology::parse("test", text).unwrap())
+    Arc::new(Topology::of_pairs(&[("a", "a-1"), ("b", "b-1")]))
 }
 
 fn joiner(text: &str, port: u16) -> Node {
@@ -48,16 +38,16 @@ fn here(book: &Book) -> Vec<String> {
 #[tokio::test]
 async fn who_joins_is_told_to_everybody() {
     let (mut one, mut other, now) = (book("a-1"), book("b-1"), Instant::now());
-    assert_eq!((one.hash(), one.words().0.len()), (0, 0), "nothing to tell");
+    assert_eq!((one.hash(now), one.words(now).0.len()), (0, 0), "nothing to tell");
     assert!(one.join(joiner("a-2", 9), 7, false, now).unwrap());
     assert!(!one.join(joiner("a-2", 9), 7, false, now).unwrap(), "no news");
     assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
-    assert!(other.learn(&one.words(), now));
-    assert!(!other.learn(&one.words(), now), "no news");
+    assert!(other.learn(&one.words(now), now));
+    assert!(!other.learn(&one.words(now), now), "no news");
     assert_eq!(here(&other), ["a-1", "b-1", "a-2"]);
-    assert_eq!(one.hash(), other.hash());
+    assert_eq!(one.hash(now), other.hash(now));
     let mut third = joined_book("a-3", 11);
-    assert!(third.learn(&other.words(), now));
+    assert!(third.learn(&other.words(now), now));
     assert_eq!(here(&third), ["a-1", "b-1", "a-3", "a-2"]);
 }
 
@@ -65,48 +55,75 @@ async fn who_joins_is_told_to_everybody() {
 async fn who_leaves_is_forgotten_and_old_news_does_not_bring_it_back() {
     let (mut one, mut other, now) = (book("a-1"), book("b-1"), Instant::now());
     one.join(joiner("a-2", 9), 7, false, now).unwrap();
-    let old = one.words();
+    let old = one.words(now);
     other.learn(&old, now);
     assert!(one.left(&name("a-2"), now) && !one.left(&name("a-2"), now));
-    assert!(other.learn(&one.words(), now));
+    assert!(other.learn(&one.words(now), now));
     assert_eq!((here(&one), here(&other)), (here(&book("a-1")), here(&book("b-1"))));
     assert!(other.is_gone(&name("a-2")));
     assert!(!other.learn(&old, now + SECOND), "old news");
     // It comes back in person with a clock that was put back, and still counts.
     assert!(other.join(joiner("a-2", 9), 3, false, now).unwrap());
-    assert!(one.learn(&other.words(), now));
+    assert!(one.learn(&other.words(now), now));
     assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
+}
+
+#[tokio::test]
+async fn who_went_is_forgotten_by_all_although_each_does_so_in_its_own_time() {
+    let (mut one, mut other, now) = (book("a-1"), book("b-1"), Instant::now());
+    let heard = BTreeSet::from([name("a-3")]);
+    one.join(joiner("a-3", 11), 7, false, now).unwrap();
+    one.join(joiner("a-2", 9), 7, false, now).unwrap();
+    other.learn(&one.words(now), now);
+    one.left(&name("a-2"), now);
+    other.learn(&one.words(now + SECOND), now + SECOND);
+    let forgotten_at = now + 2 * EVICT;
+    one.tend(&heard, forgotten_at);
+    assert_eq!(one.others.len(), 1);
+    // The other looks a moment later, and tells of it until then.
+    assert_eq!(other.words(forgotten_at).0.len(), 2);
+    assert!(!one.learn(&other.words(forgotten_at), forgotten_at), "it is not reminded");
+    other.tend(&heard, forgotten_at + SECOND / 2);
+    assert_eq!(other.hash(now), one.hash(now));
+    // Whoever comes meanwhile hears of it in time, and forgets it with the others.
+    let (mut third, mut late) = (book("a-1"), book("a-1"));
+    other.left(&name("a-3"), now);
+    third.learn(&other.words(now + EVICT - SECOND), now + EVICT - SECOND);
+    late.learn(&other.words(now + EVICT), now + EVICT);
+    assert_eq!((third.others.len(), late.others.len()), (1, 0));
+    third.tend(&heard, now + 2 * EVICT);
+    assert_eq!(third.others.len(), 0);
 }
 
 #[tokio::test]
 async fn whom_nobody_hears_is_evicted_after_the_bound_and_joins_again() {
     let (mut one, now) = (book("a-1"), Instant::now());
     let mut own = joined_book("a-2", 9);
-    one.learn(&own.words(), now);
+    one.learn(&own.words(now), now);
     let heard = BTreeSet::from([name("a-2")]);
     assert!(one.tend(&heard, now + EVICT).is_empty());
     assert!(one.tend(&BTreeSet::new(), now + 2 * EVICT - SECOND).is_empty());
     assert_eq!(one.tend(&BTreeSet::new(), now + 2 * EVICT), [name("a-2")]);
     assert_eq!(here(&one), ["a-1", "b-1"]);
-    assert!(!one.learn(&own.words(), now + 2 * EVICT), "others have not evicted it yet");
-    assert!(one.words().0.is_empty(), "each sees for itself");
+    assert!(!one.learn(&own.words(now), now + 2 * EVICT), "others have not evicted it yet");
+    assert!(one.words(now).0.is_empty(), "each sees for itself");
     // It was only cut off.
     assert!(one.join(joiner("a-2", 9), own.incarnation(), false, now + 2 * EVICT).unwrap());
-    assert!(own.learn(&one.words(), now));
-    assert_eq!(one.hash(), own.hash());
+    assert!(own.learn(&one.words(now), now));
+    assert_eq!(one.hash(now), own.hash(now));
     one.left(&name("a-2"), now + 3 * EVICT);
     one.tend(&BTreeSet::new(), now + 5 * EVICT);
-    assert_eq!(one.hash(), 0, "who went long ago is forgotten");
+    assert_eq!(one.hash(now), 0, "who went long ago is forgotten");
 }
 
 #[tokio::test]
 async fn a_node_that_others_call_gone_says_that_it_is_not() {
     let (mut one, now) = (book("a-1"), Instant::now());
     let mut own = joined_book("a-2", 9);
-    one.learn(&own.words(), now);
+    one.learn(&own.words(now), now);
     one.left(&name("a-2"), now);
-    assert!(own.learn(&one.words(), now));
-    assert!(one.learn(&own.words(), now), "and is believed");
+    assert!(own.learn(&one.words(now), now));
+    assert!(one.learn(&own.words(now), now), "and is believed");
     assert_eq!(here(&one), ["a-1", "b-1", "a-2"]);
 }
 
@@ -130,6 +147,7 @@ async fn the_file_stands_and_what_makes_no_sense_is_passed_over() {
         http: "127.0.0.1:2".into(),
         incarnation: u64::MAX,
         left,
+        gone_ms: None,
     };
     let words = Words(vec![
         word("b-1", "a", "127.0.0.1:66", true),
@@ -163,6 +181,7 @@ async fn the_number_of_members_is_bounded() {
                 http: "127.0.0.1:1".into(),
                 incarnation: 1,
                 left: i % 2 == 0,
+                gone_ms: None,
             })
             .collect(),
     );
@@ -170,7 +189,7 @@ async fn the_number_of_members_is_bounded() {
     assert_eq!(one.topology().nodes().len(), NODES_MAX);
     assert!(one.others.len() <= 2 * NODES_MAX);
     assert!(crate::model::cbor::decode::<Words>(&crate::model::cbor::encode(&many)).is_err());
-    let words = one.words();
+    let words = one.words(now);
     assert_eq!(
         crate::model::cbor::decode::<Words>(&crate::model::cbor::encode(&words)).unwrap(),
         words

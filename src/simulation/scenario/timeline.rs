@@ -32,8 +32,8 @@ pub enum Resource {
     Voters,
     /// Which generation of the master key is the newest.
     MasterKey,
-    /// Whose certificates are believed.
-    Authority,
+    /// Which certificate a node has, and of which authority.
+    Certificate(NodeName),
 }
 
 impl fmt::Display for Resource {
@@ -46,7 +46,7 @@ impl fmt::Display for Resource {
             Self::Disk(node) => write!(f, "what the disk of {node} does"),
             Self::Clock(node) => write!(f, "what the clock of {node} shows"),
             Self::Voters => f.write_str("who votes"),
-            Self::Authority => f.write_str("which certificate authority is believed"),
+            Self::Certificate(node) => write!(f, "which certificate {node} has"),
             Self::MasterKey => f.write_str("which master key is the newest"),
         }
     }
@@ -121,10 +121,17 @@ impl FaultKind {
             Self::ClockStep { node, .. } | Self::ClockDrift { node, .. } => {
                 [Resource::Clock(node.clone())].into()
             }
-            Self::CertificateExpiry { nodes } => {
-                nodes.iter().cloned().map(Resource::Life).collect()
+            // A certificate that is made while the authority changes would be of the old one.
+            Self::CertificateExpiry { nodes } => nodes
+                .iter()
+                .flat_map(|node| {
+                    [Resource::Life(node.clone()), Resource::Certificate(node.clone())]
+                })
+                .collect(),
+            Self::RotateCa => {
+                let nodes = topology.nodes().iter();
+                nodes.map(|node| Resource::Certificate(node.name.clone())).collect()
             }
-            Self::RotateCa => [Resource::Authority].into(),
             Self::RotateMasterKey => [Resource::MasterKey].into(),
             Self::Voters { .. } => [Resource::Voters].into(),
             Self::Revoke => BTreeSet::new(),

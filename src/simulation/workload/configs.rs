@@ -1,5 +1,7 @@
 //! Clients that write, read and remove configurations without a session, and compare-and-set.
 
+use futures_util::future::FutureExt as _;
+
 use super::{CONFIG_TIMEOUT, Caller, How, Site};
 use crate::model::RegionName;
 use crate::simulation::history::{Outcome, Request};
@@ -12,22 +14,15 @@ pub(super) fn start(site: &Site, region: &RegionName) {
         (workload.config_removes, 2),
         (workload.cas, 3),
     ];
-    for (rate, kind) in rates {
-        let rate = site.share(rate);
-        if rate <= 0.0 {
-            continue;
-        }
-        site.spawn(region, |mut caller| async move {
-            loop {
-                caller.pause(rate).await;
-                match kind {
-                    0 => write(&mut caller).await,
-                    1 => drop(read(&mut caller).await),
-                    2 => remove(&mut caller).await,
-                    _ => compare_and_set(&mut caller).await,
-                }
-            }
-        });
+    site.spawn_each(region, rates, |caller, kind| step(caller, kind).boxed());
+}
+
+async fn step(caller: &mut Caller, kind: u32) {
+    match kind {
+        0 => write(caller).await,
+        1 => drop(read(caller).await),
+        2 => remove(caller).await,
+        _ => compare_and_set(caller).await,
     }
 }
 

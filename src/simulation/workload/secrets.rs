@@ -1,5 +1,6 @@
 //! Clients of the quorum path: secrets and roles, written and read in every region.
 
+use futures_util::future::FutureExt as _;
 use rand::Rng as _;
 
 use super::{Caller, How, QUORUM_TIMEOUT, Site};
@@ -19,18 +20,7 @@ pub(super) fn start(site: &Site, region: &RegionName) {
         (workload.role_writes, 4),
         (workload.role_reads, 5),
     ];
-    for (rate, kind) in rates {
-        let rate = site.share(rate);
-        if rate <= 0.0 {
-            continue;
-        }
-        site.spawn(region, |mut caller| async move {
-            loop {
-                caller.pause(rate).await;
-                step(&mut caller, kind).await;
-            }
-        });
-    }
+    site.spawn_each(region, rates, |caller, kind| step(caller, kind).boxed());
 }
 
 pub(super) async fn step(caller: &mut Caller, kind: u32) {

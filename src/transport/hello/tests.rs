@@ -9,17 +9,7 @@ fn name(text: &str) -> NodeName {
 }
 
 fn topology() -> Topology {
-    let text = r#"
-        cluster = "test"
-        rtt_ms_default = 0
-        [[regions]]
-        name = "ra"
-        nodes = [{ name = "a", peer = "127.0.0.1:0", http = "127.0.0.1:0" }]
-        [[regions]]
-        name = "rb"
-        nodes = [{ name = "b", peer = "127.0.0.1:0", http = "127.0.0.1:0" }]
-    "#;
-    Topology::parse("test", text).unwrap()
+    Topology::of_pairs(&[("ra", "a"), ("rb", "b")])
 }
 
 fn hello(node: &str) -> Hello {
@@ -176,6 +166,12 @@ async fn nobody_can_say_to_be_somebody_else() {
     meeting.a.0 = issue(&meeting.authority, "c");
     let (_, accepted) = meeting.happens().await;
     assert!(matches!(accepted, Err(HelloError::Certificate(node)) if node == "a"));
+
+    // Whoever is dialed is known by its certificate, before it says anything.
+    let mut meeting = Meeting::new();
+    meeting.b.0 = issue(&meeting.authority, "c");
+    let (dialed, _) = meeting.happens().await;
+    assert!(matches!(dialed, Err(HelloError::Frame(_))), "{dialed:?}");
 
     let mut meeting = Meeting::new();
     meeting.a.1.node = "c".into();

@@ -2,10 +2,7 @@ use super::*;
 use crate::simulation::scenario::Unsynced;
 
 fn topology() -> Topology {
-    let text = "cluster = \"x\"\nrtt_ms_default = 10\n\
-        [[regions]]\nname = \"a\"\nnodes = [{ name = \"a-1\", peer = \"h:0\", http = \"h:0\" }]\n\
-        [[regions]]\nname = \"b\"\nnodes = [{ name = \"b-1\", peer = \"h:0\", http = \"h:0\" }]\n";
-    Topology::parse("t", text).unwrap()
+    Topology::of_pairs(&[("a", "a-1"), ("b", "b-1")])
 }
 
 fn timed(at: u64, lasts: impl Into<Option<u64>>, fault: FaultKind) -> TimedFault {
@@ -58,6 +55,18 @@ fn moments_contradict_what_is_under_way_and_each_other() {
     assert_eq!(pairs(&[timed(5, 5, crash()), timed(7, None, wipe())]), [(1, 0)]);
     assert_eq!(flaws(&[timed(5, 5, crash()), timed(10, None, wipe())]), []);
     assert_eq!(flaws(&[timed(5, None, FaultKind::Revoke), timed(5, None, FaultKind::Revoke)]), []);
+}
+
+#[test]
+fn no_certificate_expires_or_is_renewed_while_the_authority_changes() {
+    let expiry = || FaultKind::CertificateExpiry { nodes: ["b-1".parse().unwrap()].into() };
+    let rotation = || FaultKind::RotateCa;
+    assert_eq!(pairs(&[timed(5, 10, rotation()), timed(7, 2, expiry())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, 10, expiry()), timed(7, 2, rotation())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, None, expiry()), timed(20, 2, rotation())]), [(1, 0)]);
+    assert_eq!(pairs(&[timed(5, 10, rotation()), timed(7, 2, rotation())]), [(1, 0)]);
+    assert_eq!(flaws(&[timed(5, 10, rotation()), timed(15, 2, expiry())]), []);
+    assert_eq!(flaws(&[timed(5, 2, expiry()), timed(7, 2, rotation())]), []);
 }
 
 #[test]
