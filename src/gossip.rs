@@ -134,6 +134,8 @@ pub struct GossipSettings {
     /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
     /// ones is answered.
     pub distrust_after: Duration,
+    /// Whether this node's clients have to speak HTTPS; peers are told.
+    pub https: bool,
 }
 
 impl Default for GossipSettings {
@@ -144,6 +146,7 @@ impl Default for GossipSettings {
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_millis(500),
             distrust_after: Duration::from_secs(15),
+            https: false,
         }
     }
 }
@@ -407,7 +410,7 @@ impl Shared {
             http: own.http.to_string(),
             incarnation: self.members.incarnation(),
         });
-        Hello {
+        let hello = Hello {
             protocol: PROTOCOL,
             protocol_min: PROTOCOL_MIN,
             cluster: topology.cluster.clone(),
@@ -419,7 +422,9 @@ impl Shared {
             vector: (*self.replica.vector()).clone(),
             announced,
             features: Some(self.members.features().clone()),
-        }
+            https: Some(self.settings.https),
+        };
+        hello.as_of(self.env.release)
     }
 
     /// Whether this node is ready, where that is to be said: with heartbeats, and always once it is

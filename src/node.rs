@@ -32,6 +32,7 @@ use crate::transport::{self, EndpointError, Identity};
 pub mod audit;
 mod backup;
 pub mod certificates;
+mod elsewhere;
 pub mod feed;
 mod gauges;
 mod keys;
@@ -43,6 +44,7 @@ pub mod status;
 mod store;
 
 pub(crate) use backup::BackupError;
+pub use elsewhere::Elsewhere;
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -64,7 +66,7 @@ const DOCUMENTS_MAX: usize = 256;
 /// Reading: [`Node::snapshot`], [`Node::wait_for`], [`Node::history`], [`Node::feed`]. Writing:
 /// [`Node::write`], [`Node::wait_for_receipts`]. Looking on: [`Node::readiness`],
 /// [`Node::receipts`]. Who it is: [`Node::replace_identity`], [`Node::certificates`]. Ending:
-/// [`Node::shutdown`].
+/// [`Node::drain`], [`Node::elsewhere`], [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -96,6 +98,7 @@ struct Inner {
     started_at: Instant,
     /// What a new node has to have to be ready: what its peers had when they were met.
     target: Mutex<(BTreeSet<NodeName>, Vector)>,
+    departure: elsewhere::Departure,
 }
 
 /// How the store stands, as its driver saw it last.
@@ -255,7 +258,6 @@ impl Node {
         }
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
-        tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
@@ -280,11 +282,14 @@ impl Node {
             driver: Mutex::new(Some(driver)),
             started_at: Instant::now(),
             target: Mutex::default(),
+            departure: elsewhere::Departure::default(),
         }))
     }
 
     /// The node, whose peers are told whether requests may be sent here as long as it lives.
     fn of(inner: Inner) -> Self {
+        let (keyring, quorum) = (inner.keyring.clone(), inner.quorum.clone());
+        tokio::spawn(keys::watch(keyring, quorum, inner.stop.subscribe()));
         let inner = Arc::new(inner);
         let weak = Arc::downgrade(&inner);
         let is_ready = move || weak.upgrade().is_some_and(|it| Self(it).readiness().is_ok());
@@ -588,7 +593,8 @@ fn members(
     name: &NodeName,
 ) -> Arc<Members> {
     let (incarnation, evict_after) = (env.clock.now().0, settings.gossip.evict_after);
-    Arc::new(Members::new(topology.clone(), name, incarnation, evict_after))
+    let members = Members::new(topology.clone(), name, incarnation, evict_after);
+    Arc::new(members.announcing(env.release.features()))
 }
 
 async fn start_gossip(
@@ -604,6 +610,7 @@ async fn start_gossip(
     let gossip_settings = GossipSettings {
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
+        https: settings.tls.certificate_file.is_some(),
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

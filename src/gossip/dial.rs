@@ -254,7 +254,7 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let topology = shared.members.topology();
         let met = hello::dial(&connection, &topology, &mine, &peer.node).await?;
         shared.admit(&met)?;
-        Ok(Link { connection, hello: met.hello, identity })
+        Ok(Link { connection, hello: met.hello.as_of(shared.env.release), identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))
 }
@@ -312,7 +312,7 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())
     };
-    Have {
+    let have = Have {
         vector: (*shared.replica.vector()).clone(),
         now: shared.env.clock.now(),
         hears: with_hears.then(|| names(state.heard_nodes(now))),
@@ -320,5 +320,6 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
         members_hash: (members.is_some() || (with_hears && hash != 0)).then_some(hash),
         members,
         ready,
-    }
+    };
+    have.as_of(shared.env.release)
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use minicbor::data::Type;
 
 use super::streams::Tag;
+use crate::env::Release;
 use crate::members::Words;
 use crate::model::{Stamp, Vector};
 use crate::topology::NODES_MAX;
@@ -55,6 +56,13 @@ pub(super) struct Have {
     /// Whether a balancer may send requests to it; said with `hears`, and at once when it drains.
     #[n(6)]
     pub(super) ready: Option<bool>,
+}
+
+impl Have {
+    /// What that release knows of it.
+    pub(super) fn as_of(self, release: Release) -> Self {
+        Self { ready: release.new(self.ready), ..self }
+    }
 }
 
 /// Asks for what `vector` does not include.

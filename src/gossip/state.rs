@@ -58,6 +58,8 @@ struct Known {
     hears: Arc<BTreeSet<NodeName>>,
     /// Whether it is ready, where this start of it has said so.
     ready: Option<bool>,
+    /// Whether its clients have to speak HTTPS, where it has said so.
+    https: Option<bool>,
     /// The nodes of this node's region in the order in which they had better ask it; none where it
     /// is of that region itself.
     collectors: Option<Vec<NodeName>>,
@@ -111,6 +113,7 @@ pub(super) struct Seen {
     pub(super) origin: Option<Origin>,
     pub(super) heard_at: Option<Instant>,
     pub(super) hears: BTreeSet<NodeName>,
+    pub(super) https: Option<bool>,
     pub(super) rtt: Duration,
     pub(super) rtt_measured: bool,
     pub(super) offset: Option<i64>,
@@ -149,6 +152,7 @@ impl State {
             heard_at: None,
             hears: Arc::default(),
             ready: None,
+            https: None,
             collectors,
             rtt,
             offsets: VecDeque::new(),
@@ -198,6 +202,7 @@ impl State {
             merge(&mut known.vector, &hello.vector);
         }
         known.origin = Some(hello.origin);
+        known.https = hello.https;
         known.heard_at = Some(now);
         known.failures = 0;
         known.pause_until = None;
@@ -401,6 +406,7 @@ impl State {
             origin: known.origin,
             heard_at: known.heard_at,
             hears: (*known.hears).clone(),
+            https: known.https,
             rtt: known.rtt,
             // Both come with what a peer says of itself.
             rtt_measured: !known.offsets.is_empty(),

@@ -37,6 +37,8 @@ pub struct PeerStatus {
     /// Whether a balancer may send requests to it, as it says itself; where its program does not
     /// say such things, whether it is heard.
     pub is_ready: bool,
+    /// Whether its clients have to speak HTTPS, where it said so.
+    pub https: Option<bool>,
     /// How many changes of this node's it lacks, as far as is known.
     pub lag_changes: u64,
     /// How long it has lacked any.
@@ -137,6 +139,7 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
             hears: seen.hears,
             features,
             is_ready,
+            https: seen.https,
             queue_bytes: peer.outbox.bytes(),
             clock_offset: seen.offset,
         })

@@ -1,12 +1,12 @@
 //! Breaks things in a world, and mends them. What it does follows from the fault alone; when is whoever
 //! runs the scenario to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::scenario::{FaultKind, LinkQuality, Unsynced};
 use super::schedule::{Schedule, Step};
-use super::world::{CaStep, Certificate, World, WorldError};
-use crate::env::{CrashMode, MemoryDisk};
+use super::world::{CaStep, Certificate, NodeState, World, WorldError};
+use crate::env::{CrashMode, MemoryDisk, Release};
 use crate::model::{NodeName, RegionName};
 
 /// What is broken, and what it takes to mend it.
@@ -110,6 +110,8 @@ impl<'a> Injector<'a> {
                 }
             }
             FaultKind::RotateCa => world.rotate_ca(CaStep::Begin)?,
+            FaultKind::Absent { node, .. } => world.stop(node),
+            FaultKind::Previous { nodes } => roll(world, nodes, Release::Previous),
             // Done by a client that operates the cluster.
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
         }
@@ -155,6 +157,8 @@ impl<'a> Injector<'a> {
                 }
             }
             FaultKind::RotateCa => world.rotate_ca(CaStep::Finish)?,
+            FaultKind::Absent { node, .. } => world.start(node),
+            FaultKind::Previous { nodes } => roll(world, nodes, Release::Current),
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
         }
         Ok(())
@@ -195,6 +199,16 @@ fn set_quality(world: &mut World, fault: &FaultKind, quality: LinkQuality) {
 fn on_disk(world: &World, node: &NodeName, act: impl FnOnce(&MemoryDisk)) {
     if let Some(disk) = world.disk(node) {
         act(disk);
+    }
+}
+
+/// Has the nodes run another release: those that run are stopped in order and started again.
+fn roll(world: &mut World, nodes: &BTreeSet<NodeName>, release: Release) {
+    for node in nodes {
+        if world.set_release(node, release) && world.state(node) != NodeState::Down {
+            world.stop(node);
+            world.start(node);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use webpki::EndEntityCert;
 
 use super::frame::{self, FrameError, FrameReader};
+use crate::env::Release;
 use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::topology::{Address, Node, Topology};
 
@@ -72,6 +73,16 @@ pub struct Hello {
     /// What it can do beyond its protocol; absent from programs that know of no features.
     #[n(10)]
     pub features: Option<Features>,
+    /// Whether its clients have to speak HTTPS.
+    #[n(11)]
+    pub https: Option<bool>,
+}
+
+impl Hello {
+    /// What that release knows of it.
+    pub(crate) fn as_of(self, release: Release) -> Self {
+        Self { features: release.new(self.features), https: release.new(self.https), ..self }
+    }
 }
 
 /// What a node says of itself that joins.

@@ -36,6 +36,7 @@ fn hello(instance: u64, dots: &[(u8, u64)]) -> Hello {
         vector: (*vector(dots)).clone(),
         announced: None,
         features: None,
+        https: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn hello(node: &str) -> Hello {
         vector: Vector::new(),
         announced: None,
         features: None,
+        https: None,
     }
 }
 

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::*;
+use crate::model::{NodeName, RegionName};
 use crate::simulation::history::Coverage;
 use crate::simulation::scenario::{CHECKS, FaultKind, LinkQuality, TimedFault, Unsynced, Workload};
 
@@ -200,6 +201,14 @@ fn node_kinds() -> Vec<Kind> {
             r#"clock_drift = { node = "eu-west-1", ppm = -200 }"#,
             FaultKind::ClockDrift { node: node(), ppm: -200 },
         ),
+        (
+            r#"absent = { node = "eu-west-9", region = "eu-west" }"#,
+            FaultKind::Absent {
+                node: NodeName::new("eu-west-9").unwrap(),
+                region: RegionName::new("eu-west").unwrap(),
+            },
+        ),
+        (r#"previous = ["eu-west-1"]"#, FaultKind::Previous { nodes: [node()].into() }),
         (
             r#"certificate_expiry = ["eu-west-1"]"#,
             FaultKind::CertificateExpiry { nodes: [node()].into() },
