@@ -18,7 +18,7 @@ mod book;
 use book::Book;
 #[cfg(test)]
 pub(crate) use book::Word;
-pub(crate) use book::{JoinError, Words};
+pub(crate) use book::{Bounds, JoinError, Words};
 
 /// The members of one node's cluster, as this node knows them. Reading: [`Members::topology`],
 /// [`Members::changed`], [`Members::is_gone`]. What their programs can do:
@@ -41,23 +41,24 @@ pub struct Members {
 
 impl Members {
     /// Those of the file, and `own`, which may have joined. `incarnation` is greater than at any
-    /// earlier start of this node, as far as its clock can tell.
-    pub fn new(
+    /// earlier start of this node, as far as its clock can tell. `bounds` say how long nobody may have
+    /// heard a node before it is evicted.
+    pub(crate) fn new(
         topology: Arc<Topology>,
         own: &NodeName,
         incarnation: u64,
-        evict_after: Duration,
+        bounds: Bounds,
     ) -> Self {
         Self {
             cluster: topology.cluster.clone(),
             current: ArcSwap::new(topology.clone()),
-            book: Mutex::new(Book::new(topology, own, incarnation, evict_after)),
+            book: Mutex::new(Book::new(topology, own, incarnation, bounds, Instant::now())),
             changed: watch::Sender::new(0),
             features: Features::all(),
             announced: Mutex::default(),
             own: own.clone(),
             started_at: Instant::now(),
-            evict_after,
+            evict_after: bounds.joined,
         }
     }
 
@@ -70,6 +71,18 @@ impl Members {
     /// The file's nodes and those that joined, with everything else that the file says.
     pub fn topology(&self) -> Arc<Topology> {
         self.current.load_full()
+    }
+
+    /// The same with those that the file names and that are evicted: who may come back, and who is
+    /// counted on where the quorum is founded.
+    pub fn topology_with_evicted(&self) -> Topology {
+        self.book().topology_with_evicted()
+    }
+
+    /// Those that the file names and that are no members, because nobody has heard them for long.
+    /// They hold nothing up, and are members again once they say hello.
+    pub fn evicted(&self) -> BTreeSet<NodeName> {
+        self.book().evicted()
     }
 
     /// Which cluster they are of.
@@ -142,6 +155,17 @@ impl Members {
         let has_changed = book.join(node, incarnation, is_heard, now)?;
         self.publish(&book, has_changed);
         Ok(())
+    }
+
+    /// A node that the file names said hello; says whether it is back after it was evicted.
+    pub(crate) fn is_back(&self, node: &NodeName, now: Instant) -> bool {
+        let mut book = self.book();
+        let is_back = book.is_back(node, now);
+        if is_back {
+            tracing::info!(%node, "a node that was evicted is back");
+        }
+        self.publish(&book, is_back);
+        is_back
     }
 
     /// What a peer knows of others.

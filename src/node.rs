@@ -17,7 +17,7 @@ use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, PeerStatus};
-use crate::members::Members;
+use crate::members::{Bounds, Members};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::{KeyError, Keyring};
@@ -557,6 +557,7 @@ impl Node {
             vector,
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
+            evicted: self.0.members.evicted(),
             regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
         }
@@ -592,8 +593,9 @@ fn members(
     topology: &Arc<Topology>,
     name: &NodeName,
 ) -> Arc<Members> {
-    let (incarnation, evict_after) = (env.clock.now().0, settings.gossip.evict_after);
-    let members = Members::new(topology.clone(), name, incarnation, evict_after);
+    let gossip = &settings.gossip;
+    let bounds = Bounds { joined: gossip.evict_after, named: gossip.evict_named_after };
+    let members = Members::new(topology.clone(), name, env.clock.now().0, bounds);
     Arc::new(members.announcing(env.release.features()))
 }
 

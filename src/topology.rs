@@ -245,6 +245,13 @@ impl Topology {
         self.nodes.iter().filter(|node| !node.joined)
     }
 
+    /// The same without these nodes.
+    #[must_use]
+    pub(crate) fn without(mut self, nodes: &BTreeSet<NodeName>) -> Self {
+        self.nodes.retain(|node| !nodes.contains(&node.name));
+        self
+    }
+
     /// The same as its file has it: without those that joined.
     #[must_use]
     pub(crate) fn without_joined(mut self) -> Self {

@@ -69,11 +69,11 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
             return;
         }
     };
-    let topology = shared.members.topology();
-    let admit = |peer: &hello::Peer| shared.admit(peer);
+    let topology = shared.members.topology_with_evicted();
+    let admit = |peer: &hello::Peer| shared.admit(peer, from);
     let hello = match hello::accept(&connection, &topology, &shared.hello(), admit).await {
         Ok(peer) => {
-            if peer.joins.is_some() {
+            if peer.joins.is_some() || shared.peer(&peer.node).is_none() {
                 shared.remesh();
             }
             peer.hello.as_of(shared.env.release)

@@ -253,7 +253,7 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let mine = shared.hello();
         let topology = shared.members.topology();
         let met = hello::dial(&connection, &topology, &mine, &peer.node).await?;
-        shared.admit(&met)?;
+        shared.admit(&met, connection.remote_address())?;
         Ok(Link { connection, hello: met.hello.as_of(shared.env.release), identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))

@@ -32,6 +32,10 @@ pub struct ClusterStatus {
     pub store: StoreStatus,
     /// How far its clock is behind (positive) or ahead of its peers' median, in microseconds.
     pub clock_offset_us: Option<i64>,
+    /// Nodes that the topology's file names and that nobody has heard for `gossip.evict_named_after`:
+    /// no members, until they are back.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub evicted: BTreeSet<NodeName>,
     /// All regions of the topology.
     pub regions: Vec<RegionStatus>,
     /// The quorum path.

@@ -61,11 +61,12 @@ async fn a_drain_under_load_sends_every_watch_on_and_each_sees_every_key_once() 
     sleep(Duration::from_millis(1_500)).await;
     let watching = (0..WATCHERS).map(|seed| tokio::spawn(follow(site.client(0), seed)));
     let watching: Vec<_> = watching.collect();
+    let printed = site.dir.path().join("printed");
     let printing = Command::new(HOLM)
         .args(["watch", "web/prod", "--output", "json"])
         .args(["--url", &format!("http://127.0.0.1:{}", site.http[0])])
         .env("HOLM_TOKEN", &site.token)
-        .stdout(Stdio::piped())
+        .stdout(std::fs::File::create(&printed).unwrap())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -102,8 +103,7 @@ async fn a_drain_under_load_sends_every_watch_on_and_each_sees_every_key_once() 
     sleep(Duration::from_millis(500)).await;
     let mut printing = printing;
     printing.0.kill().unwrap();
-    let (mut out, mut err) = (String::new(), String::new());
-    std::io::Read::read_to_string(&mut printing.0.stdout.take().unwrap(), &mut out).unwrap();
+    let (out, mut err) = (std::fs::read_to_string(&printed).unwrap(), String::new());
     std::io::Read::read_to_string(&mut printing.0.stderr.take().unwrap(), &mut err).unwrap();
     let puts = out.lines().filter(|line| line.contains(r#""event":"put""#)).count();
     assert_eq!(puts, written.len(), "{err}");
