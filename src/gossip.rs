@@ -424,7 +424,7 @@ impl Shared {
             features: Some(self.members.features().clone()),
             https: Some(self.settings.https),
         };
-        hello.as_of(self.env.release)
+        hello.known_to(self.env.release)
     }
 
     /// Whether this node is ready, where that is to be said: with heartbeats, and always once it is

@@ -25,7 +25,7 @@ impl Release {
     }
 
     /// What it knows of something that came with this release: nothing, where it is an earlier one.
-    pub(crate) fn new<T>(self, value: Option<T>) -> Option<T> {
+    pub(crate) fn knows<T>(self, value: Option<T>) -> Option<T> {
         value.filter(|_| self == Self::Current)
     }
 }

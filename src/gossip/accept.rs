@@ -76,7 +76,7 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
             if peer.joins.is_some() || shared.peer(&peer.node).is_none() {
                 shared.remesh();
             }
-            peer.hello.as_of(shared.env.release)
+            peer.hello.known_to(shared.env.release)
         }
         Err(error) if error.is_transient() => return,
         Err(error) => {
@@ -220,7 +220,7 @@ async fn read(
             take_push(shared, peer, batch.records).await;
         }
         if let Some(have) = batch.have {
-            let have = have.as_of(shared.env.release);
+            let have = have.known_to(shared.env.release);
             shared.heard(&peer.node, instance, &have, connection.rtt()).await;
         }
     }

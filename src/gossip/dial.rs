@@ -254,7 +254,7 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let topology = shared.members.topology();
         let met = hello::dial(&connection, &topology, &mine, &peer.node).await?;
         shared.admit(&met, connection.remote_address())?;
-        Ok(Link { connection, hello: met.hello.as_of(shared.env.release), identity })
+        Ok(Link { connection, hello: met.hello.known_to(shared.env.release), identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))
 }
@@ -321,5 +321,5 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
         members,
         ready,
     };
-    have.as_of(shared.env.release)
+    have.known_to(shared.env.release)
 }

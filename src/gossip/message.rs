@@ -60,8 +60,8 @@ pub(super) struct Have {
 
 impl Have {
     /// What that release knows of it.
-    pub(super) fn as_of(self, release: Release) -> Self {
-        Self { ready: release.new(self.ready), ..self }
+    pub(super) fn known_to(self, release: Release) -> Self {
+        Self { ready: release.knows(self.ready), ..self }
     }
 }
 

@@ -429,7 +429,8 @@ async fn stranger(
         cluster: cluster_id.into(),
         node: "c".into(),
         region: "rc".into(),
-        instance: 7,
+        // Another start under the name would be turned away while the real one is heard.
+        instance: cluster.nodes.get("c").map_or(7, |c| c.gossip.0.instance),
         ..cluster.node("b").gossip.0.hello()
     };
     let dialed = hello::dial(&connection, &cluster.topology, &mine, &name("a")).await;

@@ -80,8 +80,8 @@ pub struct Hello {
 
 impl Hello {
     /// What that release knows of it.
-    pub(crate) fn as_of(self, release: Release) -> Self {
-        Self { features: release.new(self.features), https: release.new(self.https), ..self }
+    pub(crate) fn known_to(self, release: Release) -> Self {
+        Self { features: release.knows(self.features), https: release.knows(self.https), ..self }
     }
 }
 
