@@ -161,6 +161,17 @@ impl Client {
         })
     }
 
+    /// The same caller at another node, as a node named it; none where that is no URL, or where what
+    /// goes over TLS now would not there.
+    fn at(&self, url: &str) -> Option<Self> {
+        let parsed = reqwest::Url::parse(url).ok().filter(reqwest::Url::has_host)?;
+        let is_plain_now = self.settings.url.starts_with("http://");
+        let fits = parsed.scheme() == "https" || (parsed.scheme() == "http" && is_plain_now);
+        let url = url.trim_end_matches('/').to_owned();
+        let settings = Arc::new(ClientSettings { url, ..(*self.settings).clone() });
+        fits.then(|| Self { settings, ..self.clone() })
+    }
+
     /// The session after the last answer, for another client to go on from.
     pub fn session(&self) -> Option<String> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -19,6 +19,7 @@ pub mod links;
 pub mod memory_disk;
 pub(crate) mod names;
 pub mod net;
+pub mod release;
 pub(crate) mod roots;
 
 pub use blocking::{Blocking, wait_here};
@@ -30,6 +31,7 @@ pub use links::{Link, Links};
 pub use memory_disk::{CrashMode, MemoryDisk};
 pub use names::LookupError;
 pub use net::{HttpListener, Io, Network, Service, SystemNetwork};
+pub use release::Release;
 
 /// One node's surroundings. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -44,6 +46,8 @@ pub struct Env {
     pub disk: Arc<dyn Disk>,
     /// Where work that blocks is done.
     pub blocking: Blocking,
+    /// Which release it shows itself as to others.
+    pub release: Release,
 }
 
 impl Env {
@@ -56,6 +60,7 @@ impl Env {
             entropy: Entropy::system(),
             disk: Arc::new(FileDisk::open(data_dir)?),
             blocking: Blocking::Threads,
+            release: Release::Current,
         })
     }
 
@@ -67,6 +72,7 @@ impl Env {
             entropy: Entropy::system(),
             disk: Arc::new(disk),
             blocking: Blocking::Threads,
+            release: Release::Current,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings};
-use crate::members::Members;
+use crate::members::{Bounds, Members};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::{KeyError, Keyring};
@@ -32,6 +32,7 @@ mod backup;
 mod catch_up;
 pub mod certificates;
 mod compaction;
+mod elsewhere;
 pub mod feed;
 mod gauges;
 mod history;
@@ -44,6 +45,7 @@ pub mod status;
 mod store;
 
 pub(crate) use backup::BackupError;
+pub use elsewhere::Elsewhere;
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -64,7 +66,7 @@ const DOCUMENTS_MAX: usize = 256;
 /// Reading: [`Node::snapshot`], [`Node::wait_for`], [`Node::history`], [`Node::feed`]. Writing:
 /// [`Node::write`], [`Node::wait_for_receipts`]. Looking on: [`Node::readiness`],
 /// [`Node::receipts`]. Who it is: [`Node::replace_identity`], [`Node::certificates`]. Ending:
-/// [`Node::shutdown`].
+/// [`Node::drain`], [`Node::elsewhere`], [`Node::shutdown`].
 #[derive(Clone)]
 pub struct Node(Arc<Inner>);
 
@@ -93,6 +95,7 @@ struct Inner {
     /// Turns true when the store's driver ends without having been asked to.
     failed: watch::Sender<bool>,
     driver: Mutex<Option<JoinHandle<()>>>,
+    departure: elsewhere::Departure,
 }
 
 /// How the store stands, as its driver saw it last.
@@ -257,9 +260,8 @@ impl Node {
         let _ = decided.set(quorum.clone());
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
-        tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
             name: name.clone(),
@@ -281,7 +283,26 @@ impl Node {
             stop,
             failed,
             driver: Mutex::new(Some(driver)),
-        })))
+            departure: elsewhere::Departure::default(),
+        }))
+    }
+
+    /// The node, whose peers are told whether requests may be sent here as long as it lives.
+    fn of(inner: Inner) -> Self {
+        let (keyring, quorum) = (inner.keyring.clone(), inner.quorum.clone());
+        tokio::spawn(keys::watch(keyring, quorum, inner.stop.subscribe()));
+        let inner = Arc::new(inner);
+        let weak = Arc::downgrade(&inner);
+        let is_ready = move || weak.upgrade().is_some_and(|it| Self(it).readiness().is_ok());
+        if let Some(gossip) = inner.gossip.get() {
+            gossip.tell_readiness(is_ready);
+        }
+        Self(inner)
+    }
+
+    /// The members of the cluster, and what their programs can do.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.0.members
     }
 
     /// Stops taking commands, ends all feeds, and closes the store in order.
@@ -521,6 +542,7 @@ impl Node {
             lag_ms: 0,
             queue_bytes: 0,
             clock_offset_us: None,
+            features: status::feature_names(self.0.members.features()),
             vector: vector.clone(),
         };
         ClusterStatus {
@@ -533,6 +555,7 @@ impl Node {
             vector,
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
+            evicted: self.0.members.evicted(),
             regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
         }
@@ -568,8 +591,10 @@ fn members(
     topology: &Arc<Topology>,
     name: &NodeName,
 ) -> Arc<Members> {
-    let (incarnation, evict_after) = (env.clock.now().0, settings.gossip.evict_after);
-    Arc::new(Members::new(topology.clone(), name, incarnation, evict_after))
+    let gossip = &settings.gossip;
+    let bounds = Bounds { joined: gossip.evict_after, named: gossip.evict_named_after };
+    let members = Members::new(topology.clone(), name, env.clock.now().0, bounds);
+    Arc::new(members.announcing(env.release.features()))
 }
 
 async fn start_gossip(
@@ -585,6 +610,7 @@ async fn start_gossip(
     let gossip_settings = GossipSettings {
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
+        https: settings.tls.certificate_file.is_some(),
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

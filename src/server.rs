@@ -186,6 +186,8 @@ impl Server {
     /// Stops in order: no more connections, requests under way are answered, watches end, peers
     /// are told, the store is closed.
     pub async fn shutdown(self) {
+        // Before clients are sent away: nobody sends them back.
+        self.node.drain();
         self.stop.send_replace(true);
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the HTTP server ended badly");

@@ -218,10 +218,13 @@ pub struct GossipSettings {
     /// says so. Default: 500ms.
     #[serde(with = "duration")]
     pub max_clock_skew: Duration,
-    /// How long nobody may have heard a node that joined before it is forgotten. One that the
-    /// topology file names is never. Default: 10m.
+    /// How long nobody may have heard a node that joined before it is forgotten. Default: 10m.
     #[serde(with = "duration")]
     pub evict_after: Duration,
+    /// The same of a node that the topology file names. It counts as no member any more until it is
+    /// back; if it votes in the quorum, it goes on to count there. Default: 7d.
+    #[serde(with = "duration")]
+    pub evict_named_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -232,6 +235,7 @@ impl Default for GossipSettings {
             anti_entropy_every: Duration::from_secs(1),
             max_clock_skew: Duration::from_millis(500),
             evict_after: Duration::from_secs(600),
+            evict_named_after: Duration::from_secs(7 * 24 * 3_600),
         }
     }
 }
@@ -305,6 +309,11 @@ impl Settings {
             self.gossip.evict_after < Duration::from_secs(1),
             "gossip.evict_after",
             "may not be below 1s: a node is silent for longer than that when it is only busy",
+        )?;
+        refuse(
+            self.gossip.evict_named_after < self.gossip.evict_after,
+            "gossip.evict_named_after",
+            "may not be below gossip.evict_after: who the file names is expected to come back",
         )?;
         let http = &self.http;
         for (field, value) in [

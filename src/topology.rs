@@ -263,6 +263,20 @@ impl Topology {
         self.nodes.iter().filter(|node| !node.joined)
     }
 
+    /// The same without these nodes.
+    #[must_use]
+    pub(crate) fn without(mut self, nodes: &BTreeSet<NodeName>) -> Self {
+        self.nodes.retain(|node| !nodes.contains(&node.name));
+        self
+    }
+
+    /// The same as its file has it: without those that joined.
+    #[must_use]
+    pub(crate) fn without_joined(mut self) -> Self {
+        self.nodes.retain(|node| !node.joined);
+        self
+    }
+
     /// Whether nodes may come and go, so that even one that knows nobody has to listen.
     pub fn is_open(&self) -> bool {
         self.nodes.len() > 1 || self.regions.iter().any(|region| region.discover.is_some())

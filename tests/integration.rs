@@ -42,6 +42,8 @@ mod linear;
 mod logs;
 #[path = "integration/members.rs"]
 mod members;
+#[path = "integration/moved.rs"]
+mod moved;
 #[path = "integration/observe.rs"]
 mod observe;
 #[path = "integration/oidc.rs"]

@@ -90,7 +90,7 @@ fn say_json(event: &WatchEvent, terminal: &mut Terminal<'_>) -> Result<(), Failu
         WatchEvent::Remove(removed) => terminal.say_json(&line("remove", None, Some(removed))),
         WatchEvent::Ready => terminal.say_json(&line("ready", None, None)),
         WatchEvent::Reset => terminal.say_json(&line("reset", None, None)),
-        WatchEvent::Lost { .. } => say(event, terminal),
+        WatchEvent::Moved { .. } | WatchEvent::Lost { .. } => say(event, terminal),
     }
 }
 
@@ -115,6 +115,9 @@ fn say(event: &WatchEvent, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         }
         WatchEvent::Ready => terminal.note("up to date; waiting for changes"),
         WatchEvent::Reset => terminal.note("the whole state again:"),
+        WatchEvent::Moved { url } => {
+            terminal.note(format!("the node is going; the watch goes on at {url}"))
+        }
         WatchEvent::Lost { error, pause } => {
             terminal.note(format!("{error}; trying again in {} ms", pause.as_millis()))
         }

@@ -126,6 +126,7 @@ async fn next(watch: &mut Watch) -> String {
         WatchEvent::Remove(removed) => format!("-{}", removed.key),
         WatchEvent::Ready => "ready".to_owned(),
         WatchEvent::Reset => "reset".to_owned(),
+        WatchEvent::Moved { url } => format!("moved to {url}"),
         WatchEvent::Lost { .. } => "lost".to_owned(),
     }
 }
@@ -162,6 +163,48 @@ async fn a_watch_goes_on_from_its_last_session_and_gives_nothing_twice() {
     let sent = header(&stub, "last-event-id");
     assert_eq!(sent, [None, None, Some("s1".to_owned()), Some("s2".to_owned())]);
     assert!(stub.asked().iter().all(|line| line == "GET /config/web/dev?prefix=x"));
+}
+
+#[tokio::test]
+async fn a_watch_that_is_sent_elsewhere_goes_on_there_at_once() {
+    let (from, to) = (Stub::start().await, Stub::start().await);
+    let (a, b) = (put("a", 1), put("b", 1));
+    // Nobody listens at the first, and the second would be without TLS for who has it.
+    let moved = format!(
+        "event: moved\ndata: {{\"reason\":\"draining\",\"session\":\"s2\",\"nodes\":[\
+         {{\"region\":\"a\",\"name\":\"a-2\",\"url\":\"http://127.0.0.1:1\"}},\
+         {{\"region\":\"a\",\"name\":\"a-3\"}},\
+         {{\"region\":\"b\",\"name\":\"b-1\",\"url\":\"{}\"}}]}}\nid: s2\n\n",
+        to.url
+    );
+    from.node().watches = [format!("{a}id: s1\n\n{moved}"), String::new()].into();
+    to.node().watches = [format!("{b}id: s3\n\n"), String::new()].into();
+    let client = Client::new(&from.url, None).unwrap();
+    let mut watch = client.watch(&document(), WatchSettings::default());
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|last| last != "b 1") {
+        seen.push(next(&mut watch).await);
+    }
+    assert_eq!(seen, ["a 1".to_owned(), format!("moved to {}", to.url), "b 1".to_owned()]);
+    assert_eq!(header(&to, "last-event-id"), [Some("s2".to_owned())], "with what was seen");
+    // It stays there, as long as there is somebody.
+    assert_eq!(next(&mut watch).await, "lost");
+    to.node().next_answer = Some((StatusCode::FORBIDDEN, r#"{"error":"Forbidden"}"#.into()));
+    assert_eq!(next(&mut watch).await, "lost", "what that one refuses, the first may not");
+    to.node().requests.clear();
+    from.node().watches = [format!("{}id: s4\n\n", put("c", 1)), String::new()].into();
+    assert_eq!(next(&mut watch).await, "c 1");
+    assert_eq!(to.node().requests.len(), 0);
+}
+
+#[test]
+fn a_token_is_not_sent_without_tls_because_a_node_says_so() {
+    let client = Client::new("https://holm.example.com", Some("t")).unwrap();
+    for bad in ["http://10.0.0.1:80", "ftp://x", "nonsense", ""] {
+        assert!(client.at(bad).is_none(), "{bad}");
+    }
+    let there = client.at("https://10.0.0.1:80/").unwrap();
+    assert_eq!(there.settings.url, "https://10.0.0.1:80");
 }
 
 #[tokio::test]

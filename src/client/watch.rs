@@ -1,5 +1,6 @@
 //! A watch that outlives its connections: it asks again from the last session it has, after a pause
-//! that grows and varies. It gives no event twice, and says when the state starts over.
+//! that grows and varies. It gives no event twice, and says when the state starts over. Where a node
+//! that goes sends it elsewhere, it goes on there at once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -15,6 +16,10 @@ use crate::model::DocumentId;
 
 /// A connection that has been silent this long is given up; nodes send heartbeats far more often.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a node that a watch is sent to may take to begin.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
+/// Most nodes that are tried of those that a watch is sent to.
+const FOLLOW_MAX: usize = 4;
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Events without a session after them that are remembered, so as not to give them again.
@@ -42,6 +47,11 @@ pub enum WatchEvent {
     Reset,
     /// The state at the beginning is complete.
     Ready,
+    /// The node goes, and sent the watch to another one, where it goes on with nothing missed.
+    Moved {
+        /// Where that one is.
+        url: String,
+    },
     /// The connection is lost; there will be another one.
     Lost {
         /// Why.
@@ -59,6 +69,12 @@ pub struct Watch {
     settings: WatchSettings,
     random: StdRng,
     connection: Option<(Response, Parser)>,
+    /// Where nodes that go have sent it, the nearest first; not tried yet.
+    sent_to: VecDeque<Client>,
+    /// Where it was sent, and got to.
+    elsewhere: Option<Client>,
+    /// Whether it is tried next where the settings say, and not elsewhere.
+    is_home_next: bool,
     /// Pause before the next connection, after a failure.
     pause: Option<Duration>,
     failures: u32,
@@ -80,6 +96,9 @@ impl Watch {
             document,
             random: StdRng::seed_from_u64(settings.jitter_seed),
             connection: None,
+            sent_to: VecDeque::new(),
+            elsewhere: None,
+            is_home_next: false,
             pause: None,
             failures: 0,
             session: settings.since.clone(),
@@ -128,9 +147,43 @@ impl Watch {
         }
     }
 
+    /// Connects where it was sent, without a pause, and else where it was.
     async fn connect(&mut self) -> Result<(), ClientError> {
-        let mut request = self
-            .client
+        while let Some(client) = self.sent_to.pop_front() {
+            let within = FOLLOW_WITHIN.min(client.settings.timeout);
+            if let Ok(response) = self.open(&client, within).await {
+                let url = client.settings.url.clone();
+                self.queue.push_back((Some(WatchEvent::Moved { url }), None));
+                (self.elsewhere, self.is_home_next) = (Some(client), false);
+                self.begin(response);
+                return Ok(());
+            }
+        }
+        let elsewhere = self.elsewhere.clone().filter(|_| !self.is_home_next);
+        let is_home = elsewhere.is_none();
+        let client = elsewhere.unwrap_or_else(|| self.client.clone());
+        match self.open(&client, client.settings.timeout).await {
+            Ok(response) => {
+                if is_home {
+                    self.elsewhere = None;
+                }
+                self.begin(response);
+                Ok(())
+            }
+            Err(error) => {
+                // Either may be gone for good: the other one is tried next.
+                self.is_home_next = !is_home;
+                match error {
+                    error if is_home || error.is_transient() => Err(error),
+                    // What one node refuses, the one that the caller named may not.
+                    error => Err(ClientError::Answer(error.to_string())),
+                }
+            }
+        }
+    }
+
+    async fn open(&self, client: &Client, within: Duration) -> Result<Response, ClientError> {
+        let mut request = client
             .request(Method::GET, &path_of(&self.document))
             .header("accept", "text/event-stream");
         if let Some(prefix) = &self.settings.prefix {
@@ -139,21 +192,29 @@ impl Watch {
         if let Some(session) = &self.session {
             request = request.header("last-event-id", session);
         }
-        let within = self.client.settings.timeout;
-        let response = match tokio::time::timeout(within, self.client.begin(request)).await {
-            Ok(response) => response?,
-            Err(_) => {
-                let url = self.client.settings.url.clone();
-                return Err(ClientError::TimedOut { url, within });
-            }
-        };
+        match tokio::time::timeout(within, client.begin(request)).await {
+            Ok(response) => response,
+            Err(_) => Err(ClientError::TimedOut { url: client.settings.url.clone(), within }),
+        }
+    }
+
+    fn begin(&mut self, response: Response) {
         if self.session.is_none() && !self.unnamed.is_empty() {
             // The state had begun and was not complete: it comes again from its beginning.
             self.unnamed.clear();
             self.queue.push_back((Some(WatchEvent::Reset), None));
         }
         self.connection = Some((response, Parser::default()));
-        Ok(())
+    }
+
+    /// The node goes: the connection is of no use any more, and others are.
+    fn send_on(&mut self, moved: Moved) {
+        self.connection = None;
+        let urls = moved.nodes.into_iter().filter_map(|node| node.url);
+        let clients = urls.filter_map(|url| self.client.at(&url));
+        self.sent_to = clients.take(FOLLOW_MAX).collect();
+        // It came from there; where the settings say there may be a balancer, which knows better.
+        self.elsewhere = None;
     }
 
     fn next_pause(&mut self) -> Duration {
@@ -176,6 +237,10 @@ impl Watch {
                 Some(WatchEvent::Reset)
             }
             "ready" => Some(WatchEvent::Ready),
+            "moved" => {
+                self.send_on(serde_json::from_str(&frame.data).map_err(wrong)?);
+                None
+            }
             // A kind that a later server has.
             _ => None,
         };
@@ -187,6 +252,17 @@ impl Watch {
         self.queue.push_back((event.filter(|_| is_new), id));
         Ok(())
     }
+}
+
+/// What a node says that goes.
+#[derive(serde::Deserialize)]
+struct Moved {
+    nodes: Vec<Place>,
+}
+
+#[derive(serde::Deserialize)]
+struct Place {
+    url: Option<String>,
 }
 
 async fn read(response: &mut Response, parser: &mut Parser) -> Result<Vec<Frame>, ClientError> {

@@ -69,14 +69,14 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
             return;
         }
     };
-    let topology = shared.members.topology();
-    let admit = |peer: &hello::Peer| shared.admit(peer);
+    let topology = shared.members.topology_with_evicted();
+    let admit = |peer: &hello::Peer| shared.admit(peer, from);
     let hello = match hello::accept(&connection, &topology, &shared.hello(), admit).await {
         Ok(peer) => {
-            if peer.joins.is_some() {
+            if peer.joins.is_some() || shared.peer(&peer.node).is_none() {
                 shared.remesh();
             }
-            peer.hello
+            peer.hello.known_to(shared.env.release)
         }
         Err(error) if error.is_transient() => return,
         Err(error) => {
@@ -191,6 +191,7 @@ impl Batch {
                     hears: have.hears.or(before.hears),
                     members: have.members.or(before.members),
                     members_hash: have.members_hash.or(before.members_hash),
+                    ready: have.ready.or(before.ready),
                     ..have
                 });
             }
@@ -219,6 +220,7 @@ async fn read(
             take_push(shared, peer, batch.records).await;
         }
         if let Some(have) = batch.have {
+            let have = have.known_to(shared.env.release);
             shared.heard(&peer.node, instance, &have, connection.rtt()).await;
         }
     }

@@ -253,8 +253,8 @@ async fn attempt(shared: &Shared, peer: &Peer, count: usize) -> Result<Link, Dia
         let mine = shared.hello();
         let topology = shared.members.topology();
         let met = hello::dial(&connection, &topology, &mine, &peer.node).await?;
-        shared.admit(&met)?;
-        Ok(Link { connection, hello: met.hello, identity })
+        shared.admit(&met, connection.remote_address())?;
+        Ok(Link { connection, hello: met.hello.known_to(shared.env.release), identity })
     };
     timeout(ATTEMPT_TIMEOUT, attempt).await.unwrap_or(Err(DialError::Timeout))
 }
@@ -307,16 +307,19 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
     // heartbeat, until it says that it does.
     let hash = shared.members.hash(now);
     let members = peer.is_to_be_told(hash, with_hears).then(|| shared.members.words(now).0);
+    let ready = shared.readiness(with_hears);
     let state = shared.state();
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())
     };
-    Have {
+    let have = Have {
         vector: (*shared.replica.vector()).clone(),
         now: shared.env.clock.now(),
         hears: with_hears.then(|| names(state.heard_nodes(now))),
         others: state.others_for(&peer.node, now),
         members_hash: (members.is_some() || (with_hears && hash != 0)).then_some(hash),
         members,
-    }
+        ready,
+    };
+    have.known_to(shared.env.release)
 }

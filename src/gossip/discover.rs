@@ -117,15 +117,28 @@ fn is_worth_asking(met: Option<&Met>, is_there: impl FnOnce(&NodeName) -> bool) 
 async fn meet(shared: &Arc<Shared>, addr: SocketAddr) -> Result<NodeName, MeetError> {
     let meeting = async {
         let connection = shared.endpoint.connect(addr, ANY_NODE)?.await?;
-        let (topology, mine) = (shared.members.topology(), shared.hello());
+        let (topology, mine) = (shared.members.topology_with_evicted(), shared.hello());
         let peer = hello::dial_any(&connection, &topology, &mine).await?;
-        let admitted = shared.admit(&peer);
+        let admitted = shared.admit(&peer, addr);
         // The link to it is dialed by its name.
         connection.close(CLOSE_DONE, b"found");
         admitted?;
         Ok(peer.node)
     };
     timeout(HELLO_TIMEOUT, meeting).await.unwrap_or(Err(MeetError::Timeout))
+}
+
+/// Looks for a node that the file names and that is evicted. Were neither of two that evicted each
+/// other to look, they would not find each other again.
+pub(super) async fn look_for(shared: Arc<Shared>, node: NodeName) {
+    let topology = shared.members.topology_with_evicted();
+    let Some(place) = topology.node(&node) else { return };
+    let found = shared.env.net.lookup(place.peer.as_str()).await.unwrap_or_default();
+    for addr in found {
+        if meet(&shared, addr).await.is_ok_and(|met| met == node) {
+            return;
+        }
+    }
 }
 
 fn told(region: &RegionName, addr: SocketAddr, who: Result<NodeName, MeetError>) -> Met {

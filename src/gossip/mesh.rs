@@ -2,13 +2,16 @@
 //! and the tiers follow. It decides nobody's membership.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::peer::Peer;
 use super::tiers::{self, Tiers};
-use super::{Shared, dial, status};
+use super::{Shared, dial, discover, status};
+use crate::members::JoinError;
 use crate::model::NodeName;
 use crate::transport::hello::{self, HelloError};
 
@@ -72,13 +75,31 @@ impl Shared {
         self.known_changed();
     }
 
-    /// Takes in who said hello in person, where the file does not name it.
-    pub(super) fn admit(&self, peer: &hello::Peer) -> Result<(), HelloError> {
-        let Some((node, incarnation)) = &peer.joins else { return Ok(()) };
+    /// Takes in who said hello in person, from that address: where the file does not name it, where it
+    /// was evicted, and not where another process of that name is heard.
+    pub(super) fn admit(&self, peer: &hello::Peer, from: SocketAddr) -> Result<(), HelloError> {
         let now = Instant::now();
+        let Some((node, incarnation)) = &peer.joins else {
+            self.is_one(peer, from, now)?;
+            self.members.is_back(&peer.node, now);
+            return Ok(());
+        };
         let is_heard = self.state().hears_other_start(&node.name, peer.hello.instance, now);
         let joined = self.members.join(node.clone(), *incarnation, is_heard, now);
         joined.map_err(|error| HelloError::NotTaken(error.to_string()))
+    }
+
+    /// Refuses a second process under a name of the file, as long as the first one is heard. One that
+    /// was started again is at the same address, or has closed its connections.
+    fn is_one(&self, peer: &hello::Peer, from: SocketAddr, now: Instant) -> Result<(), HelloError> {
+        let instance = peer.hello.instance;
+        let known = self.peer(&peer.node).and_then(|known| known.other_start(instance, from));
+        let Some(known) = known else { return Ok(()) };
+        if !self.state().hears_other_start(&peer.node, instance, now) {
+            return Ok(());
+        }
+        let (node, known, other) = (peer.node.clone(), known.into(), from.into());
+        Err(HelloError::NotTaken(JoinError::Taken { node, known, other }.to_string()))
     }
 
     /// A peer said goodbye for good, in its start `instance`.
@@ -89,9 +110,13 @@ impl Shared {
     }
 }
 
+/// How often a node that is evicted is looked for.
+const LOOK_FOR_EVERY: Duration = Duration::from_secs(20);
+
 /// Follows who comes and goes, for ever, and evicts whom nobody hears any more.
 pub(super) async fn follow(shared: Arc<Shared>) {
     let mut changed = shared.members.changed();
+    let mut look_at = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -106,11 +131,15 @@ pub(super) async fn follow(shared: Arc<Shared>) {
                 }
             }
             () = sleep(shared.settings.heartbeat) => {
-                if shared.members.hash(Instant::now()) != 0 {
-                    let heard = status::members(&shared).into_iter();
-                    let heard = heard.filter(|(_, by)| !by.is_empty()).map(|(name, _)| name);
-                    let heard: BTreeSet<NodeName> = heard.collect();
-                    shared.members.tend(&heard, Instant::now());
+                let heard = status::members(&shared).into_iter();
+                let heard = heard.filter(|(_, by)| !by.is_empty()).map(|(name, _)| name);
+                let (heard, now): (BTreeSet<NodeName>, _) = (heard.collect(), Instant::now());
+                shared.members.tend(&heard, now);
+                if now >= look_at {
+                    look_at = now + LOOK_FOR_EVERY;
+                    for node in shared.members.evicted() {
+                        shared.spawn(discover::look_for(shared.clone(), node));
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use minicbor::data::Type;
 
 use super::streams::Tag;
+use crate::env::Release;
 use crate::members::Words;
 use crate::model::{Stamp, Vector};
 use crate::topology::NODES_MAX;
@@ -52,6 +53,16 @@ pub(super) struct Have {
     /// `hears`, and with `members`.
     #[n(5)]
     pub(super) members_hash: Option<u64>,
+    /// Whether a balancer may send requests to it; said with `hears`, and at once when it drains.
+    #[n(6)]
+    pub(super) ready: Option<bool>,
+}
+
+impl Have {
+    /// What that release knows of it.
+    pub(super) fn known_to(self, release: Release) -> Self {
+        Self { ready: release.knows(self.ready), ..self }
+    }
 }
 
 /// Asks for what `vector` does not include.
@@ -240,6 +251,7 @@ mod tests {
                 others: Others(others),
                 members: more.then(|| Words(Vec::new())),
                 members_hash: more.then_some(now),
+                ready: more.then_some(now > 5),
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
             let pull = Pull { vector };
@@ -302,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_program_passes_over_who_joined_and_left() {
+    fn an_old_program_passes_over_who_joined_and_left_and_who_is_ready() {
         let word = crate::members::Word {
             node: "a-2".into(),
             region: "a".into(),
@@ -316,6 +328,7 @@ mod tests {
             vector: vector(vec![([1; 8], 3)]),
             members: Some(Words(vec![word])),
             members_hash: Some(7),
+            ready: Some(true),
             ..Have::default()
         };
         let old: OldHave = decode(&encode(&new)).unwrap();

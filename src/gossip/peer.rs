@@ -1,5 +1,6 @@
 //! One peer: where it is, what waits for it, and the connections there are.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,7 +45,7 @@ struct Connections {
     /// The one that this node dialed.
     outgoing: Option<Outgoing>,
     /// Those that the peer dialed, oldest first.
-    incoming: Vec<(Connection, Instant)>,
+    incoming: Vec<(Connection, Instant, u64)>,
     /// The start of the peer that was met last.
     instance: Option<u64>,
 }
@@ -107,7 +108,8 @@ impl Peer {
         self.outbox.close();
         let mut connections = self.connections();
         let outgoing = connections.outgoing.take().map(|outgoing| outgoing.connection);
-        for connection in outgoing.into_iter().chain(connections.incoming.drain(..).map(|(c, _)| c))
+        for connection in
+            outgoing.into_iter().chain(connections.incoming.drain(..).map(|(c, ..)| c))
         {
             connection.close(CLOSE_DONE, b"no member");
         }
@@ -145,7 +147,7 @@ impl Peer {
         if connections.incoming.len() == INCOMING_MAX {
             connections.incoming.remove(0).0.close(CLOSE_DONE, b"replaced");
         }
-        connections.incoming.push((connection, Instant::now()));
+        connections.incoming.push((connection, Instant::now(), instance));
         connections.instance = Some(instance);
         self.dialed.notify_one();
     }
@@ -157,10 +159,22 @@ impl Peer {
         known.zip(connections.instance).is_some_and(|(known, latest)| known != latest)
     }
 
+    /// Where another start of it than `instance` is, to which a connection is open, unless that is
+    /// `at` itself.
+    pub(super) fn other_start(&self, instance: u64, at: SocketAddr) -> Option<SocketAddr> {
+        let connections = self.connections();
+        let outgoing = connections.outgoing.iter().map(|it| (&it.connection, it.instance));
+        let incoming = connections.incoming.iter().map(|(it, _, instance)| (it, *instance));
+        let mut others = outgoing.chain(incoming).filter(|(it, known)| {
+            *known != instance && it.close_reason().is_none() && it.remote_address() != at
+        });
+        others.next().map(|(it, _)| it.remote_address())
+    }
+
     /// The connection is gone.
     pub(super) fn remove_incoming(&self, connection: &Connection) {
         let id = connection.stable_id();
-        self.connections().incoming.retain(|(known, _)| known.stable_id() != id);
+        self.connections().incoming.retain(|(known, ..)| known.stable_id() != id);
     }
 
     /// A connection to ask something on: the newest, because after a cut that is the one that works.
@@ -168,13 +182,13 @@ impl Peer {
         let connections = self.connections();
         let incoming = connections.incoming.last();
         match (&connections.outgoing, incoming) {
-            (Some(outgoing), Some((incoming, since)))
+            (Some(outgoing), Some((incoming, since, _)))
                 if outgoing.is_suspect || outgoing.since < *since =>
             {
                 Some(incoming.clone())
             }
             (Some(outgoing), _) => Some(outgoing.connection.clone()),
-            (None, incoming) => incoming.map(|(connection, _)| connection.clone()),
+            (None, incoming) => incoming.map(|(connection, ..)| connection.clone()),
         }
     }
 
@@ -182,7 +196,7 @@ impl Peer {
     pub(super) fn connections_all(&self) -> Vec<Connection> {
         let connections = self.connections();
         let outgoing = connections.outgoing.iter().map(|outgoing| outgoing.connection.clone());
-        let incoming = connections.incoming.iter().map(|(connection, _)| connection.clone());
+        let incoming = connections.incoming.iter().map(|(connection, ..)| connection.clone());
         outgoing.chain(incoming).collect()
     }
 

@@ -56,6 +56,10 @@ struct Known {
     heard_at: Option<Instant>,
     /// Whom it hears.
     hears: Arc<BTreeSet<NodeName>>,
+    /// Whether it is ready, where this start of it has said so.
+    ready: Option<bool>,
+    /// Whether its clients have to speak HTTPS, where it has said so.
+    https: Option<bool>,
     /// The nodes of this node's region in the order in which they had better ask it; none where it
     /// is of that region itself.
     collectors: Option<Vec<NodeName>>,
@@ -109,6 +113,7 @@ pub(super) struct Seen {
     pub(super) origin: Option<Origin>,
     pub(super) heard_at: Option<Instant>,
     pub(super) hears: BTreeSet<NodeName>,
+    pub(super) https: Option<bool>,
     pub(super) rtt: Duration,
     pub(super) rtt_measured: bool,
     pub(super) offset: Option<i64>,
@@ -146,6 +151,8 @@ impl State {
             instance: None,
             heard_at: None,
             hears: Arc::default(),
+            ready: None,
+            https: None,
             collectors,
             rtt,
             offsets: VecDeque::new(),
@@ -188,12 +195,14 @@ impl State {
             // It may have lost what it had before.
             known.instance = Some(hello.instance);
             known.vector = Arc::new(hello.vector.clone());
+            known.ready = None;
             known.ahead = None;
             known.lag = None;
         } else {
             merge(&mut known.vector, &hello.vector);
         }
         known.origin = Some(hello.origin);
+        known.https = hello.https;
         known.heard_at = Some(now);
         known.failures = 0;
         known.pause_until = None;
@@ -224,6 +233,7 @@ impl State {
             let names = hears.0.iter().filter_map(|name| NodeName::new(name).ok());
             known.hears = Arc::new(names.collect());
         }
+        known.ready = have.ready.or(known.ready);
         let mut is_news = merge(&mut known.vector, &have.vector);
         known.update_lag(mine, now);
         for (name, vector) in &have.others.0 {
@@ -380,6 +390,14 @@ impl State {
         Some(if low.unsigned_abs() <= high.unsigned_abs() { low } else { high })
     }
 
+    /// Whether the peer is heard and, as far as is known, ready: `says_so` where its program says
+    /// whether it is.
+    pub(super) fn is_ready(&self, peer: &NodeName, says_so: bool, now: Instant) -> bool {
+        let is_ready =
+            |known: &Known| known.is_heard(now, self.heard) && known.ready.unwrap_or(!says_so);
+        self.peers.get(peer).is_some_and(is_ready)
+    }
+
     /// What is known of the peer.
     pub(super) fn seen(&self, peer: &NodeName) -> Option<Seen> {
         let known = self.peers.get(peer)?;
@@ -388,6 +406,7 @@ impl State {
             origin: known.origin,
             heard_at: known.heard_at,
             hears: (*known.hears).clone(),
+            https: known.https,
             rtt: known.rtt,
             // Both come with what a peer says of itself.
             rtt_measured: !known.offsets.is_empty(),

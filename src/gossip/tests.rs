@@ -7,12 +7,16 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
+use crate::members::Bounds;
+use crate::model::Features;
 use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
+mod features;
 mod members;
 mod memory;
+mod named;
 mod streams;
 mod tiers;
 
@@ -20,6 +24,9 @@ use memory::{Memory, locked};
 
 /// Beyond what a busy machine may be silent.
 const EVICT_AFTER: Duration = Duration::from_secs(3);
+const BOUNDS: Bounds = Bounds { joined: EVICT_AFTER, named: EVICT_AFTER };
+/// Nobody is evicted within a test.
+const NEVER: Bounds = Bounds { joined: EVICT_AFTER, named: Duration::from_secs(24 * 3_600) };
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -52,6 +59,7 @@ struct Cluster {
     authority: Authority,
     settings: GossipSettings,
     topology: Arc<Topology>,
+    bounds: Bounds,
     nodes: BTreeMap<&'static str, Node>,
 }
 
@@ -91,6 +99,7 @@ impl Cluster {
             authority,
             settings,
             topology: Arc::new(topology),
+            bounds: NEVER,
             nodes: BTreeMap::new(),
         };
         for ((node, endpoint), origin) in endpoints.into_iter().zip(1..) {
@@ -109,11 +118,22 @@ impl Cluster {
     }
 
     fn run(&mut self, node: &'static str, endpoint: transport::Endpoint, memory: Arc<Memory>) {
+        self.run_with(node, endpoint, memory, Features::all());
+    }
+
+    fn run_with(
+        &mut self,
+        node: &'static str,
+        endpoint: transport::Endpoint,
+        memory: Arc<Memory>,
+        features: Features,
+    ) {
         let addr = endpoint.local_addr().unwrap();
+        let members = Members::new(self.topology.clone(), &name(node), 1, self.bounds);
         let gossip = Gossip::start(
             &self.env(),
             self.settings.clone(),
-            Arc::new(Members::new(self.topology.clone(), &name(node), 1, EVICT_AFTER)),
+            Arc::new(members.announcing(features)),
             &name(node),
             endpoint,
             memory.clone(),
@@ -141,9 +161,17 @@ impl Cluster {
     }
 
     async fn connected(&self) {
-        until("all are connected", async || {
+        self.connected_within(PATIENCE).await;
+    }
+
+    async fn connected_within(&self, patience: Duration) {
+        until_within(patience, "all are connected", async || {
             let is_up = |peer: PeerStatus| peer.connected_out && peer.connected_in == 1;
-            self.nodes.values().all(|node| node.gossip.peers().into_iter().all(is_up)).then_some(())
+            let is_whole = |node: &Node| {
+                let peers = node.gossip.peers();
+                peers.len() + 1 >= self.nodes.len() && peers.into_iter().all(is_up)
+            };
+            self.nodes.values().all(is_whole).then_some(())
         })
         .await;
     }
@@ -169,8 +197,15 @@ impl Cluster {
     }
 }
 
+/// Within this time anything has to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 async fn until<T>(what: &str, check: impl AsyncFn() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    until_within(PATIENCE, what, check).await
+}
+
+async fn until_within<T>(patience: Duration, what: &str, check: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = check().await {
             return found;
@@ -394,7 +429,8 @@ async fn stranger(
         cluster: cluster_id.into(),
         node: "c".into(),
         region: "rc".into(),
-        instance: 7,
+        // Another start under the name would be turned away while the real one is heard.
+        instance: cluster.nodes.get("c").map_or(7, |c| c.gossip.0.instance),
         ..cluster.node("b").gossip.0.hello()
     };
     let dialed = hello::dial(&connection, &cluster.topology, &mine, &name("a")).await;

@@ -63,6 +63,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         prefix,
         leave: Leave::new(permit, caller, app.quorum().clone(), rules),
         feed,
+        node: app.node().clone(),
         snapshot,
         since: since.map(|since| since.config),
         heartbeat_every: http.heartbeat_every,

@@ -73,7 +73,25 @@ pub(super) struct Book {
     name: NodeName,
     incarnation: u64,
     others: BTreeMap<NodeName, Entry>,
-    evict_after: Duration,
+    /// The file's nodes but for this one. Nothing is told of them: each node sees for itself.
+    named: BTreeMap<NodeName, Named>,
+    bounds: Bounds,
+}
+
+/// How long nobody may have heard a node before it is evicted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// One that joined.
+    pub(crate) joined: Duration,
+    /// One that the file names.
+    pub(crate) named: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    /// When somebody heard it, or this node started.
+    heard_at: Instant,
+    is_evicted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -104,11 +122,15 @@ impl Book {
         base: Arc<Topology>,
         name: &NodeName,
         incarnation: u64,
-        evict_after: Duration,
+        bounds: Bounds,
+        now: Instant,
     ) -> Self {
         let own = base.node(name).filter(|node| node.joined).cloned();
-        let name = name.clone();
-        Self { base, own, name, incarnation, others: BTreeMap::new(), evict_after }
+        let named = base.named().filter(|node| node.name != *name);
+        let silence = Named { heard_at: now, is_evicted: false };
+        let named = named.map(|node| (node.name.clone(), silence)).collect();
+        let (name, others) = (name.clone(), BTreeMap::new());
+        Self { base, own, name, incarnation, others, named, bounds }
     }
 
     pub(super) fn incarnation(&self) -> u64 {
@@ -116,12 +138,32 @@ impl Book {
     }
 
     pub(super) fn is_gone(&self, node: &NodeName) -> bool {
-        self.others.get(node).is_some_and(|entry| !entry.is_here())
+        let has_left = self.others.get(node).is_some_and(|entry| !entry.is_here());
+        has_left || self.named.get(node).is_some_and(|named| named.is_evicted)
     }
 
+    /// The members.
     pub(super) fn topology(&self) -> Topology {
+        self.topology_with_evicted().without(&self.evicted())
+    }
+
+    /// The members, and those that the file names and that are evicted.
+    pub(super) fn topology_with_evicted(&self) -> Topology {
         let here = self.others.values().filter(|entry| entry.is_here());
         here.fold((*self.base).clone(), |topology, entry| topology.with_node(entry.node.clone()))
+    }
+
+    /// Those that the file names and that nobody has heard for long.
+    pub(super) fn evicted(&self) -> BTreeSet<NodeName> {
+        let evicted = self.named.iter().filter(|(_, named)| named.is_evicted);
+        evicted.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// A node that the file names said in person that it is there; says whether that was news.
+    pub(super) fn is_back(&mut self, node: &NodeName, now: Instant) -> bool {
+        let Some(named) = self.named.get_mut(node) else { return false };
+        named.heard_at = now;
+        std::mem::take(&mut named.is_evicted)
     }
 
     fn is_named(&self, name: &NodeName) -> bool {
@@ -209,7 +251,7 @@ impl Book {
 
     fn hear_of(&mut self, node: Node, word: &Word, now: Instant) -> bool {
         let incarnation = word.incarnation;
-        let gone = Duration::from_millis(word.gone_ms.unwrap_or(0)).min(2 * self.evict_after);
+        let gone = Duration::from_millis(word.gone_ms.unwrap_or(0)).min(2 * self.bounds.joined);
         let standing = if word.left {
             Standing::Left { since: now.checked_sub(gone).unwrap_or(now) }
         } else {
@@ -221,7 +263,7 @@ impl Book {
             // That somebody went whom nobody here knew is remembered, too: it may be old news to
             // others that it came. Not once it is about to be forgotten: nodes that forget a moment
             // apart would remind each other for ever.
-            let is_old = word.left && gone >= self.evict_after;
+            let is_old = word.left && gone >= self.bounds.joined;
             return !is_old && self.add(fresh).unwrap_or(false);
         };
         let is_newer = incarnation > entry.incarnation;
@@ -249,8 +291,8 @@ impl Book {
 
     /// Evicts whom nobody has heard for long, and forgets who went long ago.
     pub(super) fn tend(&mut self, heard: &BTreeSet<NodeName>, now: Instant) -> Vec<NodeName> {
-        let mut evicted = Vec::new();
-        let evict_after = self.evict_after;
+        let mut evicted = self.tend_named(heard, now);
+        let evict_after = self.bounds.joined;
         for (name, entry) in &mut self.others {
             let Standing::Here { heard_at } = &mut entry.standing else { continue };
             if heard.contains(name) {
@@ -265,6 +307,21 @@ impl Book {
             Standing::Here { .. } => true,
             Standing::Left { since } | Standing::Evicted { since } => now - since < 2 * evict_after,
         });
+        evicted
+    }
+
+    /// Evicts those that the file names. One that somebody hears is back only once it has said hello
+    /// to this node.
+    fn tend_named(&mut self, heard: &BTreeSet<NodeName>, now: Instant) -> Vec<NodeName> {
+        let mut evicted = Vec::new();
+        for (name, named) in &mut self.named {
+            if heard.contains(name) {
+                named.heard_at = now;
+            } else if !named.is_evicted && now - named.heard_at >= self.bounds.named {
+                named.is_evicted = true;
+                evicted.push(name.clone());
+            }
+        }
         evicted
     }
 

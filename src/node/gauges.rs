@@ -61,6 +61,7 @@ impl Node {
             clock_skew_max: self.0.skew_max,
             forks: counts.forks,
             records_waiting: counts.waiting,
+            evicted: self.0.members.evicted().len(),
         });
         for (kind, facts) in self.certificate_ends() {
             metrics.set_certificate_end(kind, facts.not_after);

@@ -55,7 +55,7 @@ pub(super) async fn keep(driver: Arc<Driver>) {
 
 impl Driver {
     fn is_first_voter(&self) -> bool {
-        let topology = self.members.topology();
+        let topology = self.members.topology_with_evicted();
         let voters = first_voters(&topology);
         voters.iter().map(|voter| &voter.name).min() == Some(&self.me.node)
     }
@@ -142,7 +142,8 @@ impl Driver {
     /// Founds the cluster, if all of the first voters are there and none has ever voted.
     async fn found_with(&self, peers: &BTreeMap<NodeName, Identity>) {
         let mut members = BTreeMap::new();
-        let topology = self.members.topology();
+        // Also one that nobody has heard for long votes first: without it, there would be two clusters.
+        let topology = self.members.topology_with_evicted();
         for voter in first_voters(&topology) {
             if voter.name == self.me.node {
                 continue;

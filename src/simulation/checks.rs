@@ -17,6 +17,7 @@ mod leadership;
 mod linearizable;
 mod liveness;
 mod lost_writes;
+mod members;
 mod minority;
 mod quarantine;
 mod revocation;
@@ -222,6 +223,7 @@ impl Judge {
 pub fn all() -> &'static [Check] {
     const ALL: &[Check] = &[
         convergence::CHECK,
+        members::CHECK,
         lost_writes::CHECK,
         thin_air::CHECK,
         identity::CHECK,

@@ -110,6 +110,9 @@ pub struct RunNode {
     pub region: String,
     /// Whether it votes at the start.
     pub voter: bool,
+    /// Whether it joins: the topology's file does not name it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
 }
 
 /// How far apart two regions are.
@@ -144,6 +147,12 @@ pub enum Coverage {
     SessionRefused,
     /// A watch was resumed with a session.
     WatchResumed,
+    /// A node that stopped in order sent a watch elsewhere, and it was resumed there at once.
+    WatchSent,
+    /// A node joined that the topology's file does not name, and another one knew it.
+    Joined,
+    /// A node that had joined and was down was taken out by another one.
+    Evicted,
     /// A node crashed and came back.
     Restart,
     /// A write was refused because a disk was full (507).
@@ -448,6 +457,9 @@ pub struct Probe {
     pub sent_to: BTreeMap<String, Sent>,
     /// Its databases' size in bytes.
     pub disk_bytes: u64,
+    /// The members of the cluster as it knows them; empty where it was not asked.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub members: BTreeSet<String>,
 }
 
 /// What a node has sent to a region since the run's start.

@@ -1,12 +1,12 @@
 //! Breaks things in a world, and mends them. What it does follows from the fault alone; when is whoever
 //! runs the scenario to say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::scenario::{FaultKind, LinkQuality, Unsynced};
 use super::schedule::{Schedule, Step};
-use super::world::{CaStep, Certificate, World, WorldError};
-use crate::env::{CrashMode, MemoryDisk};
+use super::world::{CaStep, Certificate, NodeState, World, WorldError};
+use crate::env::{CrashMode, MemoryDisk, Release};
 use crate::model::{NodeName, RegionName};
 
 /// What is broken, and what it takes to mend it.
@@ -92,7 +92,7 @@ impl<'a> Injector<'a> {
             FaultKind::Crash { node, unsynced } if begins => {
                 world.crash(node, mode(*unsynced, self.seed ^ number as u64));
             }
-            FaultKind::Stop { node } if begins => world.stop(node),
+            FaultKind::Stop { node } | FaultKind::Absent { node, .. } if begins => world.stop(node),
             FaultKind::OldCopy { node, .. } if begins => {
                 let copy = self.copies.remove(&number).unwrap_or_default();
                 self.replace_disk(number, node, copy, world);
@@ -102,6 +102,7 @@ impl<'a> Injector<'a> {
             }
             FaultKind::Crash { node, .. }
             | FaultKind::Stop { node }
+            | FaultKind::Absent { node, .. }
             | FaultKind::OldCopy { node, .. }
             | FaultKind::Wipe { node } => world.start(node),
             FaultKind::Pause { node } if begins => world.pause(node),
@@ -129,6 +130,9 @@ impl<'a> Injector<'a> {
             }
             FaultKind::RotateCa => {
                 world.rotate_ca(if begins { CaStep::Begin } else { CaStep::Finish })?;
+            }
+            FaultKind::Previous { nodes } => {
+                roll(world, nodes, if begins { Release::Previous } else { Release::Current });
             }
             // Done by a client that operates the cluster.
             FaultKind::RotateMasterKey | FaultKind::Revoke | FaultKind::Voters { .. } => {}
@@ -173,6 +177,16 @@ fn set_quality(world: &mut World, fault: &FaultKind, quality: LinkQuality) {
 fn on_disk(world: &World, node: &NodeName, act: impl FnOnce(&MemoryDisk)) {
     if let Some(disk) = world.disk(node) {
         act(disk);
+    }
+}
+
+/// Has the nodes run another release: those that run are stopped in order and started again.
+fn roll(world: &mut World, nodes: &BTreeSet<NodeName>, release: Release) {
+    for node in nodes {
+        if world.set_release(node, release) && world.state(node) != NodeState::Down {
+            world.stop(node);
+            world.start(node);
+        }
     }
 }
 

@@ -35,6 +35,12 @@ pub(crate) fn probe(server: &Server) -> Probe {
         sent_bytes: 0,
         sent_to: BTreeMap::new(),
         disk_bytes: status.store.database_bytes,
+        members: status
+            .regions
+            .iter()
+            .flat_map(|it| &it.nodes)
+            .map(|it| it.node.to_string())
+            .collect(),
     }
 }
 

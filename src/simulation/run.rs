@@ -94,8 +94,12 @@ impl From<WorldError> for RunError {
 impl Play<'_> {
     /// Starts everything, and waits until it is founded and what clients need is made.
     fn prepare(&mut self, world: &mut World) -> Result<Vec<Account>, RunError> {
-        let nodes = self.script.nodes();
-        nodes.iter().for_each(|node| world.start(node));
+        let first = self.script.first_nodes();
+        for (node, release) in &first {
+            world.set_release(node, *release);
+            world.start(node);
+        }
+        let nodes: Vec<NodeName> = first.into_iter().map(|(node, _)| node).collect();
         let is_ready = |world: &World| {
             nodes.iter().all(|node| {
                 world.is_up(node)
@@ -171,7 +175,12 @@ impl Play<'_> {
     /// Lets the healed cluster go on, sees that everything works, and asks everybody for everything.
     fn settle(&mut self, world: &mut World, site: &Site) -> Result<(), RunError> {
         // A node that its disk ended is started again, as its supervisor would.
-        for node in self.script.nodes().iter().filter(|node| !self.script.is_lost(node)) {
+        for node in self
+            .script
+            .nodes()
+            .iter()
+            .filter(|node| !self.script.is_lost(node) && !self.script.has_left(node))
+        {
             world.start(node);
         }
         let (stop, stopped) = watch::channel(false);

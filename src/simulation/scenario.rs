@@ -41,8 +41,9 @@ pub const FAULTS_MAX: usize = 1_000;
 pub const RATE_MAX: f64 = 10_000.0;
 
 /// The checks that there are, by name: those of [`super::checks::all`].
-pub const CHECKS: [&str; 21] = [
+pub const CHECKS: [&str; 22] = [
     "convergence",
+    "members",
     "lost_writes",
     "thin_air",
     "identity",
@@ -300,6 +301,20 @@ pub enum FaultKind {
         remove: Option<NodeName>,
         /// The voter that is to lead.
         transfer: Option<NodeName>,
+    },
+    /// The node is no member. At the beginning it leaves, where it was one; at the end it joins. The
+    /// topology's file does not name it.
+    Absent {
+        /// Which.
+        node: NodeName,
+        /// Where it stands when it is there.
+        region: RegionName,
+    },
+    /// The nodes run the release before ([`crate::env::Release`]). Where it begins and ends within
+    /// the run, they are stopped in order and started again.
+    Previous {
+        /// Which.
+        nodes: BTreeSet<NodeName>,
     },
 }
 

@@ -10,9 +10,10 @@ use super::clients::Clients;
 use super::history::{Answer, Call, Event, Finding, Outcome, Request};
 use super::recorder::Recorder;
 use super::run::Options;
-use super::scenario::{FaultKind, SETTLE_MORE, Scenario};
+use super::scenario::{FaultKind, SETTLE_MORE, Scenario, TimedFault};
 use super::schedule::Schedule;
 use super::workload::{Account, Parts, Site};
+use crate::env::Release;
 use crate::model::{NodeName, RegionName};
 
 mod description;
@@ -61,11 +62,46 @@ impl<'a> Script<'a> {
 
     /// The faults, on time.
     pub(crate) fn schedule(&self) -> Schedule {
-        let faults = match &self.options.faults {
+        Schedule::new(self.faults(), self.recorder.clone())
+    }
+
+    fn faults(&self) -> Vec<TimedFault> {
+        match &self.options.faults {
             Some(faults) => faults.clone(),
             None => self.scenario.faults_of_seed(self.options.seed),
+        }
+    }
+
+    /// The nodes that found the cluster, or join it before the run begins, and the release of each.
+    pub(crate) fn first_nodes(&self) -> Vec<(NodeName, Release)> {
+        let at_first: Vec<FaultKind> = self
+            .faults()
+            .into_iter()
+            .filter(|timed| timed.at.is_zero())
+            .map(|timed| timed.fault)
+            .collect();
+        let is_absent = |node: &NodeName| {
+            let mut absent = at_first.iter();
+            absent.any(|it| matches!(it, FaultKind::Absent { node: it, .. } if it == node))
         };
-        Schedule::new(faults, self.recorder.clone())
+        let is_previous = |node: &NodeName| {
+            let mut previous = at_first.iter();
+            previous.any(|it| matches!(it, FaultKind::Previous { nodes } if nodes.contains(node)))
+        };
+        let nodes = self.nodes().into_iter().filter(|node| !is_absent(node));
+        let released = nodes.map(|node| {
+            let release = if is_previous(&node) { Release::Previous } else { Release::Current };
+            (node, release)
+        });
+        released.collect()
+    }
+
+    /// Whether the node leaves in the run, and does not come back.
+    pub(crate) fn has_left(&self, node: &NodeName) -> bool {
+        self.faults().iter().any(|timed| {
+            let leaves = matches!(&timed.fault, FaultKind::Absent { node: it, .. } if it == node);
+            leaves && timed.lasts.is_none()
+        })
     }
 
     pub(crate) fn end(&self) -> Duration {

@@ -26,6 +26,8 @@ mod secrets;
 mod sessions;
 mod watches;
 
+pub(crate) use watches::MOVED;
+
 /// How long a client waits for an answer about configurations.
 pub(crate) const CONFIG_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client waits for an answer that takes the quorum.

@@ -20,7 +20,7 @@ use super::network::{self, Doors, NodeNetwork};
 use super::pipe::Exchange;
 use super::trace::{Subject, Trace};
 use crate::access::mint::{MintError, MintKey};
-use crate::env::{Blocking, CrashMode, Entropy, Env, ManualClock, MemoryDisk, Stream};
+use crate::env::{Blocking, CrashMode, Entropy, Env, ManualClock, MemoryDisk, Release, Stream};
 use crate::model::{NodeName, Stamp};
 use crate::server::Server;
 use crate::settings::{Algorithm, KeySettings, Scopes, SecretSettings, Settings};
@@ -80,7 +80,8 @@ pub(crate) enum CaStep {
 ///
 /// Nodes: [`World::start`], [`World::stop`] (in order; takes virtual time), [`World::crash`] (at
 /// once), [`World::pause`] and [`World::resume`], [`World::slow`]; [`World::state`],
-/// [`World::is_up`], [`World::failure`], [`World::look`], [`World::busy_ms`].
+/// [`World::is_up`], [`World::failure`], [`World::look`], [`World::busy_ms`]; [`World::set_release`] (for
+/// the next start).
 ///
 /// Links, by pairs of regions in one direction: [`World::cut`] and [`World::mend`] (counted, so that
 /// cuts of several faults may overlap), [`World::set_link`], [`World::hold`] and
@@ -286,6 +287,13 @@ impl World {
         self.members[number].slowness = factor.max(1);
     }
 
+    /// The release that the node shows itself as from its next start on; says whether that is another.
+    pub(crate) fn set_release(&mut self, node: &NodeName, release: Release) -> bool {
+        let Some(number) = self.number(node) else { return false };
+        self.note_on(number, &format!("release {release:?}"));
+        std::mem::replace(&mut self.members[number].release, release) != release
+    }
+
     /// How the node stands.
     pub(crate) fn state(&self, node: &NodeName) -> NodeState {
         let running = self.member(node).and_then(|member| member.running.as_ref());
@@ -331,13 +339,21 @@ impl World {
             entropy: Entropy::seeded(seed("node")),
             disk: Arc::new(member.disk.clone()),
             blocking: Blocking::Inline,
+            release: member.release,
         };
+        // A node that joins knows the file, and itself.
+        let mut topology = self.topology.clone();
+        if topology.nodes().iter().any(|node| node.joined) {
+            let own = topology.node(&member.name).filter(|own| own.joined).cloned();
+            let file = (*topology).clone().without_joined();
+            topology = Arc::new(own.into_iter().fold(file, Topology::with_node));
+        }
         let started = Running::start(
             seed("runtime"),
             self.now_us,
             env,
             self.settings.clone(),
-            self.topology.clone(),
+            topology,
             member.name.clone(),
             member.identity.clone(),
         );
@@ -395,6 +411,7 @@ fn member(
         timeline,
         disk: MemoryDisk::new(),
         identity: Arc::new(authority.issue(&node.name, entropy, &start_clock())?),
+        release: Release::Current,
         starts: 0,
         slowness: 1,
         is_paused: false,

@@ -34,6 +34,8 @@ pub struct NodeStanding {
     pub forks: u64,
     /// Records that wait for others.
     pub records_waiting: usize,
+    /// Nodes that the topology's file names and that are evicted.
+    pub evicted: usize,
 }
 
 /// Handles of the metrics of a node as a whole.
@@ -47,6 +49,7 @@ pub(super) struct NodeMetrics {
     clock_skew_max: Gauge,
     forks: Counter,
     records_waiting: Gauge,
+    evicted: Gauge,
     in_flight: Gauge,
     taken: Vec<(&'static str, Gauge, Gauge)>,
     views: Vec<(&'static str, Counter)>,
@@ -94,6 +97,10 @@ impl NodeMetrics {
                 vec![],
             ),
             records_waiting: gauge("holm_records_waiting", "Records that wait for others."),
+            evicted: gauge(
+                "holm_members_evicted",
+                "Nodes of the topology's file that nobody has heard for so long that they are no members.",
+            ),
             in_flight: gauge("holm_http_requests_in_flight", "Requests under way."),
             taken: taken.into(),
             views: views.into(),
@@ -115,6 +122,7 @@ impl Metrics {
         it.clock_skew_max.set(node.clock_skew_max.as_secs_f64());
         it.forks.absolute(node.forks);
         it.records_waiting.set(node.records_waiting as f64);
+        it.evicted.set(node.evicted as f64);
     }
 
     /// How much is taken of something that has a bound.
@@ -151,6 +159,7 @@ mod tests {
             is_healthy: true,
             policy_age: Duration::from_secs(90),
             forks: 2,
+            evicted: 4,
             ..NodeStanding::default()
         };
         metrics.set_node(&node);
@@ -165,6 +174,7 @@ mod tests {
             "holm_policy_age_seconds 90",
             "holm_clock_skew_seconds NaN",
             "holm_forks_total 2",
+            "holm_members_evicted 4",
             "holm_bounded_used{of=\"watches\"} 3",
             "holm_bounded_limit{of=\"watches\"} 10",
             "holm_view_reads_total{result=\"waited\"} 1",

@@ -59,8 +59,7 @@ impl Cluster {
     fn join(&mut self, node: &'static str, joiner: Joiner, origin: u8) {
         let Joiner { endpoint, topology, incarnation } = joiner;
         let (addr, memory) = (endpoint.local_addr().unwrap(), Memory::new(origin));
-        let members =
-            Arc::new(Members::new(Arc::new(topology), &name(node), incarnation, EVICT_AFTER));
+        let members = Arc::new(Members::new(Arc::new(topology), &name(node), incarnation, NEVER));
         let settings = self.settings.clone();
         let gossip =
             Gossip::start(&self.env(), settings, members, &name(node), endpoint, memory.clone());
@@ -233,7 +232,7 @@ async fn is_found_by(discover: &str) {
     let mut env = cluster.env();
     env.net = Arc::new(Dns(env.net, [(discover.to_owned(), d)].into()));
     let topology = file.with_addresses(&name("a"), own.into(), own.into());
-    let members = Arc::new(Members::new(Arc::new(topology), &name("a"), 1, EVICT_AFTER));
+    let members = Arc::new(Members::new(Arc::new(topology), &name("a"), 1, NEVER));
     let memory = Memory::new(1);
     let settings = cluster.settings.clone();
     let gossip = Gossip::start(&env, settings, members, &name("a"), endpoint, memory.clone());

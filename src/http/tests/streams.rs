@@ -290,7 +290,10 @@ async fn a_watch_ends_with_its_token_and_with_the_node() {
     let mut drained = Events::open(watch(&second, "")).await;
     drained.state().await;
     second.stop.send_replace(true);
-    assert_eq!(drained.message().await.as_deref(), Some(": the node is shutting down"));
+    let moved = drained.next().await;
+    let session = (**second.app.node().snapshot().session()).to_owned();
+    let data = json!({"reason": "draining", "session": session, "nodes": []});
+    assert_eq!(moved, Event { kind: "moved".into(), data, id: Some(session) });
     assert_eq!(drained.message().await, None);
 }
 
@@ -433,6 +436,9 @@ async fn a_watch_over_a_web_socket_says_the_same_and_closes_in_order() {
     assert_eq!((&event["event"], &event["data"]), (&json!("remove"), &gone.json()));
     assert_eq!(event["id"], gone.header("holm-session"));
     world.stop.send_replace(true);
+    let moved = next(&mut socket).await;
+    assert_eq!((&moved["event"], &moved["data"]["reason"]), (&json!("moved"), &json!("draining")));
+    assert_eq!(moved["id"], moved["data"]["session"]);
     let closed = tokio::time::timeout(PATIENCE, socket.next()).await.unwrap();
     let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
     assert_eq!(u16::from(frame.code), 1001);

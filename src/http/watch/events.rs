@@ -15,7 +15,7 @@ pub(super) fn answer(watch: Watch) -> Response {
     let chunks = futures_util::stream::unfold(Some(watch), |watch| async {
         let mut watch = watch?;
         let output = watch.next().await;
-        let is_last = matches!(output, Output::Draining | Output::Expired | Output::TooSlow);
+        let is_last = matches!(output, Output::Moved(_) | Output::Expired | Output::TooSlow);
         Some((Ok::<Bytes, Infallible>(encode(output)), (!is_last).then_some(watch)))
     });
     let headers = [
@@ -38,7 +38,11 @@ fn encode(output: Output) -> Bytes {
         Output::Heartbeat(None) => Bytes::from_static(b": heartbeat\n\n"),
         // A message without data is not shown, but its id is kept.
         Output::Heartbeat(Some(id)) => format!(": heartbeat\nid: {id}\n\n").into(),
-        Output::Draining => Bytes::from_static(b": the node is shutting down\n\n"),
+        Output::Moved(event) => {
+            let mut text = BytesMut::new();
+            put(&mut text, &event);
+            text.freeze()
+        }
         Output::Expired => Bytes::from_static(b": the token expired\n\n"),
         Output::TooSlow => Bytes::from_static(b": read too slowly\n\n"),
     }
@@ -70,7 +74,9 @@ mod tests {
         let expected = "event: put\ndata: {\"a\":1}\n\nevent: remove\ndata: {\"a\":1}\nid: s1\n\n";
         assert_eq!(encode(events), expected);
         assert_eq!(encode(Output::Heartbeat(None)), ": heartbeat\n\n");
-        let moved = encode(Output::Heartbeat(Some("s2".into())));
-        assert_eq!(moved, ": heartbeat\nid: s2\n\n");
+        let heartbeat = encode(Output::Heartbeat(Some("s2".into())));
+        assert_eq!(heartbeat, ": heartbeat\nid: s2\n\n");
+        let moved = encode(Output::Moved(event("moved", Some("s3"))));
+        assert_eq!(moved, "event: moved\ndata: {\"a\":1}\nid: s3\n\n");
     }
 }

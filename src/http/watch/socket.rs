@@ -1,5 +1,6 @@
 //! A watch over a WebSocket (RFC 6455): one text message an event, `{"event", "data", "id"}`, and
-//! pings as heartbeats. What a client sends is read and passed over.
+//! pings as heartbeats. A client that is to go elsewhere is told so before the close (1001, going
+//! away: RFC 6455, section 7.4.1). What a client sends is read and passed over.
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
@@ -56,7 +57,10 @@ async fn run(mut socket: WebSocket, mut watch: Watch) {
                     failed => failed,
                 }
             }
-            Output::Draining => close(&mut socket, close_code::AWAY, "shutting down").await,
+            Output::Moved(event) => match send_all(&mut socket, &[event]).await {
+                Ok(()) => close(&mut socket, close_code::AWAY, "moved").await,
+                failed => failed,
+            },
             Output::Expired => close(&mut socket, close_code::POLICY, "the token expired").await,
             Output::TooSlow => close(&mut socket, close_code::AGAIN, "read too slowly").await,
         };

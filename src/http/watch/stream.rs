@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
@@ -21,7 +22,7 @@ use crate::config::{Row, Snapshot};
 use crate::http::item;
 use crate::http::limits::{Place, Who};
 use crate::model::{DocumentId, Dot, Key, Session, Vector};
-use crate::node::{Feed, FeedEvent};
+use crate::node::{Elsewhere, Feed, FeedEvent, Node};
 use crate::planted::{Bug, is_planted};
 use crate::telemetry::{Metrics, Shed, Watching};
 
@@ -31,7 +32,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// `put`, `remove`, `reset` or `ready`.
+    /// `put`, `remove`, `reset`, `ready` or `moved`.
     pub(super) kind: &'static str,
     /// A JSON object without line breaks.
     pub(super) data: Bytes,
@@ -46,8 +47,9 @@ pub(super) enum Output {
     Events(Vec<Event>),
     /// A sign of life; with the session, where it moved and no event told it.
     Heartbeat(Option<Arc<str>>),
-    /// The node is shutting down: reconnect elsewhere.
-    Draining,
+    /// The last event: the client is to go elsewhere, and is told where. The node drains, or can't
+    /// go on.
+    Moved(Event),
     /// The token that opened the watch, or what it allowed, holds no longer.
     Expired,
     /// The client read one state for too long: reconnect with the last id.
@@ -61,6 +63,7 @@ pub(super) struct Start {
     pub(super) leave: Leave,
     /// Subscribed to before `snapshot` was taken.
     pub(super) feed: Feed,
+    pub(super) node: Node,
     pub(super) snapshot: Arc<Snapshot>,
     /// What the client has seen, if it resumes.
     pub(super) since: Option<Vector>,
@@ -78,6 +81,8 @@ pub(super) struct Start {
 pub(super) struct Watch {
     filter: Filter,
     feed: Feed,
+    /// Knows where else a client can go.
+    node: Node,
     /// What the client has seen once it has read all that was handed out.
     seen: Vector,
     batch: Option<Batch>,
@@ -151,6 +156,7 @@ impl Watch {
                 removals: is_resumed,
             },
             feed: start.feed,
+            node: start.node,
             seen,
             batch: Some(Batch {
                 snapshot: start.snapshot,
@@ -197,7 +203,7 @@ impl Watch {
             };
             let event = tokio::select! {
                 biased;
-                () = stopped => return Output::Draining,
+                () = stopped => return Output::Moved(self.moved()),
                 () = tokio::time::sleep_until(self.expires_at) => return Output::Expired,
                 () = self.filter.leave.lost() => return Output::Expired,
                 _ = self.heartbeat.tick() => {
@@ -207,7 +213,7 @@ impl Watch {
                 event = self.feed.next() => event,
             };
             let (snapshot, keys) = match event {
-                FeedEvent::Closed => return Output::Draining,
+                FeedEvent::Closed => return Output::Moved(self.moved()),
                 FeedEvent::Keys { keys, snapshot } => (snapshot, self.filter.keys(keys)),
                 FeedEvent::Lagged { snapshot } => (snapshot, Keys::Behind(None)),
             };
@@ -224,6 +230,15 @@ impl Watch {
                 due: Instant::now() + self.lag_max,
             });
         }
+    }
+
+    /// Tells the client where to go on, and from what: it has been handed out all of `seen`.
+    fn moved(&self) -> Event {
+        let session = session(&self.seen);
+        let reason = if self.node.has_failed() { "failed" } else { "draining" };
+        let moved = Moved { reason, session: &session, nodes: self.node.elsewhere() };
+        let data = serde_json::to_vec(&moved).unwrap_or_default().into();
+        Event { kind: "moved", data, id: Some(session) }
     }
 
     /// Events of the batch, as many as fit into a chunk; none where it ended without any.
@@ -261,6 +276,17 @@ impl Watch {
         }
         events
     }
+}
+
+/// Why a watch ends here and where it can go on.
+#[derive(Serialize)]
+struct Moved<'a> {
+    /// `draining` or `failed`.
+    reason: &'static str,
+    /// What the client has seen.
+    session: &'a str,
+    /// Who is ready, the nearest first.
+    nodes: Vec<Elsewhere>,
 }
 
 fn session(seen: &Vector) -> Arc<str> {

@@ -1,6 +1,8 @@
 use super::*;
 
 const EVICT: Duration = Duration::from_secs(600);
+const EVICT_NAMED: Duration = Duration::from_secs(7 * 24 * 3_600);
+const BOUNDS: Bounds = Bounds { joined: EVICT, named: EVICT_NAMED };
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name(text: &str) -> NodeName {
@@ -22,13 +24,13 @@ fn joiner(text: &str, port: u16) -> Node {
 }
 
 fn book(own: &str) -> Book {
-    Book::new(file(), &name(own), 5, EVICT)
+    Book::new(file(), &name(own), 5, BOUNDS, Instant::now())
 }
 
 /// A book of a node that joined.
 fn joined_book(own: &str, port: u16) -> Book {
     let topology = (*file()).clone().with_node(joiner(own, port));
-    Book::new(Arc::new(topology), &name(own), 5, EVICT)
+    Book::new(Arc::new(topology), &name(own), 5, BOUNDS, Instant::now())
 }
 
 fn here(book: &Book) -> Vec<String> {
@@ -194,4 +196,27 @@ async fn the_number_of_members_is_bounded() {
         crate::model::cbor::decode::<Words>(&crate::model::cbor::encode(&words)).unwrap(),
         words
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_the_file_names_is_evicted_after_days_of_silence_and_is_back_once_it_says_hello() {
+    let (mut one, started) = (book("a-1"), Instant::now());
+    let heard = BTreeSet::from([name("b-1")]);
+    let later = started + SECOND;
+    assert!(one.tend(&heard, later).is_empty());
+    assert!(one.tend(&BTreeSet::new(), later + EVICT_NAMED - SECOND).is_empty());
+    let evicted_at = later + EVICT_NAMED;
+    assert_eq!(one.tend(&BTreeSet::new(), evicted_at), [name("b-1")]);
+    assert!(one.tend(&BTreeSet::new(), evicted_at + EVICT_NAMED).is_empty(), "said once");
+    assert!(one.is_gone(&name("b-1")) && one.evicted() == heard);
+    assert!(one.topology().node(&name("b-1")).is_none(), "it holds nothing up");
+    assert!(one.topology_with_evicted().node(&name("b-1")).is_some(), "and it may come back");
+    assert!(one.topology().node(&name("a-1")).is_some(), "nobody evicts itself");
+    assert_eq!(one.hash(evicted_at), 0, "each node sees it for itself");
+    // That others hear it is not enough: this node has no link to it yet.
+    assert!(one.tend(&heard, evicted_at + SECOND).is_empty() && one.is_gone(&name("b-1")));
+    assert!(one.is_back(&name("b-1"), evicted_at + SECOND));
+    assert!(!one.is_gone(&name("b-1")) && one.topology() == *file());
+    assert!(!one.is_back(&name("b-1"), evicted_at + SECOND), "no news");
+    assert!(one.tend(&BTreeSet::new(), evicted_at + EVICT_NAMED).is_empty(), "it counts anew");
 }

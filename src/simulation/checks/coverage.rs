@@ -6,6 +6,7 @@ use super::entries::{key_read, shown, wrote};
 use super::index::Asked;
 use super::{Check, History, Judge};
 use crate::simulation::history::{AtUs, Coverage, Outcome, Probe, Request};
+use crate::simulation::workload::MOVED;
 
 pub(crate) const CHECK: Check = Check {
     name: "coverage",
@@ -15,6 +16,9 @@ pub(crate) const CHECK: Check = Check {
 
 /// For how long vectors have to differ to count.
 const DIVERGENCE_US: u64 = 1_000_000;
+
+/// A watcher that is sent nowhere waits longer before it connects again.
+const AT_ONCE_US: u64 = 100_000;
 
 /// From how far on a clock is overruled (`gossip.max_clock_skew`).
 const CLOCK_SKEW_US: u64 = 500_000;
@@ -41,6 +45,9 @@ fn in_words(wanted: Coverage) -> &'static str {
         Coverage::SessionMoved => "a client read in another region than it had written in",
         Coverage::SessionRefused => "a request was refused because its session was not reached",
         Coverage::WatchResumed => "a watch was resumed",
+        Coverage::WatchSent => "a node that goes sent a watch elsewhere, where it went on at once",
+        Coverage::Joined => "a node joined that the topology does not name",
+        Coverage::Evicted => "a node that had joined was down, and was taken out",
         Coverage::Restart => "a node went down and came back",
         Coverage::DiskFull => "a write was refused because a disk was full",
         Coverage::NewOrigin => "a node took a new origin",
@@ -91,6 +98,9 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
             matches!(it.call.request, Request::ConfigWatch { resumed: true, .. })
                 && matches!(it.outcome(), Some(Outcome::Opened))
         }),
+        Coverage::WatchSent => watch_sent(history),
+        Coverage::Joined => joiners(history).any(|node| is_known(history, node)),
+        Coverage::Evicted => joiners(history).any(|node| evicted(history, node)),
         Coverage::Restart => restarted(history),
         Coverage::DiskFull => any(&|it| refused(it, 507, "")),
         Coverage::NewOrigin => history.probes.values().any(|probes| {
@@ -177,6 +187,56 @@ fn session_moved(history: &History<'_>) -> bool {
         }
     }
     false
+}
+
+/// Whether a watch that was sent elsewhere was opened there, with what it had seen and without a pause.
+fn watch_sent(history: &History<'_>) -> bool {
+    let watches = |it: &&Asked<'_>| matches!(it.call.request, Request::ConfigWatch { .. });
+    let mut sent: BTreeMap<u32, AtUs> = BTreeMap::new();
+    for it in history.calls.iter().filter(watches) {
+        let is_opened = matches!(it.outcome(), Some(Outcome::Opened));
+        let is_resumed = matches!(it.call.request, Request::ConfigWatch { resumed: true, .. });
+        let at_once =
+            sent.remove(&it.call.client).is_some_and(|at_us| it.at_us - at_us < AT_ONCE_US);
+        if at_once && is_resumed && is_opened {
+            return true;
+        }
+        let ended = it.answers.iter().find(|(_, it)| is_moved(it));
+        sent.extend(ended.map(|(at_us, _)| (it.call.client, *at_us)));
+    }
+    false
+}
+
+/// The nodes that the topology's file does not name.
+fn joiners<'h>(history: &'h History<'_>) -> impl Iterator<Item = &'h str> {
+    history.run.nodes.iter().filter(|it| it.joined).map(|it| &*it.node)
+}
+
+/// Whether another node says that it is a member.
+fn is_known(history: &History<'_>, node: &str) -> bool {
+    probes(history).any(|it| it.up && it.node != node && it.members.contains(node))
+}
+
+/// Whether another node knew it, and then did not any more while it was down without having left.
+fn evicted(history: &History<'_>, node: &str) -> bool {
+    let others = history.probes.iter().filter(|(other, _)| **other != node);
+    others.into_iter().any(|(_, probes)| {
+        let up = || probes.iter().filter(|(_, it)| it.up && !it.members.is_empty());
+        let knew = up().find(|(_, it)| it.members.contains(node)).map(|(at_us, _)| *at_us);
+        let forgot = up().filter(|(at_us, it)| {
+            knew.is_some_and(|knew| knew < *at_us) && !it.members.contains(node)
+        });
+        forgot.into_iter().any(|(at_us, _)| {
+            history.faults.iter().any(|span| {
+                let is_down = span.fault.nodes_down.contains(node);
+                is_down && span.fault.kind != "absent" && span.covers(*at_us, *at_us)
+            })
+        })
+    })
+}
+
+fn is_moved(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Unknown { why } if why == MOVED)
 }
 
 fn restarted(history: &History<'_>) -> bool {

@@ -61,14 +61,14 @@ pub struct Span<'a> {
 pub(crate) const DISK_LOST: &[&str] = &["wipe", "old_copy", "lying_fsync"];
 
 /// The kinds of faults whose whole effect is in `links_cut` and `nodes_down`.
-const PLAIN: &[&str] = &["partition", "isolate", "one_way", "bridge", "crash", "stop"];
+const PLAIN: &[&str] = &["partition", "isolate", "one_way", "bridge", "crash", "stop", "absent"];
 
 /// The kinds of faults that are of links, not of nodes.
 const OF_LINKS: &[&str] =
     &["partition", "isolate", "one_way", "bridge", "flapping", "link", "hold"];
 
 /// The kinds of faults that hurt nobody.
-const HARMLESS: &[&str] = &["revoke", "rotate_ca", "rotate_master_key"];
+const HARMLESS: &[&str] = &["revoke", "rotate_ca", "rotate_master_key", "previous"];
 
 impl<'a> Asked<'a> {
     /// What it was answered, first.

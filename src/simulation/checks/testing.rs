@@ -151,6 +151,7 @@ impl Default for Build {
             node: format!("{region}-1"),
             region: region.to_owned(),
             voter: true,
+            joined: false,
         };
         let run = Run {
             format: FORMAT,

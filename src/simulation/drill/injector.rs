@@ -113,7 +113,9 @@ impl<'a> Injector<'a> {
             | FaultKind::LyingFsync { .. }
             | FaultKind::ClockStep { .. }
             | FaultKind::ClockDrift { .. }
-            | FaultKind::RotateCa => Err(DrillError::Unsupported(fault.describe())),
+            | FaultKind::RotateCa
+            | FaultKind::Absent { .. }
+            | FaultKind::Previous { .. } => Err(DrillError::Unsupported(fault.describe())),
         }
     }
 
@@ -155,7 +157,9 @@ impl<'a> Injector<'a> {
             | FaultKind::LyingFsync { .. }
             | FaultKind::ClockStep { .. }
             | FaultKind::ClockDrift { .. }
-            | FaultKind::RotateCa => {
+            | FaultKind::RotateCa
+            | FaultKind::Absent { .. }
+            | FaultKind::Previous { .. } => {
                 return Err(DrillError::Unsupported(fault.describe()));
             }
         }

@@ -34,6 +34,7 @@ struct Region {
 
 #[derive(Deserialize)]
 struct Member {
+    node: String,
     queue_bytes: u64,
 }
 
@@ -50,7 +51,7 @@ struct Quorum {
 pub(crate) fn read(answer: serde_json::Value) -> Result<Probe, serde_json::Error> {
     let Cluster { node, ready, origin, vector, store, clock_offset_us, regions, quorum } =
         serde_json::from_value(answer)?;
-    let members = regions.iter().flat_map(|region| &region.nodes);
+    let members = || regions.iter().flat_map(|region| &region.nodes);
     Ok(Probe {
         node,
         up: true,
@@ -64,11 +65,12 @@ pub(crate) fn read(answer: serde_json::Value) -> Result<Probe, serde_json::Error
         leader: quorum.leader,
         applied: quorum.applied,
         contact_age_ms: quorum.contact_age_ms,
-        queue_bytes: members.map(|member| member.queue_bytes).sum(),
+        queue_bytes: members().map(|member| member.queue_bytes).sum(),
         waiting: store.waiting,
         quarantined: store.quarantined,
         forks: store.forks,
         clock_offset_us,
+        members: members().map(|member| member.node.clone()).collect(),
         ..Probe::default()
     })
 }
@@ -110,6 +112,7 @@ mod tests {
             quarantined: 5,
             forks: 1,
             clock_offset_us: Some(-8),
+            members: ["a-1", "b-1", "b-2"].map(str::to_owned).into(),
             ..Probe::default()
         };
         assert_eq!(read(answer).unwrap(), wanted);

@@ -52,6 +52,8 @@ pub fn small_disks(scenario: &Scenario) -> BTreeSet<NodeName> {
 
 const CLOCK: &str = "all nodes have this machine's clock, which a drill does not touch";
 const CA: &str = "the certificates of a drill are made once";
+const JOINS: &str = "the nodes of a drill are those of its topology";
+const RELEASE: &str = "a drill runs this build of the program alone";
 const DISK: &str = "the disk is this machine's, which a drill does not break";
 
 /// Why a drill can't do that.
@@ -81,6 +83,8 @@ fn refusal(fault: &FaultKind) -> Option<&'static str> {
         FaultKind::DiskError { .. } | FaultKind::LyingFsync { .. } => Some(DISK),
         FaultKind::ClockStep { .. } | FaultKind::ClockDrift { .. } => Some(CLOCK),
         FaultKind::RotateCa => Some(CA),
+        FaultKind::Absent { .. } => Some(JOINS),
+        FaultKind::Previous { .. } => Some(RELEASE),
     }
 }
 
@@ -90,6 +94,8 @@ fn refusal_of_kind(kind: &str) -> Option<&'static str> {
         "disk_error" | "lying_fsync" => Some(DISK),
         "clock_step" | "clock_drift" => Some(CLOCK),
         "rotate_ca" => Some(CA),
+        "absent" => Some(JOINS),
+        "previous" => Some(RELEASE),
         _ => None,
     }
 }
@@ -100,6 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::model::RegionName;
     use crate::simulation::scenario::{Expectations, FAULT_KINDS, Nemesis, TimedFault, Workload};
     use crate::topology::Topology;
 
@@ -197,6 +204,8 @@ mod tests {
             FaultKind::ClockStep { node: node(), by_ms: 1 },
             FaultKind::ClockDrift { node: node(), ppm: 1 },
             FaultKind::RotateCa,
+            FaultKind::Absent { node: node(), region: RegionName::new("eu-west").unwrap() },
+            FaultKind::Previous { nodes: [node()].into() },
         ];
         for fault in &refused {
             assert_eq!(refusal_of_kind(fault.kind_name()), refusal(fault), "{fault:?}");

@@ -76,6 +76,7 @@ fn run(seed: u64) -> Run {
         node: format!("{region}-1"),
         region: (*region).into(),
         voter: true,
+        joined: false,
     };
     Run {
         format: FORMAT,

@@ -10,7 +10,7 @@ use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
 
 /// The kinds of faults, as a scenario file names them.
-pub const FAULT_KINDS: [&str; 23] = [
+pub const FAULT_KINDS: [&str; 25] = [
     "partition",
     "isolate",
     "one_way",
@@ -34,6 +34,8 @@ pub const FAULT_KINDS: [&str; 23] = [
     "rotate_master_key",
     "revoke",
     "voters",
+    "absent",
+    "previous",
 ];
 
 /// Whether a kind of fault has an end.
@@ -78,6 +80,8 @@ impl FaultKind {
             Self::RotateMasterKey => "rotate_master_key",
             Self::Revoke => "revoke",
             Self::Voters { .. } => "voters",
+            Self::Absent { .. } => "absent",
+            Self::Previous { .. } => "previous",
         }
     }
 
@@ -159,6 +163,11 @@ impl FaultKind {
                 ];
                 parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
             }
+            Self::Absent { node, .. } => format!("{node} is no member: it has left, or not joined"),
+            Self::Previous { nodes } => match nodes.len() {
+                1 => format!("{} runs the release before", and(nodes)),
+                _ => format!("{} run the release before", and(nodes)),
+            },
         }
     }
 
@@ -225,7 +234,8 @@ impl FaultKind {
             | Self::Stop { node }
             | Self::Pause { node }
             | Self::OldCopy { node, .. }
-            | Self::Wipe { node } => BTreeSet::from([node.clone()]),
+            | Self::Wipe { node }
+            | Self::Absent { node, .. } => BTreeSet::from([node.clone()]),
             _ => BTreeSet::new(),
         }
     }
@@ -243,8 +253,9 @@ impl FaultKind {
             | Self::OldCopy { node, .. }
             | Self::Wipe { node }
             | Self::ClockStep { node, .. }
-            | Self::ClockDrift { node, .. } => vec![node],
-            Self::CertificateExpiry { nodes } => nodes.iter().collect(),
+            | Self::ClockDrift { node, .. }
+            | Self::Absent { node, .. } => vec![node],
+            Self::CertificateExpiry { nodes } | Self::Previous { nodes } => nodes.iter().collect(),
             Self::Voters { add, remove, transfer } => {
                 [add, remove, transfer].into_iter().flatten().collect()
             }

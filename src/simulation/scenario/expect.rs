@@ -25,7 +25,7 @@ pub(crate) const SETTLE_MORE: Duration = Duration::from_secs(4);
 const BOUND_MIN: Duration = Duration::from_millis(1);
 
 /// What can be demanded to have happened, by name.
-const COVERAGE: [&str; 22] = [
+const COVERAGE: [&str; 25] = [
     "conflict",
     "divergence",
     "island_write",
@@ -34,6 +34,9 @@ const COVERAGE: [&str; 22] = [
     "session_moved",
     "session_refused",
     "watch_resumed",
+    "watch_sent",
+    "joined",
+    "evicted",
     "restart",
     "disk_full",
     "new_origin",
@@ -137,8 +140,11 @@ impl Expected {
         problems: &Problems<'_>,
     ) -> Expectations {
         let lost = &self.expect.lost_regions;
-        let goes_on =
-            |timed: &TimedFault| timed.lasts.is_none() && timed.fault.lasting() == Lasting::GoesOn;
+        // Who leaves without a time to come back has left.
+        let goes_on = |timed: &TimedFault| {
+            let leaves = matches!(timed.fault, FaultKind::Absent { .. });
+            timed.lasts.is_none() && timed.fault.lasting() == Lasting::GoesOn && !leaves
+        };
         for Placed { fault: timed, .. } in faults.iter_mut() {
             if goes_on(timed) && !takes_only(&timed.fault, lost, topology) {
                 timed.lasts = Some(end.saturating_sub(timed.at));

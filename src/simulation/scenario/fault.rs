@@ -1,7 +1,9 @@
 //! Reads a fault of a scenario file. Its kind is a field's name: `isolate = ["eu-west"]`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+
+use toml::de::DeValue;
 
 use super::effect::{FAULT_KINDS, Lasting};
 use super::error::{Flaw, shown};
@@ -9,7 +11,7 @@ use super::reader::{Fields, Value, unknown};
 use super::{DURATION_MAX, FaultKind, LinkQuality, TimedFault, Unsynced};
 use crate::model::{NodeName, RegionName};
 use crate::settings::parse_duration;
-use crate::topology::Topology;
+use crate::topology::{Address, Node, Topology};
 
 /// Shortest time that a fault lasts, that a link flaps in, that a link is late by.
 const TIME_MIN: Duration = Duration::from_millis(1);
@@ -224,6 +226,8 @@ fn kind_of(kind: &str, value: &Value<'_>, names: Names<'_>) -> Option<FaultKind>
         "rotate_master_key" => yes(value).map(|()| FaultKind::RotateMasterKey)?,
         "revoke" => yes(value).map(|()| FaultKind::Revoke)?,
         "voters" => voters(value, names)?,
+        "absent" => absent(value, names)?,
+        "previous" => FaultKind::Previous { nodes: names.nodes(value)? },
         _ => return None,
     })
 }
@@ -325,6 +329,48 @@ fn link(value: &Value<'_>, names: Names<'_>) -> Option<FaultKind> {
         (None, None) => (None, None),
     };
     Some(FaultKind::Link { a, b, quality })
+}
+
+/// `{ node = …, region = … }`: a node that the topology does not name ([`joiners`]).
+fn absent(value: &Value<'_>, names: Names<'_>) -> Option<FaultKind> {
+    let mut fields = value.table(ABSENT)?;
+    let node = fields.demand("node", "a node that the topology does not name");
+    let node = node.and_then(|it| Some((names.node(&it)?, it)));
+    let region = fields.demand("region", "where it joins").and_then(|it| names.region(&it));
+    fields.finish("field of it");
+    let ((node, node_at), region) = (node?, region?);
+    match names.0.and_then(|topology| topology.node(&node)) {
+        Some(known) if !known.joined => {
+            node_at.refuse("a node that the topology does not name: those it names do not join")
+        }
+        Some(known) if known.region != region => {
+            node_at.refuse(format!("in one region: elsewhere it stands in {}", known.region))
+        }
+        _ => Some(FaultKind::Absent { node, region }),
+    }
+}
+
+const ABSENT: &str = "{ node = \"eu-west-4\", region = \"eu-west\" }";
+
+/// The nodes that join in a run, as the file's faults name them. What is wrong with them is said where
+/// the faults are read.
+pub(super) fn joiners(value: &Value<'_>, topology: &Topology) -> Vec<Node> {
+    let mut joiners: BTreeMap<NodeName, Node> = BTreeMap::new();
+    let DeValue::Array(faults) = value.raw().get_ref() else { return Vec::new() };
+    for fault in faults.iter() {
+        let field =
+            |field: &str| fault.get_ref().get("absent")?.get_ref().get(field)?.get_ref().as_str();
+        let Some(name) = field("node").and_then(|name| NodeName::new(name).ok()) else { continue };
+        let region = field("region").and_then(|name| RegionName::new(name).ok());
+        let region = region.filter(|name| topology.regions().iter().any(|it| it.name == *name));
+        if let (Some(region), None) = (region, topology.node(&name)) {
+            let (peer, http) = (Address::new("0.0.0.0:0"), Address::new("0.0.0.0:0"));
+            let (Some(peer), Some(http)) = (peer, http) else { continue };
+            let node = Node { name: name.clone(), region, peer, http, joined: true };
+            joiners.entry(name).or_insert(node);
+        }
+    }
+    joiners.into_values().collect()
 }
 
 fn crash(value: &Value<'_>, names: Names<'_>) -> Option<FaultKind> {

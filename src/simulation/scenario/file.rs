@@ -37,8 +37,9 @@ const WEIGHT_MAX: f64 = 1_000.0;
 /// Settings that are the simulator's own.
 const SETTINGS_REFUSED: [&str; 3] = ["data_dir", "log", "secrets"];
 /// Kinds that no nemesis draws: who loses what was acknowledged has to be said in the file, and so has
-/// what takes three steps.
-const KINDS_NOT_DRAWN: [&str; 4] = ["lying_fsync", "old_copy", "wipe", "rotate_ca"];
+/// what takes three steps; and who joins.
+const KINDS_NOT_DRAWN: [&str; 6] =
+    ["lying_fsync", "old_copy", "wipe", "rotate_ca", "absent", "previous"];
 
 impl Scenario {
     /// Reads and checks a file.
@@ -92,9 +93,12 @@ fn read<'a>(
     let duration = fields.duration("duration", DURATION, RUN_MIN..=DURATION_MAX);
     let settle_at = fields.get("settle").map(|value| value.at());
     let settle = fields.duration("settle", SETTLE, RUN_MIN..=DURATION_MAX);
-    let topology = fields
+    let mut topology = fields
         .demand("topology", "a topology file's path, relative to this file, or [topology]")
         .and_then(|value| place::read(&value, dir, problems));
+    if let (Some(place), Some(faults)) = (&mut topology, &fields.get("faults")) {
+        place.join(faults);
+    }
     let names = Names(topology.as_ref().map(|place| &place.topology));
     let workload = workload::read(fields.get("workload").as_ref(), names);
     let expected = expect::read(fields.get("expect").as_ref(), names);

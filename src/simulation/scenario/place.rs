@@ -10,6 +10,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::NODES_MAX;
 use super::error::Flaw;
+use super::fault;
 use super::reader::{Problems, Value};
 use crate::topology::{self, Address, Topology, TopologyError};
 
@@ -58,6 +59,24 @@ pub(super) fn read(value: &Value<'_>, dir: &Path, problems: &Problems<'_>) -> Op
         return None;
     }
     Some(Place { topology: with_simulated_addresses(topology), text })
+}
+
+impl Place {
+    /// Lets the nodes that join in the run stand in the topology, too.
+    pub(super) fn join(&mut self, faults: &Value<'_>) {
+        let joiners = fault::joiners(faults, &self.topology);
+        let room = NODES_MAX.saturating_sub(self.topology.nodes().len());
+        if joiners.len() > room {
+            let text =
+                format!("{} nodes join, and at most {NODES_MAX} are simulated", joiners.len());
+            faults.add(Flaw::Topology(text));
+        }
+        if !joiners.is_empty() {
+            let joined = joiners.into_iter().take(room);
+            let topology = joined.fold(self.topology.clone(), Topology::with_node);
+            self.topology = with_simulated_addresses(topology);
+        }
+    }
 }
 
 /// The text of a file of at most `len_max` bytes.

@@ -34,6 +34,8 @@ pub enum Resource {
     MasterKey,
     /// Which certificate a node has, and of which authority.
     Certificate(NodeName),
+    /// Which release a node runs.
+    Release(NodeName),
 }
 
 impl fmt::Display for Resource {
@@ -47,6 +49,7 @@ impl fmt::Display for Resource {
             Self::Clock(node) => write!(f, "what the clock of {node} shows"),
             Self::Voters => f.write_str("who votes"),
             Self::Certificate(node) => write!(f, "which certificate {node} has"),
+            Self::Release(node) => write!(f, "which release {node} runs"),
             Self::MasterKey => f.write_str("which master key is the newest"),
         }
     }
@@ -107,7 +110,10 @@ impl FaultKind {
                 let links = self.links_touched(topology).into_iter();
                 links.map(|(from, to)| Resource::Quality(from, to)).collect()
             }
-            Self::Crash { node, .. } | Self::Stop { node } => [Resource::Life(node.clone())].into(),
+            Self::Crash { node, .. } | Self::Stop { node } | Self::Absent { node, .. } => {
+                [Resource::Life(node.clone())].into()
+            }
+            Self::Previous { nodes } => nodes.iter().cloned().map(Resource::Release).collect(),
             Self::Pause { node } => {
                 [Resource::Life(node.clone()), Resource::Pace(node.clone())].into()
             }

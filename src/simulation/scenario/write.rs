@@ -61,7 +61,10 @@ impl FaultKind {
                 format!("{{ node = \"{node}\", by = \"{by_ms}ms\" }}")
             }
             Self::ClockDrift { node, ppm } => format!("{{ node = \"{node}\", ppm = {ppm} }}"),
-            Self::CertificateExpiry { nodes } => list(nodes),
+            Self::CertificateExpiry { nodes } | Self::Previous { nodes } => list(nodes),
+            Self::Absent { node, region } => {
+                format!("{{ node = \"{node}\", region = \"{region}\" }}")
+            }
             Self::RotateCa | Self::RotateMasterKey | Self::Revoke => "true".to_owned(),
             Self::Voters { add, remove, transfer } => {
                 let parts = [("add", add), ("remove", remove), ("transfer", transfer)];

@@ -20,6 +20,7 @@ impl Script<'_> {
             node: node.name.to_string(),
             region: node.region.to_string(),
             voter: voters.contains(&node.name),
+            joined: node.joined,
         });
         let regions = topology.regions();
         let pairs = regions.iter().enumerate().flat_map(|(i, a)| {

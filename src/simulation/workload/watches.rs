@@ -1,5 +1,5 @@
 //! Clients that watch a document as server-sent events, are moved to other regions, and resume there
-//! with what they have seen.
+//! with what they have seen. Where a node that goes sends them elsewhere, they go on there at once.
 
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use crate::simulation::wire::{self, Carried};
 
 /// How long a watcher waits before it connects again.
 const AGAIN_AFTER: Duration = Duration::from_millis(300);
+/// Why a watch ended that was sent elsewhere, in a history.
+pub(crate) const MOVED: &str = "sent elsewhere";
 /// A watch without a sign of life for this long is given up: heartbeats come more often.
 const SILENCE_MAX: Duration = Duration::from_secs(40);
 
@@ -22,7 +24,10 @@ pub(super) fn start(site: &Site, region: &RegionName) {
         let document = format!("service-{}/prod", number % site.workload().documents.max(1));
         site.spawn(region, |mut caller| async move {
             loop {
-                watch(&mut caller, &document).await;
+                let mut sent_to = watch(&mut caller, &document, None).await;
+                while let Some(node) = sent_to {
+                    sent_to = watch(&mut caller, &document, Some(node)).await;
+                }
                 tokio::time::sleep(AGAIN_AFTER).await;
                 if !caller.site.workload().watchers_move_every.is_zero() {
                     caller.travel();
@@ -32,17 +37,30 @@ pub(super) fn start(site: &Site, region: &RegionName) {
     }
 }
 
-/// Opens a watch and follows it until it ends or the watcher moves.
-async fn watch(caller: &mut Caller, document: &str) {
-    let Some(node) = caller.node() else { return };
+/// Opens a watch, at `node` where it was sent there, and follows it until it ends or the watcher moves.
+/// Says where it was sent.
+async fn watch(caller: &mut Caller, document: &str, node: Option<NodeName>) -> Option<NodeName> {
+    let node = node.or_else(|| caller.node())?;
     let resumed = caller.session.is_some();
     let request = Request::ConfigWatch { document: document.to_owned(), resumed };
     let op = caller.record_call(&node, &request, How { with_session: resumed, ..How::default() });
-    let Some(stream) = open(caller, &node, &request, op).await else { return };
+    let stream = open(caller, &node, &request, op).await?;
     let moves = caller.site.workload().watchers_move_every;
     let until = (!moves.is_zero()).then(|| Instant::now() + moves);
-    let why = follow(caller, stream, op, until).await;
+    let (why, sent_to) = match follow(caller, stream, op, until).await {
+        End::Sent(node) => (MOVED.to_owned(), Some(node)),
+        End::Other(why) => (why, None),
+    };
     caller.record_answer(op, &Outcome::Unknown { why });
+    sent_to
+}
+
+/// Why a watch ended.
+enum End {
+    /// The node goes, and named another one.
+    Sent(NodeName),
+    /// In words.
+    Other(String),
 }
 
 async fn open(
@@ -73,24 +91,24 @@ async fn open(
     None
 }
 
-/// Records what comes; says why it ended.
+/// Records what comes, until it ends.
 async fn follow(
     caller: &mut Caller,
     mut stream: HttpStream,
     op: u64,
     until: Option<Instant>,
-) -> String {
+) -> End {
     let mut message = Message::default();
     loop {
         let silence = Instant::now() + SILENCE_MAX;
         let deadline = until.map_or(silence, |until| until.min(silence));
         let line = match timeout_at(deadline, stream.line()).await {
             Err(_) if until.is_some_and(|until| Instant::now() >= until) => {
-                return "moves on".to_owned();
+                return End::Other("moves on".to_owned());
             }
-            Err(_) => return "silence".to_owned(),
-            Ok(Err(error)) => return error.to_string(),
-            Ok(Ok(None)) => return "ended".to_owned(),
+            Err(_) => return End::Other("silence".to_owned()),
+            Ok(Err(error)) => return End::Other(error.to_string()),
+            Ok(Ok(None)) => return End::Other("ended".to_owned()),
             Ok(Ok(Some(line))) => line,
         };
         if !line.is_empty() {
@@ -101,8 +119,12 @@ async fn follow(
         if let Some(id) = &message.id {
             caller.session = Some(id.clone());
         }
+        let sent_to = message.sent_to();
         if let Some(watched) = message.into_watched(op, caller.number) {
             caller.record(Event::Watched(watched));
+        }
+        if let Some(node) = sent_to {
+            return End::Sent(node);
         }
     }
 }
@@ -125,6 +147,12 @@ impl Message {
             "id" => self.id = Some(value.to_owned()),
             _ => {}
         }
+    }
+
+    /// Where the first node that is named is, where the watch is sent elsewhere.
+    fn sent_to(&self) -> Option<NodeName> {
+        let data: Value = serde_json::from_str(&self.data).ok().filter(|_| self.kind == "moved")?;
+        NodeName::new(data["nodes"][0]["name"].as_str()?).ok()
     }
 
     fn into_watched(self, op: u64, client: u32) -> Option<Watched> {

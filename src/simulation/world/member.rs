@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::runtime::Stepped;
-use crate::env::{Env, MemoryDisk};
+use crate::env::{Env, MemoryDisk, Release};
 use crate::model::{NodeName, RegionName};
 use crate::server::{Server, ServerError};
 use crate::settings::Settings;
@@ -25,6 +25,8 @@ pub(super) struct Member {
     pub(super) clock: Arc<NodeClock>,
     pub(super) disk: MemoryDisk,
     pub(super) identity: Arc<Identity>,
+    /// Which release its next start is of.
+    pub(super) release: Release,
     /// How often it was started.
     pub(super) starts: u64,
     /// Its runtime gets one of so many windows.

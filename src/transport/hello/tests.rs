@@ -24,6 +24,8 @@ fn hello(node: &str) -> Hello {
         now: Stamp(1),
         vector: Vector::new(),
         announced: None,
+        features: None,
+        https: None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::super::testing::{
 use super::*;
 use crate::simulation::history::{Call, Event, Finding};
 
-const ALL: [Coverage; 22] = [
+const ALL: [Coverage; 25] = [
     Coverage::Conflict,
     Coverage::Divergence,
     Coverage::IslandWrite,
@@ -17,6 +17,9 @@ const ALL: [Coverage; 22] = [
     Coverage::SessionMoved,
     Coverage::SessionRefused,
     Coverage::WatchResumed,
+    Coverage::WatchSent,
+    Coverage::Joined,
+    Coverage::Evicted,
     Coverage::Restart,
     Coverage::DiskFull,
     Coverage::NewOrigin,
@@ -90,6 +93,29 @@ fn play(it: &mut Build, coverage: Coverage, really: bool) {
         }
         Coverage::WatchResumed => {
             it.ask((S, 2 * S), "a-1", watch(really), Outcome::Opened);
+        }
+        Coverage::WatchSent => {
+            let op = it.ask((S, 2 * S), "a-1", watch(true), Outcome::Opened);
+            it.answer(3 * S, op, Outcome::Unknown { why: MOVED.into() });
+            let again = if really { 3 * S } else { 3 * S + 300_000 };
+            it.ask((again, 4 * S), "b-1", watch(true), Outcome::Opened);
+        }
+        Coverage::Joined | Coverage::Evicted => {
+            let node = crate::simulation::history::RunNode {
+                node: "d-1".into(),
+                region: "a".into(),
+                joined: coverage == Coverage::Evicted || really,
+                ..Default::default()
+            };
+            it.run.nodes.push(node);
+            let knows = |members: &[&str]| Probe {
+                members: members.iter().map(|name| (*name).to_owned()).collect(),
+                ..probe("a-1", &[], "")
+            };
+            it.probe(S, knows(&["a-1", "d-1"]));
+            let kind = if really { "crash" } else { "absent" };
+            it.fault(2 * S, Some(9 * S), down(1, kind, "d-1"));
+            it.probe(4 * S, knows(&["a-1"]));
         }
         Coverage::Restart => {
             it.fault(2 * S, really.then_some(3 * S), down(1, "crash", "a-1"));

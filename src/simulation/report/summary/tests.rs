@@ -8,6 +8,7 @@ fn run() -> Run {
         node: node.into(),
         region: region.into(),
         voter: true,
+        joined: false,
     };
     Run {
         format: FORMAT,

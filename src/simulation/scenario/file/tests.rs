@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::*;
+use crate::model::{NodeName, RegionName};
 use crate::simulation::history::Coverage;
 use crate::simulation::scenario::{CHECKS, FaultKind, LinkQuality, TimedFault, Unsynced, Workload};
 
@@ -201,6 +202,14 @@ fn node_kinds() -> Vec<Kind> {
             FaultKind::ClockDrift { node: node(), ppm: -200 },
         ),
         (
+            r#"absent = { node = "eu-west-9", region = "eu-west" }"#,
+            FaultKind::Absent {
+                node: NodeName::new("eu-west-9").unwrap(),
+                region: RegionName::new("eu-west").unwrap(),
+            },
+        ),
+        (r#"previous = ["eu-west-1"]"#, FaultKind::Previous { nodes: [node()].into() }),
+        (
             r#"certificate_expiry = ["eu-west-1"]"#,
             FaultKind::CertificateExpiry { nodes: [node()].into() },
         ),
@@ -223,7 +232,10 @@ fn every_kind_of_fault_reads_as_it_is_written() {
     for (line, kind) in kinds() {
         let scenario = parse(&format!("{HEAD}[[faults]]\nat = \"5s\"\n{line}\n"));
         let faults = scenario.unwrap_or_else(|error| panic!("{line}: {error}")).faults;
-        let lasts = (kind.lasting() == super::super::Lasting::GoesOn).then_some(ms(25_000));
+        let goes_on = kind.lasting() == super::super::Lasting::GoesOn;
+        // Who leaves and has no time to come back has left.
+        let has_left = matches!(kind, FaultKind::Absent { .. });
+        let lasts = (goes_on && !has_left).then_some(ms(25_000));
         let written = faults[0].to_toml();
         assert_eq!(faults, [TimedFault { at: ms(5_000), lasts, fault: kind }], "{line}");
         assert_eq!(parse(&format!("{HEAD}{written}")).unwrap().faults, faults, "{written}");

@@ -120,7 +120,10 @@ fn every_kind_is_drawn_and_about_as_often_as_it_is_asked_for() {
         }
     }
     let missing: Vec<_> = FAULT_KINDS.iter().filter(|kind| !kinds.contains_key(*kind)).collect();
-    assert_eq!(missing, [&"lying_fsync", &"old_copy", &"wipe", &"rotate_ca"]);
+    assert_eq!(
+        missing,
+        [&"lying_fsync", &"old_copy", &"wipe", &"rotate_ca", &"absent", &"previous"]
+    );
     assert!((2_500..3_500).contains(&faults), "60 a minute, 50 times: {faults}");
 
     let weighted = "nemesis = { per_minute = 60, lasts = [\"10ms\", \"20ms\"], \
