@@ -554,7 +554,9 @@ async fn open_quorum_store(
         alone: !topology.is_open(),
     };
     let entropy = env.entropy.stream("quorum-store");
-    quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
+    let opened = quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await?;
+    opened.2.record_damage(env.clock.now(), name).await?;
+    Ok(opened)
 }
 
 fn own_region(topology: &Topology, name: &NodeName) -> Result<RegionName, StartError> {

@@ -179,8 +179,8 @@ pub trait Consensus: Send + Sync + 'static {
     }
 
     /// A view of this node's store as it is now; none where it keeps none.
-    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
-        Ok(None)
+    fn begin_read(&self) -> BoxFuture<'_, Result<Option<redb::ReadTransaction>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// How it stands.
@@ -273,8 +273,8 @@ impl Quorum {
     }
 
     /// A view of this node's store as it is now, for whoever copies it; none where it keeps none.
-    pub(crate) fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
-        self.consensus.begin_read()
+    pub(crate) async fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.consensus.begin_read().await
     }
 
     /// How old this node's copy may be.

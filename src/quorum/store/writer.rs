@@ -17,6 +17,7 @@ use redb::{Durability, ReadableDatabase as _, ReadableTable as _, WriteTransacti
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::identity::{Identified, Identity, io_error};
+use super::journal::{Journal, Numbered};
 use super::machine::Working;
 use super::shared::{LogView, Shared};
 use super::tables::{self, Mark};
@@ -47,6 +48,8 @@ pub(super) enum Work {
     Install(Box<Working>),
     /// When the leader was heard last.
     Contact(Stamp),
+    /// The journal has records that are to go into the table, by and by.
+    Fold,
     /// Puts on disk what is not there yet.
     Flush,
     /// Ends the store; what comes behind it is refused.
@@ -103,7 +106,11 @@ impl Work {
             | Self::Install(_)
             | Self::Flush
             | Self::Close => !(matches!(self, Self::Append(..)) && is_planted(Bug::PushBeforeSync)),
-            Self::Committed(_) | Self::Purge(_) | Self::Apply(_) | Self::Contact(_) => false,
+            Self::Committed(_)
+            | Self::Purge(_)
+            | Self::Apply(_)
+            | Self::Contact(_)
+            | Self::Fold => false,
         }
     }
 }
@@ -132,8 +139,6 @@ pub(super) struct Writer {
     database: Arc<Database>,
     shared: Arc<Shared>,
     mark: Mark,
-    /// Where the audit chain stands, what is not on disk included.
-    head: Head,
     /// Whether something is committed and not on disk.
     is_dirty: bool,
     database_bytes: u64,
@@ -144,6 +149,8 @@ struct Staged {
     head: Head,
     vote: Option<Vote>,
     append: Option<u64>,
+    /// How many events of decisions are among what it puts on the chain.
+    decided: usize,
 }
 
 impl Writer {
@@ -153,19 +160,19 @@ impl Writer {
         identified: Identified,
     ) -> Result<(Self, Working, (RaftId, Identity)), StoreError> {
         let Identified { database, identity, mark } = identified;
-        let (shared, working, head) = {
+        let (shared, working) = {
             let tx = database.get()?.begin_read()?;
             let purged = tables::KEY_PURGED.get(&tx)?.map(|Coded(id)| id);
             let log = LogView::new(tables::read_bounds(&tx)?, purged);
             let vote = tables::KEY_VOTE.get(&tx)?.map(|Coded(vote)| vote);
             let committed = tables::KEY_COMMITTED.get(&tx)?.map(|Coded(id)| id);
-            let shared = Shared::new(log, vote, committed);
+            let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
+            let journal = Journal::open(&disk, mark.origin, head)?;
+            let shared = Shared::new(log, vote, committed, journal, head.seq);
             if let Some(contact) = tables::KEY_CONTACT.get(&tx)? {
                 shared.set_contact(contact);
             }
-            let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
-            shared.head.send_replace(head);
-            (shared, Working::read(&tx)?, head)
+            (shared, Working::read(&tx)?)
         };
         shared.publish(working.state.clone());
         let mut writer = Self {
@@ -173,7 +180,6 @@ impl Writer {
             database: Arc::new(database),
             shared: Arc::new(shared),
             mark,
-            head,
             is_dirty: false,
             database_bytes: 0,
         };
@@ -188,6 +194,11 @@ impl Writer {
 
     pub(super) fn database(&self) -> Arc<Database> {
         self.database.clone()
+    }
+
+    /// Whether the journal has records that the table does not.
+    pub(super) fn has_tail(&self) -> bool {
+        !self.shared.tail().is_empty()
     }
 
     /// Whether there is something to flush. A store that failed takes nothing more, and is not to
@@ -233,6 +244,9 @@ impl Writer {
     }
 
     fn write(&mut self, works: Vec<Work>) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        // Nobody adds to the chain until this is committed.
+        let mut chain = shared.chain();
         let is_durable = works.iter().any(Work::is_durable);
         let database = self.database.get()?;
         let mut tx = database.begin_write()?;
@@ -243,11 +257,12 @@ impl Writer {
             let set = tx.set_durability(Durability::None);
             set.map_err(|e| StoreError::Failed(e.to_string()))?;
         }
-        let mut staged = Staged { head: self.head, vote: None, append: None };
+        put_records(&tx, &shared.tail(), chain.stored)?;
+        let mut staged = Staged { head: chain.head, vote: None, append: None, decided: 0 };
         for work in works {
             stage(&tx, work, &mut staged)?;
         }
-        if staged.head != self.head {
+        if staged.head.seq > chain.stored {
             tables::KEY_HEAD.put(&tx, &staged.head)?;
         }
         if is_durable {
@@ -255,9 +270,14 @@ impl Writer {
         }
         tx.commit()?;
         self.is_dirty = !is_durable;
-        self.head = staged.head;
+        chain.is_ahead = !is_durable && (chain.is_ahead || staged.head != chain.head);
+        (chain.head, chain.stored) = (staged.head, staged.head.seq);
+        shared.events_waiting.fetch_sub(staged.decided, Ordering::SeqCst);
         if is_durable {
             self.note_sync(&staged);
+            // Whoever reads finds the records in the table from here on.
+            shared.tail().clear();
+            chain.journal.restart();
         }
         Ok(())
     }
@@ -289,9 +309,7 @@ impl Writer {
 
     /// Takes nothing more: whether the commit is on disk can be read after opening anew.
     fn fail(&self, error: &StoreError) {
-        tracing::error!(%error, "the quorum's store failed, and is closed");
-        self.database.close();
-        self.shared.failure.send_replace(Some(error.clone()));
+        self.shared.fail(&self.database, &mut self.shared.chain(), error);
     }
 
     /// Puts everything on disk, says that the node was stopped in order, and closes the file.
@@ -299,7 +317,10 @@ impl Writer {
         if let Some(failure) = self.shared.failure() {
             return Err(failure);
         }
+        // What would go into the journal from here on is refused.
+        self.shared.chain().is_closed = true;
         let closed = self.close_open();
+        self.shared.chain().close();
         self.database.close();
         let why = closed.clone().err().unwrap_or_else(|| self.shared.failure_or_closed());
         self.shared.failure.send_replace(Some(why));
@@ -307,7 +328,7 @@ impl Writer {
     }
 
     fn close_open(&mut self) -> Result<(), StoreError> {
-        if self.is_dirty {
+        if self.is_dirty || self.has_tail() {
             self.write_guarded(vec![Work::Flush])?;
         }
         let mark = Mark { clean: true, ..self.mark.clone() };
@@ -337,6 +358,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
         }
         Work::Apply(applied) => {
             put_rows(tx, applied.rows)?;
+            staged.decided += applied.events.len();
             put_events(tx, applied.events, &mut staged.head)?;
             tables::KEY_APPLIED.put(tx, &Coded(applied.upto))?;
             if let Some(membership) = applied.membership {
@@ -346,7 +368,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
         Work::Record(events) => put_events(tx, events, &mut staged.head)?,
         Work::Install(working) => install(tx, *working)?,
         Work::Contact(at) => tables::KEY_CONTACT.put(tx, &at)?,
-        Work::Flush | Work::Close => {}
+        Work::Fold | Work::Flush | Work::Close => {}
     }
     Ok(())
 }
@@ -359,6 +381,22 @@ pub(super) fn put_rows(tx: &WriteTransaction, rows: Vec<Row>) -> Result<(), Stor
             Some(value) => table.insert(row.key.as_slice(), value.as_slice())?,
             None => table.remove(row.key.as_slice())?,
         };
+    }
+    Ok(())
+}
+
+/// Puts those of the journal's records into the table that come behind record `stored`.
+pub(super) fn put_records(
+    tx: &WriteTransaction,
+    records: &[Numbered],
+    stored: u64,
+) -> Result<(), StoreError> {
+    if records.iter().all(|(seq, _)| *seq <= stored) {
+        return Ok(());
+    }
+    let mut audit = tx.open_table(tables::AUDIT)?;
+    for (seq, bytes) in records.iter().filter(|(seq, _)| *seq > stored) {
+        audit.insert(seq, &bytes[..])?;
     }
     Ok(())
 }
