@@ -253,8 +253,8 @@ impl Node {
             end_early(&quorum, gossip.get()).await;
             return Err(error.into());
         }
-        let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
-        let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
+        let it = audit::Desk::open(name, chain, &quorum, &env, &metrics, &region, &settings.audit);
+        let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
         Ok(Self(Arc::new(Inner {
             certificates: Certificates::of(identity, gossip.get()),

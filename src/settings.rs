@@ -328,6 +328,7 @@ impl Settings {
         self.tls.check()?;
         self.rates.check()?;
         self.quorum.check()?;
+        self.audit.check()?;
         self.access.check()?;
         self.secrets.check()
     }

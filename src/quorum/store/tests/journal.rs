@@ -47,7 +47,7 @@ async fn a_record_is_on_disk_and_shown_without_a_commit_and_in_the_table_soon() 
     crashed.handle.record(vec![event("eve")]).await.unwrap();
     assert_eq!(names(&crashed.chain().await), ["ada", "bob", "eve"]);
     crashed.handle.close().await.unwrap();
-    assert_eq!(crashed.handle.record(vec![event("late")]).await.is_err(), true);
+    assert!(crashed.handle.record(vec![event("late")]).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
