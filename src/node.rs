@@ -258,8 +258,8 @@ impl Node {
             return Err(error.into());
         }
         let _ = decided.set(quorum.clone());
-        let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
-        let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
+        let it = audit::Desk::open(name, chain, &quorum, &env, &metrics, &region, &settings.audit);
+        let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
@@ -575,7 +575,9 @@ async fn open_quorum_store(
         alone: !topology.is_open(),
     };
     let entropy = env.entropy.stream("quorum-store");
-    quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await
+    let opened = quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await?;
+    opened.2.record_damage(env.clock.now(), name).await?;
+    Ok(opened)
 }
 
 fn own_region(topology: &Topology, name: &NodeName) -> Result<RegionName, StartError> {

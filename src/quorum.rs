@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::{ChainReader, Event};
+use crate::env::Blocking;
 use crate::model::NodeName;
 use crate::planted::{Bug, is_planted};
 use crate::registry::{Outcome, Proposal, Refusal, State};
@@ -179,8 +180,8 @@ pub trait Consensus: Send + Sync + 'static {
     }
 
     /// A view of this node's store as it is now; none where it keeps none.
-    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
-        Ok(None)
+    fn begin_read(&self) -> BoxFuture<'_, Result<Option<redb::ReadTransaction>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Asks for this node's file to be rebuilt, in which so many bytes are live; says whether that was
@@ -284,8 +285,8 @@ impl Quorum {
     }
 
     /// A view of this node's store as it is now, for whoever copies it; none where it keeps none.
-    pub(crate) fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
-        self.consensus.begin_read()
+    pub(crate) async fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.consensus.begin_read().await
     }
 
     /// How old this node's copy may be.
@@ -298,11 +299,10 @@ impl Quorum {
         self.consensus.change(change, deadline).await
     }
 
-    /// How much of this node's file is live, in bytes; none where it keeps none. Reads all of it, and
-    /// blocks.
-    pub(crate) fn live_bytes(&self) -> Result<Option<u64>, StoreError> {
-        let tx = self.begin_read()?;
-        tx.map(|tx| rebuild::live_bytes(&tx, &store::copy::TABLES)).transpose()
+    /// How much of this node's file is live, in bytes; none where it keeps none. Reads all of it.
+    pub(crate) async fn live_bytes(&self, blocking: &Blocking) -> Result<Option<u64>, StoreError> {
+        let Some(tx) = self.begin_read().await? else { return Ok(None) };
+        blocking.run(move || rebuild::live_bytes(&tx, &store::copy::TABLES)).await.map(Some)
     }
 
     /// Asks for this node's file to be rebuilt; see [`Consensus::rebuild`].

@@ -342,6 +342,7 @@ impl Settings {
         self.storage.check()?;
         self.rates.check()?;
         self.quorum.check()?;
+        self.audit.check()?;
         self.access.check()?;
         self.secrets.check()
     }

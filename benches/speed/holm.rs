@@ -33,6 +33,7 @@ impl Holm {
     /// One node by itself, as `holm serve` runs it with default settings, but for what one client
     /// may have: all of a measurement is one. Its log goes to a file.
     pub(crate) fn serve(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)?;
         let token = prepare(dir)?;
         topology(dir, 1, 0)?;
         let mut holm = Self::start(&mut served(dir), dir, 1)?;
@@ -148,9 +149,13 @@ fn prepare(dir: &Path) -> anyhow::Result<String> {
     run(&["pki".as_ref(), "init".as_ref(), "--dir".as_ref(), pki.as_ref()])?;
     let issue: [&OsStr; 4] = ["pki", "issue", "--node", &node].map(OsStr::new);
     run(&[&issue[..], &["--dir".as_ref(), pki.as_ref()]].concat())?;
-    let issue = ["token", "issue", "--subject", "bench", "--scope", "config:*", "--ttl", "600m"];
+    let mut issue = vec!["token", "issue", "--subject", "bench", "--ttl", "600m"];
+    for scope in ["config:*", "secrets:read", "secrets:write", "secrets:reveal"] {
+        issue.extend(["--scope", scope]);
+    }
     let key = keys.join("token.key");
-    let issue = [&issue.map(OsStr::new)[..], &["--key".as_ref(), key.as_ref()]].concat();
+    let issue: Vec<&OsStr> = issue.into_iter().map(OsStr::new).collect();
+    let issue = [&issue[..], &["--key".as_ref(), key.as_ref()]].concat();
     let token = run(&issue)?.trim().to_owned();
     let settings = dir.join("settings.toml");
     let key = keys.join("token.pem");

@@ -120,6 +120,10 @@ pub struct Slice {
     /// The number of the chain's last record.
     #[n(3)]
     pub head: u64,
+    /// How many of the chain's first records are not kept any more.
+    #[n(4)]
+    #[cbor(default)]
+    pub let_go: u64,
 }
 
 /// What `filter` wants of a stream, on the `way` from number `place` (itself left out), at most
@@ -134,8 +138,11 @@ pub fn slice(
     size: usize,
 ) -> Result<Slice, Unreadable> {
     let size = size.min(SLICE_MAX);
+    // Before the head: a copy lets go of its oldest records as it grows.
+    let let_go = chain.base()?.seq;
     let head = chain.head()?.seq;
-    let mut slice = Slice { reached: place, head, ..Slice::default() };
+    let place = if way == Way::On { place.max(let_go) } else { place };
+    let mut slice = Slice { reached: place, head, let_go, ..Slice::default() };
     let mut bytes = 0;
     let mut take = |slice: &mut Slice, record: Record, len: usize| {
         slice.reached = record.seq;
@@ -164,7 +171,7 @@ pub fn slice(
         }
         Way::Back => {
             let newest = if place == 0 { head } else { head.min(place - 1) };
-            let oldest = newest.saturating_sub(SCAN_MAX);
+            let oldest = newest.saturating_sub(SCAN_MAX).max(let_go);
             let mut high = newest;
             'scan: while high > oldest {
                 let low = high.saturating_sub(CHUNK).max(oldest);
@@ -183,7 +190,7 @@ pub fn slice(
                 high = low;
                 slice.reached = low + 1;
             }
-            slice.ended = high == 0;
+            slice.ended = high <= let_go;
         }
     }
     Ok(slice)

@@ -22,6 +22,12 @@ pub trait ChainReader: Send + Sync + 'static {
         visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), Unreadable>;
 
+    /// Where the chain stood before the first record that is kept: a copy may have let go of its
+    /// oldest ones. The beginning of the chain where it has all.
+    fn base(&self) -> Result<Head, Unreadable> {
+        Ok(Head::default())
+    }
+
     /// What else in the store does not hold together with its chain; none where all is well.
     fn inconsistency(&self) -> Result<Option<String>, Unreadable> {
         Ok(None)

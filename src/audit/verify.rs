@@ -23,8 +23,11 @@ pub struct Witness {
 pub struct Report {
     /// Whose store: `config` or `quorum`.
     pub store: String,
-    /// How many records were found good, from the first on.
+    /// How many records were found good, from the first that is kept on.
     pub records: u64,
+    /// How many records before them are not kept any more, as with a copy that reached its limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub let_go: u64,
     /// The hash of the last of them, in hexadecimal.
     pub hash: String,
     /// How many heads that others remember were compared.
@@ -41,9 +44,10 @@ pub fn verify(
 ) -> Result<Report, Unreadable> {
     // Before the walk: meanwhile the chain may grow.
     let named = chain.head()?;
-    let mut head = Head::default();
+    let base = chain.base()?;
+    let mut head = base;
     let mut findings = Vec::new();
-    chain.walk(1, &mut |bytes| {
+    chain.walk(base.seq + 1, &mut |bytes| {
         if let Err(error) = head.follow(bytes) {
             findings.push(error.to_string());
             return ControlFlow::Break(());
@@ -75,11 +79,16 @@ pub fn verify(
     findings.extend(chain.inconsistency()?);
     Ok(Report {
         store: store.into(),
-        records: head.seq,
+        records: head.seq.saturating_sub(base.seq),
+        let_go: base.seq,
         hash: hex(&head.hash),
         witnesses: witnesses.len() as u64,
         findings,
     })
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// The hash of a record, as the chain has it now.

@@ -11,10 +11,12 @@ use super::list::print;
 use super::serve::stop_asked;
 use super::{Failure, Global, Terminal, table};
 use crate::audit::ChainReader;
-use crate::audit::verify::{Report, verify};
+use crate::audit::heads::{self, CHAINS, Heads};
+use crate::audit::verify::{Report, Witness, verify};
 use crate::client::{AuditPage, Client};
 use crate::quorum::store::QuorumChain;
 use crate::storage::ConfigChain;
+use crate::storage::copies::Copies;
 
 /// How often `--follow` asks for what is new.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -55,8 +57,9 @@ enum Action {
     },
     /// Go along a node's chains, and name what was changed or is missing.
     Verify {
-        /// Of a node that does not run: where its store lies. What peers remember of it is not
-        /// compared then, so that a tail that was cut off is not found.
+        /// Of a node that does not run: where its store lies, and the copies that it keeps of peers'
+        /// chains. What peers remember of its own is not compared then, so that a tail that was cut
+        /// off is not found.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
@@ -214,11 +217,41 @@ fn check_files(dir: &Path) -> Result<Vec<Report>, Failure> {
     };
     let config = ConfigChain::open(dir).map_err(|e| failed(&e))?;
     let quorum = QuorumChain::open(dir).map_err(|e| failed(&e))?;
-    let chains: [(&str, &dyn ChainReader); 2] = [("config", &config), ("quorum", &quorum)];
-    chains
-        .into_iter()
-        .map(|(store, chain)| verify(store, chain, &[]).map_err(|e| failed(&e)))
-        .collect()
+    let chains: [(&str, &dyn ChainReader); CHAINS] = [("config", &config), ("quorum", &quorum)];
+    let mut reports = Vec::new();
+    for (store, chain) in chains {
+        reports.push(verify(store, chain, &[]).map_err(|e| failed(&e))?);
+    }
+    let copies = Copies::open(dir).map_err(|e| failed(&e))?;
+    let remembered = remembered(dir)?;
+    for (node, copied) in copies.heads().map_err(|e| failed(&e))? {
+        let known = remembered.of(&node);
+        for (chain, (store, _)) in chains.iter().enumerate() {
+            if copied[chain].seq == 0 {
+                continue;
+            }
+            let copy = copies.chain(&node, chain);
+            let base = copy.base().map_err(|e| failed(&e))?.seq;
+            // A node that came back went on: what is remembered beyond its copy says nothing.
+            let witness =
+                Some(known[chain]).filter(|it| (base + 1..=copied[chain].seq).contains(&it.seq));
+            let witness = witness.map(|head| Witness { by: "this node".into(), head });
+            let store = format!("{store} of {node}");
+            reports.push(verify(&store, &copy, witness.as_slice()).map_err(|e| failed(&e))?);
+        }
+    }
+    Ok(reports)
+}
+
+/// What the node in `dir` remembers of its peers' chains.
+fn remembered(dir: &Path) -> Result<Heads, Failure> {
+    let path = dir.join(heads::FILE);
+    let failed = |e: &dyn std::fmt::Display| Failure::failed(e.to_string()).about(path.display());
+    match std::fs::read(&path) {
+        Ok(bytes) => crate::model::cbor::decode(&bytes).map_err(|e| failed(&e)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Heads::default()),
+        Err(error) => Err(failed(&error)),
+    }
 }
 
 fn say_reports(
@@ -232,7 +265,7 @@ fn say_reports(
     }
     let mut wrong = 0;
     for report in reports {
-        let Report { store, records, hash, witnesses, findings } = report;
+        let Report { store, records, let_go, hash, witnesses, findings } = report;
         wrong += findings.len();
         if global.json() {
             continue;
@@ -244,7 +277,13 @@ fn say_reports(
                 1 => ", 1 peer agrees".to_owned(),
                 n => format!(", {n} peers agree"),
             };
-            terminal.say(format!("{whose} {store}: {records} records, whole{peers} ({hash}…)"))?;
+            let behind = match let_go {
+                0 => String::new(),
+                n => format!(" from record {} on", n + 1),
+            };
+            terminal.say(format!(
+                "{whose} {store}: {records} records, whole{behind}{peers} ({hash}…)"
+            ))?;
         }
         for finding in findings {
             terminal.say(format!("{whose} {store}: {finding}"))?;
@@ -289,4 +328,76 @@ fn row(item: &Value) -> Vec<String> {
         text(&item["source"]["node"]),
         text(&item["source"]["address"]),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::audit::{Decision, Event, Head, Source};
+    use crate::env::{Blocking, Disk, Entropy, FileDisk};
+    use crate::model::{NodeName, Stamp, cbor};
+    use crate::quorum::store::{self, StoreSettings};
+    use crate::storage::{Writer, WriterSettings};
+
+    fn event() -> Event {
+        Event {
+            at: Stamp(7),
+            principal: "ada".into(),
+            action: "secret.reveal".into(),
+            target: "a".into(),
+            decision: Decision::Allowed("operator".into()),
+            outcome: "done".into(),
+            source: Source { node: "b".into(), address: None, request: "r".into() },
+            count: 1,
+            index: None,
+        }
+    }
+
+    /// A directory of a node that ran and was stopped, with stores that were never used much.
+    async fn stopped(dir: &Path) -> Arc<dyn Disk> {
+        let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(dir).unwrap());
+        let node = NodeName::new("a").unwrap();
+        let settings = WriterSettings {
+            cluster: "test".into(),
+            node: node.clone(),
+            region: "eu".into(),
+            value_bytes_max: 1_000,
+            documents_max: 1,
+            waiting_bytes_max: 1_000,
+            peers: 0,
+        };
+        let entropy = Entropy::seeded(1);
+        Writer::open(settings, disk.clone(), entropy.stream("a")).unwrap().close().unwrap();
+        let settings = StoreSettings { cluster: "test".into(), node, alone: true };
+        let stream = entropy.stream("b");
+        let opened = store::open(disk.clone(), stream, Blocking::Inline, settings).await.unwrap();
+        opened.2.record(vec![event()]).await.unwrap();
+        opened.2.close().await.unwrap();
+        disk
+    }
+
+    #[tokio::test]
+    async fn the_copies_in_a_directory_are_checked_too_and_against_what_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = stopped(dir.path()).await;
+        let mut head = Head::default();
+        let records: Vec<Vec<u8>> = (0..3).map(|_| head.append(event())).collect();
+        Copies::new(disk.clone(), u64::MAX).append("b", 1, &records).unwrap();
+        let told = |dir: &Path| -> Vec<(String, u64, usize)> {
+            let reports = check_files(dir).unwrap();
+            let told = reports.into_iter().map(|it| (it.store, it.records, it.findings.len()));
+            told.collect()
+        };
+        let whole = |store: &str, records| (store.to_owned(), records, 0);
+        let all = [whole("config", 0), whole("quorum", 1), whole("quorum of b", 3)];
+        assert_eq!(told(dir.path()), all);
+        // Another chain than the one that is remembered.
+        let mut heads = Heads::default();
+        let other = Head { seq: 2, hash: [9; 32] };
+        heads.hear("b", 1, heads::Told { head: other, remembered: None });
+        disk.write(heads::FILE, &cbor::encode(&heads), true).unwrap();
+        assert_eq!(told(dir.path())[2], ("quorum of b".to_owned(), 3, 1));
+    }
 }

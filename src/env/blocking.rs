@@ -8,6 +8,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 use std::{io, panic};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::Instant;
 
 /// How blocking work runs.
@@ -36,6 +37,15 @@ impl Blocking {
                 Err(_) => std::future::pending().await,
             },
         }
+    }
+
+    /// The result of `work`, which blocks this thread: for what takes about as long as waking another
+    /// one. Where the runtime has several threads, another one takes on what this one would do next.
+    pub fn here<T>(self, work: impl FnOnce() -> T) -> T {
+        let has_others = self == Self::Threads
+            && Handle::try_current()
+                .is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
+        if has_others { tokio::task::block_in_place(work) } else { work() }
     }
 
     /// Runs `work` on a thread of its own, which ends with it. For [`Blocking::Threads`] alone:
@@ -83,6 +93,24 @@ mod tests {
         for blocking in [Blocking::Threads, Blocking::Inline] {
             assert_eq!(blocking.run(|| 6 * 7).await, 42);
         }
+    }
+
+    #[tokio::test]
+    async fn work_is_done_here_where_there_is_one_thread() {
+        for blocking in [Blocking::Threads, Blocking::Inline] {
+            let here = thread::current().id();
+            assert_eq!(blocking.here(|| thread::current().id()), here);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_while_work_is_done_here() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let waits = tokio::spawn(async move {
+            Blocking::Threads.here(|| receiver.recv_timeout(Duration::from_secs(10)))
+        });
+        tokio::spawn(async move { sender.send(7) }).await.unwrap().unwrap();
+        assert_eq!(waits.await.unwrap(), Ok(7), "the only worker was not held up");
     }
 
     #[test]

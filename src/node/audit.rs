@@ -27,13 +27,17 @@ use crate::audit::verify::{Report, Witness, hash_at, verify};
 use crate::audit::{ChainReader, Decision, Event, Head, Source, Unreadable};
 use crate::env::{Blocking, Disk, WallClock};
 use crate::gossip::{Gossip, Responder, StreamKind};
-use crate::model::{NodeName, Text, cbor};
+use crate::model::{NodeName, RegionName, Text, cbor};
 use crate::quorum::Quorum;
+use crate::settings::AuditSettings;
 use crate::storage::ConfigChain;
 use crate::storage::copies::Copies;
 use crate::telemetry::Metrics;
 
+use shipping::Shipping;
+
 mod handover;
+mod shipping;
 
 /// Most events that wait to be recorded; what comes beside them is counted alone.
 const QUEUE_MAX: usize = 1_024;
@@ -82,7 +86,7 @@ struct Inner {
     heads: Mutex<Heads>,
     disk: Arc<dyn Disk>,
     metrics: Arc<Metrics>,
-    /// What nodes that drained handed over.
+    /// What peers shipped, or handed over as they drained.
     copies: Copies,
     /// Walks along whole chains, one at a time.
     walks: Semaphore,
@@ -149,30 +153,38 @@ pub struct AuditPage {
 impl Desk {
     /// The desk of `node`, and what runs it until `stop`.
     pub(super) fn open(
-        node: NodeName,
+        node: &NodeName,
         config: ConfigChain,
-        quorum: Quorum,
+        quorum: &Quorum,
         env: &crate::env::Env,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
+        region: &RegionName,
+        settings: &AuditSettings,
     ) -> (Self, DeskRun) {
         let (notes, receiver) = mpsc::channel(QUEUE_MAX);
         let disk = env.disk.clone();
         let heads = disk.read(heads::FILE).ok().flatten();
         let heads = heads.and_then(|bytes| cbor::decode(&bytes).ok()).unwrap_or_default();
         let this = Self(Arc::new(Inner {
-            node,
+            node: node.clone(),
             notes,
             dropped: AtomicU64::new(0),
             config,
-            quorum,
+            quorum: quorum.clone(),
             blocking: env.blocking,
             heads: Mutex::new(heads),
-            copies: Copies::new(disk.clone()),
+            copies: Copies::new(disk.clone(), settings.copies_bytes_max),
             disk,
-            metrics,
+            metrics: metrics.clone(),
             walks: Semaphore::new(1),
         }));
-        let run = DeskRun { desk: this.clone(), receiver, clock: env.clock.clone() };
+        let run = DeskRun {
+            desk: this.clone(),
+            receiver,
+            clock: env.clock.clone(),
+            region: region.clone(),
+            settings: settings.clone(),
+        };
         (this, run)
     }
 
@@ -341,6 +353,9 @@ pub(super) struct DeskRun {
     desk: Desk,
     receiver: mpsc::Receiver<Note>,
     clock: Arc<dyn WallClock>,
+    /// What decides where its records are shipped to, and how fast.
+    region: RegionName,
+    settings: AuditSettings,
 }
 
 /// Events to be recorded, by the chain they go on.
@@ -357,7 +372,11 @@ impl DeskRun {
     ) -> JoinHandle<()> {
         if let Some(gossip) = gossip {
             gossip.respond(StreamKind::Audit, Arc::new(Answers(Arc::downgrade(&self.desk.0))));
-            tokio::spawn(ask_heads(self.desk.clone(), gossip, stop.clone()));
+            tokio::spawn(ask_heads(self.desk.clone(), gossip.clone(), stop.clone()));
+            let (desk, region) = (self.desk.clone(), self.region.clone());
+            if let Some(shipping) = Shipping::new(desk, gossip, region, &self.settings) {
+                tokio::spawn(shipping.run(stop.clone()));
+            }
         }
         tokio::spawn(self.run(store, stop))
     }
@@ -536,9 +555,12 @@ impl Node {
             if let Some(quorum) = quorum {
                 reports.push(verify(STORES[1], quorum, of_quorum)?);
             }
-            for (node, chain, witnesses) in of_copies {
+            for (node, chain, mut witnesses) in of_copies {
                 let store = format!("{} of {node}", STORES[chain]);
-                reports.push(verify(&store, &copies.chain(&node, chain), &witnesses)?);
+                let copy = copies.chain(&node, chain);
+                let base = copy.base()?.seq;
+                witnesses.retain(|it| it.head.seq > base);
+                reports.push(verify(&store, &copy, &witnesses)?);
             }
             Ok(reports)
         })

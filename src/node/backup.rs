@@ -41,12 +41,10 @@ impl Node {
             return Err(StoreError::Failed(why).into());
         }
         let place = self.0.backups.clone().try_acquire_owned().map_err(|_| BackupError::Busy)?;
-        let (config, quorum) = (self.0.desk.config().clone(), self.0.quorum.clone());
-        let begin = move || {
-            let (config, quorum) = (config.begin_read()?, quorum.begin_read()?);
-            let none = || StoreError::Failed("this node keeps no store of the quorum".into());
-            Dump::new(config, quorum.ok_or_else(none)?, at)
-        };
+        let config = self.0.desk.config().clone();
+        let none = || StoreError::Failed("this node keeps no store of the quorum".into());
+        let quorum = self.0.quorum.begin_read().await?.ok_or_else(none)?;
+        let begin = move || Dump::new(config.begin_read()?, quorum, at);
         Ok(Taking { dump: blocking.run(begin).await?, blocking, _place: place })
     }
 }

@@ -53,10 +53,12 @@ impl Compaction {
         if !self.settings.compact || bytes < self.settings.compact_bytes_min {
             return false;
         }
-        let (config, quorum) = (self.store.clone(), self.quorum.clone());
         let live = match store {
-            "quorum" => self.blocking.run(move || quorum.live_bytes()).await,
-            _ => self.blocking.run(move || config.live_bytes().map(Some)).await,
+            "quorum" => self.quorum.live_bytes(&self.blocking).await,
+            _ => {
+                let config = self.store.clone();
+                self.blocking.run(move || config.live_bytes().map(Some)).await
+            }
         };
         let live = match live {
             Ok(Some(live)) => live,

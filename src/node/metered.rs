@@ -33,8 +33,8 @@ impl Metered {
 impl Disk for Metered {
     fn database(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
         let file = self.counted("read", self.disk.database(name))?;
-        // `config.redb` is the store `config`.
-        let store = name.strip_suffix(".redb").unwrap_or(name).to_owned();
+        // `config.redb` is the store `config`; `quorum.journal` is of the store `quorum`.
+        let store = name.split('.').next().unwrap_or(name).to_owned();
         Ok(Box::new(MeteredFile { file, store, metrics: self.metrics.clone() }))
     }
 

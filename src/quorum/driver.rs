@@ -584,8 +584,13 @@ impl Consensus for Driver {
         Some(Arc::new(self.store.chain()))
     }
 
-    fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
-        self.store.chain().begin_read().map(Some)
+    fn begin_read(&self) -> BoxFuture<'_, Result<Option<redb::ReadTransaction>, StoreError>> {
+        async move {
+            // The journal's records go into the tables first.
+            self.store.flush().await?;
+            self.store.chain().begin_read().map(Some)
+        }
+        .boxed()
     }
 
     fn rebuild(&self, live_bytes: u64) -> bool {

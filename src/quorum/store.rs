@@ -1,4 +1,5 @@
-//! This node's part of the consensus on disk, `quorum.redb`: log, vote, state and audit chain. What
+//! This node's part of the consensus on disk, `quorum.redb`: log, vote, state and audit chain, whose
+//! last records may be in `quorum.journal`. What
 //! is told to openraft, or to whoever asked for a record, as done is on disk. A store that is not
 //! provably the one that voted before never votes under its id again: it goes on empty, under a new
 //! id, with the old file set aside.
@@ -21,9 +22,11 @@ pub(crate) mod copy;
 mod driver;
 mod handle;
 mod identity;
+mod journal;
 mod log;
 mod machine;
 mod rebuilding;
+mod recorder;
 pub(crate) mod recover;
 mod shared;
 mod tables;
@@ -88,7 +91,10 @@ pub(crate) async fn open(
     driver::start(writer, queue, blocking)
         .map_err(|error| StoreError::Failed(error.to_string()))?;
     let reader = LogReader::new(shared.clone(), database.clone(), blocking);
-    let handle = StoreHandle::new(identity, shared.clone(), database, jobs.clone());
+    let handle = StoreHandle::new(identity, shared.clone(), database, jobs.clone(), blocking);
+    if !shared.tail().is_empty() {
+        handle.fold_later();
+    }
     Ok((LogStore::new(reader, jobs.clone()), StateMachine::new(working, shared, jobs), handle))
 }
 

@@ -1,12 +1,56 @@
-//! What the audit log records beside changes, accesses to secrets and denied attempts.
+//! What the audit log records beside changes, accesses to secrets and denied attempts, and what is
+//! kept of peers' logs.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What the audit log records beside what it always does.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+use super::{SettingsError, duration, refuse};
+
+/// The least that copies of peers' chains may take: a few of the messages in which they come.
+const COPIES_BYTES_MIN: u64 = 4 << 20;
+
+/// What the audit log records beside what it always does, and what is kept of peers' logs.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditSettings {
     /// Whether each read of a configuration is recorded, one by one. Otherwise they are counted in
     /// the metrics alone. Default: false.
     pub config_reads: bool,
+    /// Most bytes of records that are kept as copies of peers' chains. Past that the largest copy
+    /// lets go of its oldest records. Default: 1 GiB.
+    pub copies_bytes_max: u64,
+    /// How often new records are shipped to a peer, which keeps them in case this node's disk is
+    /// lost: that takes about as much of the log with it. 0s ships none. Default: 2s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ship_every: Duration,
+    /// Most bytes of records that are shipped, a second. Default: 1 MiB.
+    pub ship_bytes_per_second: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            config_reads: false,
+            copies_bytes_max: 1 << 30,
+            ship_every: Duration::from_secs(2),
+            ship_bytes_per_second: 1 << 20,
+        }
+    }
+}
+
+impl AuditSettings {
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        refuse(
+            self.copies_bytes_max < COPIES_BYTES_MIN,
+            "audit.copies_bytes_max",
+            "is below 4 MiB, a few of the messages in which copies come",
+        )?;
+        refuse(self.ship_bytes_per_second == 0, "audit.ship_bytes_per_second", "may not be 0")?;
+        refuse(
+            self.ship_every > Duration::from_secs(600),
+            "audit.ship_every",
+            "is above 10m, so that a lost disk would take much with it; 0s ships nothing",
+        )
+    }
 }

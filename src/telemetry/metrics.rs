@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::copies::CopiesMetrics;
 use super::disk::DiskMetrics;
 use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
@@ -54,6 +55,7 @@ pub struct Metrics {
     audit_dropped: Counter,
     audit_broken: Counter,
     quarantined: Counter,
+    pub(super) copies: CopiesMetrics,
     pub(super) disk: DiskMetrics,
     pub(super) spans: SpanMetrics,
     pub(super) node: NodeMetrics,
@@ -191,6 +193,7 @@ impl Metrics {
                 "holm_quarantined_total",
                 "Records from peers that were set aside.",
             ),
+            copies: CopiesMetrics::new(&it),
             disk: DiskMetrics::new(&it),
             spans: SpanMetrics::new(&it),
             node: NodeMetrics::new(&it),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{World, cut_pair, island, three, world, world_with};
+use super::harness::{World, cut_pair, island, three, three_with, world, world_with};
 use crate::audit::{ChainReader as _, Event, Head};
 use crate::env::Entropy;
+use crate::model::NodeName;
 use crate::settings::Settings;
 use crate::storage::{Writer, WriterSettings};
 
@@ -209,10 +210,9 @@ async fn the_log_is_the_clusters_and_peers_remember_each_others_heads() {
     assert_eq!(report["stores"][0]["findings"], serde_json::json!([]), "{report}");
 }
 
-#[tokio::test]
-async fn a_node_that_drained_is_still_read_about_and_its_copy_is_whole() {
-    let [a, b, c] = three().await;
-    for world in [&a, &b, &c] {
+/// Waits until each of them is answered by all others.
+async fn all_answer(worlds: &[&World]) {
+    for world in worlds {
         let missing = async || {
             let page = world.request("GET", "/audit").scope("audit:read").send().await;
             page.expect(200).json()["missing"].as_array().unwrap().len()
@@ -221,6 +221,64 @@ async fn a_node_that_drained_is_still_read_about_and_its_copy_is_whole() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
+}
+
+/// How many records of b's config chain `world` has a copy of, all of them good.
+async fn copied_of_b(world: &World) -> u64 {
+    let report = world.request("GET", "/audit/verify").scope("audit:read").send().await;
+    let report = report.expect(200).json();
+    let stores = report["stores"].as_array().unwrap();
+    let copy = stores.iter().find(|store| store["store"] == "config of us-east-1");
+    let Some(copy) = copy else { return 0 };
+    assert_eq!(copy["findings"], serde_json::json!([]), "{report}");
+    copy["records"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_is_lost_is_read_about_from_what_it_shipped() {
+    let mut settings = Settings::default();
+    settings.audit.ship_every = Duration::from_millis(20);
+    let ([a, b, c], links) = three_with(settings).await;
+    all_answer(&[&a, &b, &c]).await;
+    let name = |region: &str| NodeName::new(&format!("{region}-1")).unwrap();
+    for i in 0..20 {
+        b.put(&format!("/config/web/dev/b{i}"), "1").await.expect(201);
+    }
+    let by_a = loop {
+        match (copied_of_b(&a).await, copied_of_b(&c).await) {
+            (20, 0) => break true,
+            (0, 20) => break false,
+            (of_a, of_c) => assert!(of_a == 0 || of_c == 0, "one peer is enough"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    // The keeper is out of reach: another one gets all of it.
+    let (keeper, other) = if by_a { ("eu-west", &c) } else { ("ap-south", &a) };
+    links.cut(&name("us-east"), &name(keeper));
+    for i in 0..5 {
+        b.put(&format!("/config/web/dev/b{i}"), "2").await.expect(200);
+    }
+    while copied_of_b(other).await < 25 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // And now nobody reaches it any more.
+    for region in ["eu-west", "ap-south"] {
+        links.cut(&name("us-east"), &name(region));
+    }
+    for world in [&a, &c] {
+        let page = world.request("GET", "/audit?size=100").scope("audit:read").send().await;
+        let page = page.expect(200).json();
+        assert_eq!(page["copied"], serde_json::json!(["us-east-1"]), "{page}");
+        let items = page["items"].as_array().unwrap();
+        assert_eq!(items.len(), 25, "{page}");
+        assert!(items.iter().all(|it| it["recorded_by"] == "us-east-1"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_drained_is_still_read_about_and_its_copy_is_whole() {
+    let [a, b, c] = three().await;
+    all_answer(&[&a, &b, &c]).await;
     for i in 0..20 {
         b.put(&format!("/config/web/dev/b{i}"), "1").await.expect(201);
     }

@@ -102,12 +102,17 @@ pub(super) async fn cut_pair() -> (World, World, Links) {
 
 /// Three regions that reach each other.
 pub(super) async fn three() -> [World; 3] {
+    three_with(Settings::default()).await.0
+}
+
+/// Three regions that reach each other until their links are cut.
+pub(super) async fn three_with(settings: Settings) -> ([World; 3], Links) {
     let regions = ["eu-west", "us-east", "ap-south"];
     let topology = Arc::new(topology(&regions));
     let (links, authority) = (topology.links(), authority());
     let start =
-        |region| start(Settings::default(), &topology, region, Some(links.clone()), &authority);
-    [start(regions[0]).await, start(regions[1]).await, start(regions[2]).await]
+        |region| start(settings.clone(), &topology, region, Some(links.clone()), &authority);
+    ([start(regions[0]).await, start(regions[1]).await, start(regions[2]).await], links)
 }
 
 fn name(region: &str) -> NodeName {

@@ -1,6 +1,6 @@
 //! The audit log of a node that drains: it hands its chains to a peer, which keeps them and shows
-//! them where that node does not answer any more. What the peer has already is not sent again. A
-//! node that is lost without draining hands nothing over.
+//! them where that node does not answer any more. What the peer has already is not sent again; most of
+//! it was shipped before.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,7 +15,7 @@ use crate::audit::heads::CHAINS;
 use crate::audit::merge::Place;
 use crate::audit::page::{Filter, SLICE_MAX, Slice, Way};
 use crate::audit::verify::{Witness, hash_at};
-use crate::audit::{Head, Unreadable};
+use crate::audit::{ChainReader, Head, Unreadable};
 use crate::gossip::{Gossip, PeerStatus};
 use crate::model::{NodeName, RegionName};
 use crate::node::Node;
@@ -38,6 +38,14 @@ pub(super) struct Wanted<'a> {
     pub(super) size: usize,
 }
 
+/// The best first: who has the most already, and else rather who is in another region than `region`.
+pub(super) fn sort_keepers(keepers: &mut [(PeerStatus, [Head; CHAINS])], region: &RegionName) {
+    keepers.sort_by_key(|(peer, kept)| {
+        let has = kept.iter().map(|head| head.seq).sum::<u64>();
+        (std::cmp::Reverse(has), peer.region == *region, peer.rtt, peer.node.clone())
+    });
+}
+
 fn unreadable(error: StoreError) -> Unreadable {
     Unreadable(error.to_string())
 }
@@ -54,10 +62,7 @@ impl Desk {
         });
         let Ok(asked) = timeout_at(deadline, join_all(asked)).await else { return };
         let mut keepers: Vec<(PeerStatus, [Head; CHAINS])> = asked.into_iter().flatten().collect();
-        keepers.sort_by_key(|(peer, kept)| {
-            let has = kept.iter().map(|head| head.seq).sum::<u64>();
-            (std::cmp::Reverse(has), peer.region == *region, peer.rtt, peer.node.clone())
-        });
+        sort_keepers(&mut keepers, region);
         for (peer, kept) in keepers {
             match timeout_at(deadline, self.hand_all(gossip, &peer.node, kept)).await {
                 Ok(Ok(records)) => {
@@ -85,7 +90,11 @@ impl Desk {
         let mut handed = 0;
         for chain in 0..CHAINS {
             loop {
-                let records = self.behind(chain, kept[chain]).await?;
+                let Some(records) = self.behind(chain, kept[chain], MESSAGE_BYTES).await? else {
+                    let why =
+                        "what it keeps is of another chain, from before this store was made anew";
+                    return Err(why.to_owned());
+                };
                 if records.is_empty() {
                     break;
                 }
@@ -100,8 +109,17 @@ impl Desk {
         Ok(handed)
     }
 
+    /// Where this node's own chains stand.
+    pub(super) async fn own_heads(&self) -> Result<[Head; CHAINS], Unreadable> {
+        self.read(|config, quorum| {
+            let quorum = quorum.map(ChainReader::head).transpose()?;
+            Ok([config.head()?, quorum.unwrap_or_default()])
+        })
+        .await
+    }
+
     /// Hands these over; what the peer keeps then.
-    async fn hand(
+    pub(super) async fn hand(
         &self,
         gossip: &Gossip,
         peer: &NodeName,
@@ -115,28 +133,33 @@ impl Desk {
         }
     }
 
-    /// The next records of this node's own chain behind `kept`, as many as fit into a message.
-    async fn behind(&self, chain: usize, kept: Head) -> Result<Vec<ByteVec>, String> {
+    /// The next records of this node's own chain behind `kept`, until they are so many bytes. None
+    /// where `kept` is no head of this chain.
+    pub(super) async fn behind(
+        &self,
+        chain: usize,
+        kept: Head,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<ByteVec>>, String> {
         let read = self.read(move |config, quorum| {
             let mut records: Vec<ByteVec> = Vec::new();
             let chain = if chain == 0 { Some(config) } else { quorum };
-            let Some(chain) = chain else { return Ok(records) };
+            let Some(chain) = chain else { return Ok(Some(records)) };
             if kept.seq > 0 && hash_at(chain, kept.seq)? != Some(kept.hash) {
-                let why = "what it keeps is of another chain, from before this store was made anew";
-                return Err(Unreadable(why.to_owned()));
+                return Ok(None);
             }
             let mut bytes = 0;
             chain.walk(kept.seq + 1, &mut |record| {
                 bytes += record.len();
                 records.push(record.to_vec().into());
-                match bytes >= MESSAGE_BYTES || records.len() >= MESSAGE_RECORDS_MAX {
+                match bytes >= bytes_max || records.len() >= MESSAGE_RECORDS_MAX {
                     true => ControlFlow::Break(()),
                     false => ControlFlow::Continue(()),
                 }
             })?;
-            Ok(records)
+            Ok(Some(records))
         });
-        read.await.map_err(|error| error.to_string())
+        read.await.map_err(|error: Unreadable| error.to_string())
     }
 
     /// Keeps records of a peer's chain.
@@ -151,7 +174,9 @@ impl Desk {
             let records: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
             copies.append(peer.as_str(), chain, &records)
         };
-        self.0.blocking.run(append).await.map_err(unreadable)
+        let grown = self.0.blocking.run(append).await.map_err(unreadable)?;
+        self.0.metrics.audit_copies(grown.bytes, grown.let_go);
+        Ok(grown.heads)
     }
 
     /// Where the copies stand that are kept here.
@@ -219,9 +244,11 @@ impl Node {
         let mut copied = Vec::new();
         for (node, (_, heads, keeper)) in longest {
             let Some(part) = self.copied_part(wanted, &node, &keeper).await else { continue };
+            let is_whole = part.iter().all(|slice| slice.let_go == 0);
             slices.push((node.to_string(), part));
             let remembered = self.0.desk.heads().of(node.as_str());
-            if remembered.iter().zip(&heads).all(|(known, copy)| known.seq <= copy.seq) {
+            if is_whole && remembered.iter().zip(&heads).all(|(known, copy)| known.seq <= copy.seq)
+            {
                 missing.retain(|missing| *missing != node);
             }
             copied.push(node);

@@ -1,12 +1,16 @@
 //! The audit chain of `quorum.redb`, for whoever pages through it or checks it. What is not on disk
 //! yet is not shown: after a crash another record could have its number.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableDatabase as _};
 
+use super::identity::io_error;
+use super::journal::{self, Replayed};
 use super::shared::Shared;
 use super::tables;
 use crate::audit::{ChainReader, Head, Unreadable};
@@ -20,7 +24,8 @@ pub(crate) struct QuorumChain(Source);
 #[derive(Clone)]
 enum Source {
     Running(Arc<Database>, Arc<Shared>),
-    Stopped(Arc<redb::ReadOnlyDatabase>),
+    /// With what its journal has beyond it.
+    Stopped(Arc<redb::ReadOnlyDatabase>, Arc<Replayed>),
 }
 
 impl QuorumChain {
@@ -34,14 +39,27 @@ impl QuorumChain {
         let path = dir.join(tables::FILE);
         let database = redb::ReadOnlyDatabase::open(&path)
             .map_err(|e| Unreadable(format!("{}: {e}", path.display())))?;
-        Ok(Self(Source::Stopped(Arc::new(database))))
+        let replayed = stopped_tail(dir, &database).map_err(|e| Unreadable(e.to_string()))?;
+        Ok(Self(Source::Stopped(Arc::new(database), Arc::new(replayed))))
     }
 
-    /// A view of the whole store as it is now, for whoever copies it.
+    /// A view of the whole store as it is now, for whoever copies it. Records that are in the
+    /// journal alone are not in it: a running store has none after a flush, and a stopped one that
+    /// has some is refused.
     pub(crate) fn begin_read(&self) -> Result<ReadTransaction, StoreError> {
+        if let Source::Stopped(_, replayed) = &self.0
+            && !replayed.records.is_empty()
+        {
+            let why = format!("{} has records that are not in the store", journal::FILE);
+            return Err(StoreError::Failed(why));
+        }
+        self.transaction()
+    }
+
+    fn transaction(&self) -> Result<ReadTransaction, StoreError> {
         match &self.0 {
             Source::Running(database, _) => database.get().and_then(|it| Ok(it.begin_read()?)),
-            Source::Stopped(database) => database.begin_read().map_err(StoreError::from),
+            Source::Stopped(database, _) => database.begin_read().map_err(StoreError::from),
         }
     }
 
@@ -49,15 +67,31 @@ impl QuorumChain {
         &self,
         read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
     ) -> Result<T, Unreadable> {
-        self.begin_read().and_then(|tx| read(&tx)).map_err(|e| Unreadable(e.to_string()))
+        self.transaction().and_then(|tx| read(&tx)).map_err(|e| Unreadable(e.to_string()))
     }
+}
+
+/// What the journal in `dir` has that the store does not.
+fn stopped_tail(dir: &Path, database: &redb::ReadOnlyDatabase) -> Result<Replayed, StoreError> {
+    let tx = database.begin_read()?;
+    let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
+    let store = tables::KEY_RAFT_ID.get(&tx)?.unwrap_or_default();
+    let mut content = Vec::new();
+    match File::open(dir.join(journal::FILE)) {
+        Ok(file) => {
+            file.take(journal::FILE_BYTES).read_to_end(&mut content).map_err(io_error)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(io_error(error)),
+    }
+    Ok(journal::replay(&content, store, head))
 }
 
 impl ChainReader for QuorumChain {
     fn head(&self) -> Result<Head, Unreadable> {
         match &self.0 {
             Source::Running(_, shared) => Ok(*shared.head.borrow()),
-            Source::Stopped(_) => self.read(|tx| Ok(tables::KEY_HEAD.get(tx)?.unwrap_or_default())),
+            Source::Stopped(_, replayed) => Ok(replayed.head),
         }
     }
 
@@ -67,20 +101,39 @@ impl ChainReader for QuorumChain {
         visit: &mut dyn FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), Unreadable> {
         // What a stopped store has behind its head was put there by somebody else: it is shown.
-        let to = match &self.0 {
-            Source::Running(_, shared) => shared.head.borrow().seq,
-            Source::Stopped(_) => u64::MAX,
+        let (to, tail) = match &self.0 {
+            Source::Running(_, shared) => {
+                let to = shared.head.borrow().seq;
+                (to, shared.tail().clone())
+            }
+            Source::Stopped(_, replayed) => (u64::MAX, replayed.records.clone()),
         };
         if from > to {
             return Ok(());
         }
+        // Begun after the tail was looked at: what is not in the one is in the other.
         self.read(|tx| {
+            let mut next = from;
             for row in tx.open_table(tables::AUDIT)?.range(from..=to)? {
-                if visit(row?.1.value()).is_break() {
-                    break;
+                let (seq, bytes) = row?;
+                next = seq.value() + 1;
+                if visit(bytes.value()).is_break() {
+                    return Ok(());
+                }
+            }
+            for (_, bytes) in tail.iter().filter(|(seq, _)| (next..=to).contains(seq)) {
+                if visit(bytes).is_break() {
+                    return Ok(());
                 }
             }
             Ok(())
+        })
+    }
+
+    fn inconsistency(&self) -> Result<Option<String>, Unreadable> {
+        Ok(match &self.0 {
+            Source::Running(_, shared) => shared.journal_damage.clone(),
+            Source::Stopped(_, replayed) => replayed.damage.clone(),
         })
     }
 }

@@ -17,6 +17,9 @@ const GROUP_MAX: usize = 1_024;
 /// How long what is applied may be in memory alone, where nothing else takes it to disk.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
+/// How long records may be in the journal alone.
+const FOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// Runs `writer` until nobody is left who could queue a job, and closes it then.
 pub(super) fn start(
     writer: Writer,
@@ -85,10 +88,10 @@ impl Run {
     }
 
     fn commit_jobs(&mut self, jobs: Vec<Job>) {
+        self.note_held(&jobs);
         self.held.extend(jobs);
         let is_due = self.flush_at.is_some_and(|at| at <= Instant::now());
         if !is_due && self.held.len() < GROUP_MAX && self.held.iter().all(Job::can_wait) {
-            self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
             return;
         }
         let mut jobs = std::mem::take(&mut self.held);
@@ -105,6 +108,18 @@ impl Run {
         let flush_at = self.flush_at.filter(|_| !is_due);
         let next = || flush_at.unwrap_or_else(|| Instant::now() + FLUSH_AFTER);
         self.flush_at = self.writer.is_dirty().then(next);
+    }
+
+    /// Sets when what is held now goes to disk at the latest.
+    fn note_held(&mut self, jobs: &[Job]) {
+        let after = jobs.iter().map(|job| match job.work {
+            Work::Fold => FOLD_AFTER,
+            _ => FLUSH_AFTER,
+        });
+        if let Some(after) = after.min() {
+            let at = Instant::now() + after;
+            self.flush_at = Some(self.flush_at.map_or(at, |before| before.min(at)));
+        }
     }
 
     fn end(mut self) {

@@ -1,9 +1,9 @@
 //! The store, for everybody but openraft.
 //!
 //! What is applied: [`StoreHandle::published`], [`StoreHandle::applied`]. The audit chain:
-//! [`StoreHandle::record`], [`StoreHandle::chain`], [`StoreHandle::audit_head`]. Who it is:
+//! [`StoreHandle::record`], [`StoreHandle::chain`], [`StoreHandle::journal_damage`]. Who it is:
 //! [`StoreHandle::raft_id`], [`StoreHandle::identity`]. How fresh: [`StoreHandle::contact`]. Its
-//! life: [`StoreHandle::failure`], [`StoreHandle::close`].
+//! life: [`StoreHandle::flush`], [`StoreHandle::failure`], [`StoreHandle::close`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::chain::QuorumChain;
 use super::identity::Identity;
+use super::journal;
+use super::recorder::Recorder;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Work};
-use crate::audit::Event;
-use crate::model::Stamp;
+use crate::audit::{Decision, Event, Source};
+use crate::env::Blocking;
+use crate::model::{NodeName, Stamp, Text};
 use crate::quorum::types::RaftId;
 use crate::registry::State;
 use crate::storage::StoreError;
@@ -32,6 +35,7 @@ pub(crate) struct StoreHandle {
     shared: Arc<Shared>,
     database: Arc<Database>,
     jobs: mpsc::Sender<Job>,
+    recorder: Recorder,
 }
 
 impl StoreHandle {
@@ -40,8 +44,10 @@ impl StoreHandle {
         shared: Arc<Shared>,
         database: Arc<Database>,
         jobs: mpsc::Sender<Job>,
+        blocking: Blocking,
     ) -> Self {
-        Self { who: Arc::new(who), shared, database, jobs }
+        let recorder = Recorder::new(shared.clone(), database.clone(), jobs.clone(), blocking);
+        Self { who: Arc::new(who), shared, database, jobs, recorder }
     }
 
     /// The store's id in the consensus.
@@ -69,7 +75,35 @@ impl StoreHandle {
         if events.is_empty() {
             return Ok(());
         }
-        self.run(Work::Record(events)).await
+        self.recorder.record(events).await
+    }
+
+    /// Puts everything into the tables that is on its way there.
+    pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        self.run(Work::Flush).await
+    }
+
+    /// What did not hold together in the journal when the store was opened.
+    pub(crate) fn journal_damage(&self) -> Option<&str> {
+        self.shared.journal_damage.as_deref()
+    }
+
+    /// Puts on the chain, at `at`, that records of this node were lost, where that is so.
+    pub(crate) async fn record_damage(&self, at: Stamp, node: &NodeName) -> Result<(), StoreError> {
+        let Some(damage) = self.journal_damage() else { return Ok(()) };
+        let node = Text::from(node.as_str());
+        let event = Event {
+            at,
+            principal: "-".into(),
+            action: "audit.damaged".into(),
+            target: journal::FILE.into(),
+            decision: Decision::Allowed("whoever has the disk".into()),
+            outcome: format!("failed: {damage}").as_str().into(),
+            source: Source { node, address: None, request: "-".into() },
+            count: 1,
+            index: None,
+        };
+        self.record(vec![event]).await
     }
 
     /// The audit chain, as far as it is on disk.
@@ -111,6 +145,11 @@ impl StoreHandle {
     /// Everything that is queued later is refused.
     pub(crate) async fn close(&self) -> Result<(), StoreError> {
         self.run(Work::Close).await
+    }
+
+    /// The journal has records that are to go into the table.
+    pub(super) fn fold_later(&self) {
+        self.recorder.fold_later();
     }
 
     async fn run(&self, work: Work) -> Result<(), StoreError> {

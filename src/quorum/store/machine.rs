@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::{Stream, TryStreamExt as _};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
@@ -110,6 +111,8 @@ impl StateMachine {
         let bytes = batch.rows.iter().map(row_bytes).sum();
         let applied = Applied { upto, membership, rows: batch.rows, events: batch.events };
         let room = self.shared.room(bytes).await;
+        // Before anybody can act on what was decided: its record comes first.
+        self.shared.events_waiting.fetch_add(applied.events.len(), Ordering::SeqCst);
         self.send(Job::new(Work::Apply(applied), Answer::Nobody).with_room(room)).await?;
         self.shared.publish(self.working.state.clone());
         for (responder, decided) in batch.answers {

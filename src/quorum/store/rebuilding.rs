@@ -39,10 +39,10 @@ impl Writer {
         }
     }
 
-    /// Does to a file that is being made what was just committed, from the chain's `head` on.
-    pub(super) fn mirror(&mut self, works: Vec<Work>, head: Head, is_durable: bool) {
+    /// Does to a file that is being made what was just committed, from the same `end` of the chain on.
+    pub(super) fn mirror(&mut self, works: Vec<Work>, end: (Head, u64), is_durable: bool) {
         let Some(making) = self.rebuild.take() else { return };
-        let put = |tx: &redb::WriteTransaction| self.put(tx, works, head, is_durable).map(drop);
+        let put = |tx: &redb::WriteTransaction| self.put(tx, works, end, is_durable).map(drop);
         let done: Result<(), StoreError> = caught(|| making.mirror(put));
         match done {
             Ok(()) => self.rebuild = Some(making),

@@ -12,6 +12,7 @@ use openraft::EntryPayload;
 use redb::ReadableDatabase as _;
 
 use super::identity::{io_error, new_mark};
+use super::journal::{self, Journal, Numbered};
 use super::machine::{Batch, Working};
 use super::tables::{self, LAYOUT, Mark};
 use super::{StoreSettings, draw_id, identity, writer};
@@ -73,7 +74,7 @@ pub(crate) fn recover(
     };
     let mark = disk.read(tables::MARK).map_err(io_error)?;
     let doubt = is_the_same(mark.as_deref().and_then(Mark::decode).as_ref(), &found).err();
-    let recovery = Recovery::read(&database)?;
+    let recovery = Recovery::read(&database, disk, found.origin)?;
     let raft_id = draw_id(entropy);
     let member = Member { node: settings.node.clone(), region };
     let recovered = Recovered {
@@ -90,6 +91,8 @@ pub(crate) fn recover(
     disk.write(tables::MARK, &mark.encode(), true).map_err(io_error)?;
     mark.n = found.n + 1;
     recovery.write(&database, &mark, member, &recovered, at)?;
+    // What it had is in the store.
+    disk.remove(journal::FILE).map_err(io_error)?;
     mark.clean = true;
     disk.write(tables::MARK, &mark.encode(), true).map_err(io_error)?;
     tracing::error!(
@@ -110,10 +113,16 @@ struct Recovery {
     known_decided_until: u64,
     vote: Option<Vote>,
     head: Head,
+    /// What the audit journal has that the store does not.
+    records: Vec<Numbered>,
 }
 
 impl Recovery {
-    fn read(database: &Database) -> Result<Self, RecoverError> {
+    fn read(
+        database: &Database,
+        disk: &Arc<dyn Disk>,
+        store: RaftId,
+    ) -> Result<Self, RecoverError> {
         let tx = database.get()?.begin_read().map_err(StoreError::from)?;
         let mut working = Working::read(&tx)?;
         let applied = working.applied;
@@ -132,6 +141,8 @@ impl Recovery {
             }
             next = end;
         }
+        let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
+        let (_, replayed) = Journal::open(disk, store, head)?;
         if working.membership.nodes().next().is_none() {
             return Err(RecoverError::Nothing);
         }
@@ -141,7 +152,8 @@ impl Recovery {
             last,
             known_decided_until: applied.max(committed).map_or(0, |id| id.index),
             vote: tables::KEY_VOTE.get(&tx)?.map(|Coded(vote)| vote),
-            head: tables::KEY_HEAD.get(&tx)?.unwrap_or_default(),
+            head: replayed.head,
+            records: replayed.records,
         })
     }
 
@@ -173,6 +185,7 @@ impl Recovery {
         let tx = database.get()?.begin_write()?;
         tx.open_table(tables::LOG)?.insert(upto.index, bytes.as_slice())?;
         writer::put_rows(&tx, self.batch.rows)?;
+        writer::put_records(&tx, &self.records, 0)?;
         self.batch.events.push(event);
         writer::put_events(&tx, self.batch.events, &mut self.head)?;
         tables::KEY_HEAD.put(&tx, &self.head)?;

@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, RangeBounds};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::journal::{Journal, Numbered, Replayed};
+use super::recorder::Pending;
 use crate::audit::Head;
 use crate::model::Stamp;
 use crate::quorum::types::{Entry, LogId, Vote};
 use crate::registry::State;
 use crate::storage::StoreError;
+use crate::storage::database::Database;
 
 /// Most bytes of entries that are kept in memory though they are on disk.
 const RECENT_BYTES_MAX: usize = 8 << 20;
@@ -36,6 +39,16 @@ pub(super) struct Shared {
     pub(super) applied: watch::Sender<u64>,
     /// Where the audit chain stands on disk.
     pub(super) head: watch::Sender<Head>,
+    /// The end of the chain, held by whoever adds to it until that is on disk.
+    chain: Mutex<Chain>,
+    /// The chain's last records: those that are in the journal, on disk, and not in the table.
+    tail: Mutex<Vec<Numbered>>,
+    /// Who waits for records to be in the journal.
+    pending: Mutex<Pending>,
+    /// How many events of decisions are applied and not on the chain yet.
+    pub(super) events_waiting: AtomicUsize,
+    /// What did not hold together in the journal when it was opened.
+    pub(super) journal_damage: Option<String>,
     /// Why the store takes nothing more.
     pub(super) failure: watch::Sender<Option<StoreError>>,
     /// When the leader was heard last, in microseconds; 0 where it never was.
@@ -46,6 +59,20 @@ pub(super) struct Shared {
     pub(super) syncs: AtomicU64,
     /// How often the file was rebuilt.
     rebuilt: AtomicU64,
+}
+
+/// The end of the audit chain.
+pub(super) struct Chain {
+    /// Where it stands, what is not on disk included.
+    pub(super) head: Head,
+    /// The last record in the table.
+    pub(super) stored: u64,
+    /// Whether a record is in the table that is not on disk: until it is, none may follow it in the
+    /// journal.
+    pub(super) is_ahead: bool,
+    /// Whether nothing is taken any more.
+    pub(super) is_closed: bool,
+    pub(super) journal: Journal,
 }
 
 /// What the log holds, and its newest entries: all that may not be on disk yet, and some more.
@@ -76,7 +103,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(log: LogView, vote: Option<Vote>, committed: Option<LogId>) -> Self {
+    /// With the chain as the journal has it, whose table ends with record `stored`.
+    pub(super) fn new(
+        log: LogView,
+        vote: Option<Vote>,
+        committed: Option<LogId>,
+        (journal, replayed): (Journal, Replayed),
+        stored: u64,
+    ) -> Self {
+        let head = replayed.head;
+        let chain = Chain { head, stored, is_ahead: false, is_closed: false, journal };
         Self {
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX as usize)),
             log: Mutex::new(log),
@@ -84,7 +120,12 @@ impl Shared {
             committed: Mutex::new(committed),
             published: Arc::default(),
             applied: watch::Sender::new(0),
-            head: watch::Sender::default(),
+            head: watch::Sender::new(head),
+            chain: Mutex::new(chain),
+            tail: Mutex::new(replayed.records),
+            pending: Mutex::default(),
+            events_waiting: AtomicUsize::new(0),
+            journal_damage: replayed.damage,
             failure: watch::Sender::new(None),
             contact: AtomicU64::new(0),
             contact_written: AtomicU64::new(0),
@@ -156,8 +197,47 @@ impl Shared {
         self.applied.send_replace(index);
     }
 
+    /// The end of the chain, once nobody else adds to it.
+    pub(super) fn chain(&self) -> MutexGuard<'_, Chain> {
+        lock(&self.chain)
+    }
+
+    /// The end of the chain, if nobody adds to it now.
+    pub(super) fn try_chain(&self) -> Option<MutexGuard<'_, Chain>> {
+        match self.chain.try_lock() {
+            Ok(chain) => Some(chain),
+            Err(TryLockError::Poisoned(chain)) => Some(chain.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.pending)
+    }
+
+    /// The records that are in the journal alone. Changed by whoever holds the chain's end.
+    pub(super) fn tail(&self) -> MutexGuard<'_, Vec<Numbered>> {
+        lock(&self.tail)
+    }
+
+    /// The store takes nothing more: what is on disk can be read after opening anew.
+    pub(super) fn fail(&self, database: &Database, chain: &mut Chain, error: &StoreError) {
+        tracing::error!(%error, "the quorum's store failed, and is closed");
+        chain.close();
+        database.close();
+        self.failure.send_replace(Some(error.clone()));
+    }
+
     pub(super) fn failure(&self) -> Option<StoreError> {
         self.failure.borrow().clone()
+    }
+}
+
+impl Chain {
+    /// Takes nothing more, and lets go of the journal's file.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.journal.close();
     }
 }
 

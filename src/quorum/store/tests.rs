@@ -23,6 +23,7 @@ mod crash;
 mod durable;
 mod failing;
 mod format;
+mod journal;
 mod model;
 mod raft;
 mod rebuilding;

@@ -17,6 +17,7 @@ use redb::{Durability, ReadableDatabase as _, ReadableTable as _, WriteTransacti
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::identity::{Identified, Identity, io_error};
+use super::journal::{Journal, Numbered};
 use super::machine::Working;
 use super::shared::{LogView, Shared};
 use super::tables::{self, Mark};
@@ -51,6 +52,8 @@ pub(super) enum Work {
     Contact(Stamp),
     /// Rebuilds the file, in which so many bytes are live.
     Rebuild(u64),
+    /// The journal has records that are to go into the table, by and by.
+    Fold,
     /// Puts on disk what is not there yet.
     Flush,
     /// Ends the store; what comes behind it is refused.
@@ -112,7 +115,8 @@ impl Work {
             | Self::Purge(_)
             | Self::Apply(_)
             | Self::Contact(_)
-            | Self::Rebuild(_) => false,
+            | Self::Rebuild(_)
+            | Self::Fold => false,
         }
     }
 }
@@ -142,8 +146,6 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) mark: Mark,
     pub(super) rebuild: Option<Rebuild>,
-    /// Where the audit chain stands, what is not on disk included.
-    head: Head,
     /// Whether something is committed and not on disk.
     is_dirty: bool,
     database_bytes: u64,
@@ -154,6 +156,8 @@ pub(super) struct Staged {
     head: Head,
     vote: Option<Vote>,
     append: Option<u64>,
+    /// How many events of decisions are among what it puts on the chain.
+    decided: usize,
 }
 
 impl Writer {
@@ -163,19 +167,19 @@ impl Writer {
         identified: Identified,
     ) -> Result<(Self, Working, (RaftId, Identity)), StoreError> {
         let Identified { database, identity, mark } = identified;
-        let (shared, working, head) = {
+        let (shared, working) = {
             let tx = database.get()?.begin_read()?;
             let purged = tables::KEY_PURGED.get(&tx)?.map(|Coded(id)| id);
             let log = LogView::new(tables::read_bounds(&tx)?, purged);
             let vote = tables::KEY_VOTE.get(&tx)?.map(|Coded(vote)| vote);
             let committed = tables::KEY_COMMITTED.get(&tx)?.map(|Coded(id)| id);
-            let shared = Shared::new(log, vote, committed);
+            let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
+            let journal = Journal::open(&disk, mark.origin, head)?;
+            let shared = Shared::new(log, vote, committed, journal, head.seq);
             if let Some(contact) = tables::KEY_CONTACT.get(&tx)? {
                 shared.set_contact(contact);
             }
-            let head = tables::KEY_HEAD.get(&tx)?.unwrap_or_default();
-            shared.head.send_replace(head);
-            (shared, Working::read(&tx)?, head)
+            (shared, Working::read(&tx)?)
         };
         shared.publish(working.state.clone());
         let mut writer = Self {
@@ -184,7 +188,6 @@ impl Writer {
             shared: Arc::new(shared),
             mark,
             rebuild: None,
-            head,
             is_dirty: false,
             database_bytes: 0,
         };
@@ -199,6 +202,11 @@ impl Writer {
 
     pub(super) fn database(&self) -> Arc<Database> {
         self.database.clone()
+    }
+
+    /// Whether the journal has records that the table does not.
+    pub(super) fn has_tail(&self) -> bool {
+        !self.shared.tail().is_empty()
     }
 
     /// Whether there is something to flush. A store that failed takes nothing more, and is not to
@@ -257,6 +265,9 @@ impl Writer {
     }
 
     fn write(&mut self, works: Vec<Work>) -> Result<(), StoreError> {
+        let shared = self.shared.clone();
+        // Nobody adds to the chain until this is committed.
+        let mut chain = shared.chain();
         let is_durable = works.iter().any(Work::is_durable);
         let database = self.database.get()?;
         let mut tx = database.begin_write()?;
@@ -268,32 +279,40 @@ impl Writer {
             set.map_err(|e| StoreError::Failed(e.to_string()))?;
         }
         let again = self.is_rebuilding().then(|| works.clone());
-        let staged = self.put(&tx, works, self.head, is_durable)?;
+        let end = (chain.head, chain.stored);
+        let staged = self.put(&tx, works, end, is_durable)?;
         tx.commit()?;
         if let Some(works) = again {
-            self.mirror(works, self.head, is_durable);
+            self.mirror(works, end, is_durable);
         }
         self.is_dirty = !is_durable;
-        self.head = staged.head;
+        chain.is_ahead = !is_durable && (chain.is_ahead || staged.head != chain.head);
+        (chain.head, chain.stored) = (staged.head, staged.head.seq);
+        shared.events_waiting.fetch_sub(staged.decided, Ordering::SeqCst);
         if is_durable {
             self.note_sync(&staged);
+            // Whoever reads finds the records in the table from here on.
+            shared.tail().clear();
+            chain.journal.restart();
         }
         Ok(())
     }
 
-    /// Puts in what a group wants; the chain goes on from `head`. The same each time that it is done.
+    /// Puts in what the journal has and what a group wants; the chain goes on from `head`, and record
+    /// `stored` is the last in the table. The same each time that it is done.
     pub(super) fn put(
         &self,
         tx: &WriteTransaction,
         works: Vec<Work>,
-        head: Head,
+        (head, stored): (Head, u64),
         is_durable: bool,
     ) -> Result<Staged, StoreError> {
-        let mut staged = Staged { head, vote: None, append: None };
+        put_records(tx, &self.shared.tail(), stored)?;
+        let mut staged = Staged { head, vote: None, append: None, decided: 0 };
         for work in works {
             stage(tx, work, &mut staged)?;
         }
-        if staged.head != head {
+        if staged.head.seq > stored {
             tables::KEY_HEAD.put(tx, &staged.head)?;
         }
         if is_durable {
@@ -330,9 +349,7 @@ impl Writer {
     /// Takes nothing more: whether the commit is on disk can be read after opening anew.
     pub(super) fn fail(&mut self, error: &StoreError) {
         self.give_up_rebuild(error);
-        tracing::error!(%error, "the quorum's store failed, and is closed");
-        self.database.close();
-        self.shared.failure.send_replace(Some(error.clone()));
+        self.shared.fail(&self.database, &mut self.shared.chain(), error);
     }
 
     /// Puts everything on disk, says that the node was stopped in order, and closes the file.
@@ -341,7 +358,10 @@ impl Writer {
             return Err(failure);
         }
         self.give_up_rebuild(&"the node stops");
+        // What would go into the journal from here on is refused.
+        self.shared.chain().is_closed = true;
         let closed = self.close_open();
+        self.shared.chain().close();
         self.database.close();
         let why = closed.clone().err().unwrap_or_else(|| self.shared.failure_or_closed());
         self.shared.failure.send_replace(Some(why));
@@ -349,7 +369,7 @@ impl Writer {
     }
 
     fn close_open(&mut self) -> Result<(), StoreError> {
-        if self.is_dirty {
+        if self.is_dirty || self.has_tail() {
             self.write_guarded(vec![Work::Flush])?;
         }
         let mark = Mark { clean: true, ..self.mark.clone() };
@@ -379,6 +399,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
         }
         Work::Apply(applied) => {
             put_rows(tx, applied.rows)?;
+            staged.decided += applied.events.len();
             put_events(tx, applied.events, &mut staged.head)?;
             tables::KEY_APPLIED.put(tx, &Coded(applied.upto))?;
             if let Some(membership) = applied.membership {
@@ -388,7 +409,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
         Work::Record(events) => put_events(tx, events, &mut staged.head)?,
         Work::Install(working) => install(tx, *working)?,
         Work::Contact(at) => tables::KEY_CONTACT.put(tx, &at)?,
-        Work::Rebuild(_) | Work::Flush | Work::Close => {}
+        Work::Rebuild(_) | Work::Fold | Work::Flush | Work::Close => {}
     }
     Ok(())
 }
@@ -401,6 +422,22 @@ pub(super) fn put_rows(tx: &WriteTransaction, rows: Vec<Row>) -> Result<(), Stor
             Some(value) => table.insert(row.key.as_slice(), value.as_slice())?,
             None => table.remove(row.key.as_slice())?,
         };
+    }
+    Ok(())
+}
+
+/// Puts those of the journal's records into the table that come behind record `stored`.
+pub(super) fn put_records(
+    tx: &WriteTransaction,
+    records: &[Numbered],
+    stored: u64,
+) -> Result<(), StoreError> {
+    if records.iter().all(|(seq, _)| *seq <= stored) {
+        return Ok(());
+    }
+    let mut audit = tx.open_table(tables::AUDIT)?;
+    for (seq, bytes) in records.iter().filter(|(seq, _)| *seq > stored) {
+        audit.insert(seq, &bytes[..])?;
     }
     Ok(())
 }

@@ -31,6 +31,22 @@ async fn stopped() -> (MemoryDisk, RaftId) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recovered_store_has_what_was_in_the_journal_alone() {
+    let (disk, _) = stopped().await;
+    let store = open_on(&disk).await;
+    store.handle.record(vec![event("ada")]).await.unwrap();
+    let disk = disk.crash(CrashMode::LoseUnsynced);
+    let recovered = recover_on(&disk).unwrap();
+    assert!(disk.identity("quorum.journal").unwrap().is_none());
+    let store = open_on(&disk).await;
+    assert_eq!(store.handle.raft_id(), recovered.raft_id);
+    let chain = store.chain().await;
+    let at = chain.iter().position(|it| *it == event("ada")).unwrap();
+    assert_eq!(&*chain.last().unwrap().action, "quorum.recover");
+    assert!(at + 1 < chain.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recovered_store_leads_alone_with_everything_its_log_had() {
     let (disk, id) = stopped().await;
     let recovered = recover_on(&disk).unwrap();
