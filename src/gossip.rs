@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -80,17 +81,42 @@ pub trait Replica: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Applied, ApplyError>>;
 
     /// Records that `vector` does not include, in an order that can be applied: about `bytes_max`
-    /// bytes of them, one at least where there is one; and whether there are more.
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
+    /// bytes of them, one at least where there is one that is still there.
+    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>>;
 
     /// The peer `by` has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
     /// every hello, and whenever a peer has more of them than this node: then its store was rolled
     /// back, and it must not use the origin again.
     fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
+}
+
+/// What a peer lacks of what is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Records, in an order that can be applied.
+    pub records: Vec<Bytes>,
+    /// Whether there are more.
+    pub more: bool,
+    /// Where whole documents are the way to go on.
+    pub documents: Option<Need>,
+}
+
+/// Why whole documents are sent rather than records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Records that are lacking are gone from the log.
+    Trimmed,
+    /// The records are many more than what came of them.
+    Cheaper,
+}
+
+/// A peer said that whole documents are the way to get what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Who said so.
+    pub peer: NodeName,
+    /// Why.
+    pub need: Need,
 }
 
 /// What became of records, by number.
@@ -149,8 +175,9 @@ impl Default for GossipSettings {
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
-/// (`replace_identity`), numbers (`stats`), and the end (`shutdown`).
+/// `clock_offset`, `changed`), whole documents instead of records (`advice`, `set_taking_documents`),
+/// streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is (`replace_identity`),
+/// numbers (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -177,6 +204,10 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Wakes the puller when there may be something to pull.
     behind: Notify,
+    /// The last peer that sent this node to whole documents.
+    advice: watch::Sender<Option<Advice>>,
+    /// Whether whole documents are being taken: then nothing is pulled.
+    takes_documents: AtomicBool,
     jitter: Mutex<Stream>,
     /// Handshakes that strangers may have open.
     handshakes: Arc<Semaphore>,
@@ -250,6 +281,17 @@ impl Gossip {
     /// Changes when the vector of a peer is known to have moved.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
+    }
+
+    /// The last peer that could not, or had better not, answer a pull with records.
+    pub fn advice(&self) -> watch::Receiver<Option<Advice>> {
+        self.0.advice.subscribe()
+    }
+
+    /// Whether whole documents are being taken: until they are, nothing is pulled.
+    pub fn set_taking_documents(&self, is_taking: bool) {
+        self.0.takes_documents.store(is_taking, Ordering::Relaxed);
+        self.0.behind.notify_one();
     }
 
     /// `handler` serves the streams of this kind that peers open, from now on.
@@ -350,6 +392,8 @@ impl Shared {
             stats: Mutex::default(),
             changed: watch::Sender::new(0),
             behind: Notify::new(),
+            advice: watch::Sender::new(None),
+            takes_documents: AtomicBool::new(false),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
             handlers: Handlers::default(),

@@ -24,5 +24,5 @@ pub use audit::ConfigChain;
 pub use database::Database;
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryReader};
-pub use log::LogReader;
+pub use log::{LogReader, Missing};
 pub use writer::{Applied, Command, Committed, Outcome, Writer, WriterSettings};

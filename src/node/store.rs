@@ -17,7 +17,8 @@ use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{
-    Applied, Command, Committed, HistoryPage, HistoryReader, LogReader, Outcome, StoreError, Writer,
+    Applied, Command, Committed, HistoryPage, HistoryReader, LogReader, Missing, Outcome,
+    StoreError, Writer,
 };
 
 /// Most commands in one group.
@@ -172,7 +173,7 @@ impl Store {
         &self,
         vector: Vector,
         bytes_max: usize,
-    ) -> Result<(Vec<Bytes>, bool), StoreError> {
+    ) -> Result<Missing, StoreError> {
         let (log, have) = (self.log.clone(), self.snapshot().vector.clone());
         self.blocking.run(move || log.missing(vector, &have, bytes_max)).await
     }

@@ -1,5 +1,6 @@
 //! Table `log`: (origin u64, n u64) → the record, as it is sent. The truth everything else is made
-//! from. Lifetime: until every member has it; as members cannot be evicted yet, for ever.
+//! from. Lifetime: until its document's epoch includes it and every member has it (`storage::trim`).
+//! Up to which number of an origin rows may be gone, `meta` says; above that none is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransac
 
 use super::database::Database;
 use super::error::StoreError;
+use super::meta;
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
 use crate::model::{Dot, Origin, Vector, cbor};
@@ -74,11 +76,35 @@ pub(super) fn parts(row: &[u8]) -> Result<(&[u8], Option<&[u8]>), StoreError> {
 
 /// As [`get`], where the row has to be there.
 pub(super) fn require(tx: &ReadTransaction, dot: Dot) -> Result<Record, StoreError> {
-    get(tx, dot)?.ok_or_else(|| StoreError::damaged(format!("log {dot} is missing")))
+    get(tx, dot)?.ok_or_else(|| lost(dot))
+}
+
+fn lost(dot: Dot) -> StoreError {
+    StoreError::damaged(format!("log {dot} is missing"))
+}
+
+/// As [`get`], where the row has to be there unless it was trimmed.
+pub(super) fn find(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
+    let record = get(tx, dot)?;
+    if record.is_none() && !meta::KEY_TRIMMED.get(tx)?.unwrap_or_default().includes(dot) {
+        return Err(lost(dot));
+    }
+    Ok(record)
 }
 
 /// How many turns of origins fill an answer.
 const TURNS: usize = 8;
+
+/// What a peer misses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Records, in an order that can be applied.
+    pub records: Vec<Bytes>,
+    /// Whether there are more.
+    pub more: bool,
+    /// Whether some are gone from this log: they come with whole documents.
+    pub is_trimmed: bool,
+}
 
 /// Answers peers that ask for what they miss.
 #[derive(Clone)]
@@ -91,15 +117,17 @@ impl LogReader {
     }
 
     /// The records up to `have` that a state with `vector` does not include, in an order that it
-    /// can apply, some `bytes_max` bytes of them; and whether there are more.
+    /// can apply, some `bytes_max` bytes of them.
     pub fn missing(
         &self,
         vector: Vector,
         have: &Vector,
         bytes_max: usize,
-    ) -> Result<(Vec<Bytes>, bool), StoreError> {
+    ) -> Result<Missing, StoreError> {
         let database = self.0.get()?;
         let tx = database.begin_read()?;
+        let trimmed = meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default();
+        let mut is_trimmed = false;
         let mut at = vector;
         // Each origin's next record, read once even where it has to wait for another origin's.
         let mut next: BTreeMap<Origin, Record> = BTreeMap::new();
@@ -113,14 +141,21 @@ impl LogReader {
                     let dot = Dot { origin: last.origin, n: at.get(last.origin) + 1 };
                     let record = match next.remove(&dot.origin) {
                         Some(record) => record,
-                        None => require(&tx, dot)?,
+                        None => match get(&tx, dot)? {
+                            Some(record) => record,
+                            None if trimmed.includes(dot) => {
+                                is_trimmed = true;
+                                break;
+                            }
+                            None => return Err(lost(dot)),
+                        },
                     };
                     if !is_applicable(&record, &at) {
                         next.insert(dot.origin, record);
                         break;
                     }
                     if bytes > 0 && bytes + record.bytes.len() > bytes_max {
-                        return Ok((records, true));
+                        return Ok(Missing { records, more: true, is_trimmed });
                     }
                     bytes += record.bytes.len();
                     at.advance(dot);
@@ -129,6 +164,6 @@ impl LogReader {
                 }
             }
         }
-        Ok((records, false))
+        Ok(Missing { records, more: false, is_trimmed })
     }
 }

@@ -22,6 +22,8 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+/// For each origin, up to which number its records may be gone from the log.
+pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");

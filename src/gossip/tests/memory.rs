@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::gossip::{Applied, ApplyError, Replica};
+use crate::gossip::{Applied, ApplyError, Missing, Replica};
 use crate::model::{Dot, NodeName, Origin, Vector, cbor};
 
 /// A replica in memory. A record is a dot and some bytes; records apply in the order of their
@@ -109,11 +109,7 @@ impl Replica for Memory {
         std::future::ready(applied).boxed()
     }
 
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>> {
+    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
         let log = locked(&self.log);
         let mut bytes = 0;
         let missing: Vec<&Bytes> =
@@ -125,7 +121,7 @@ impl Replica for Memory {
         let sent: Vec<Bytes> =
             missing.iter().take_while(fits).map(|&bytes| bytes.clone()).collect();
         let more = sent.len() < missing.len();
-        std::future::ready(Ok((sent, more))).boxed()
+        std::future::ready(Ok(Missing { records: sent, more, documents: None })).boxed()
     }
 
     fn witnessed(&self, _by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()> {
