@@ -18,6 +18,7 @@ pub mod mark;
 pub mod meta;
 pub mod origins;
 pub mod rows;
+pub mod whole;
 pub mod writer;
 
 pub use audit::ConfigChain;

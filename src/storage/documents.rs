@@ -8,7 +8,8 @@
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
-use crate::config::document::{Document, SavedDocument};
+use super::log;
+use crate::config::document::{CheckedChange, Document, DocumentError, SavedDocument};
 use crate::model::{DocumentId, Dot, Origin, cbor};
 
 type ChangeKey<'a> = (&'a str, u64, u64);
@@ -40,6 +41,30 @@ pub(super) fn read(
     Ok((base, dots))
 }
 
+/// The document with this base and these changes of the log.
+pub(super) fn load(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+    base: Option<SavedDocument>,
+    dots: Vec<Dot>,
+) -> Result<Document, StoreError> {
+    let damaged =
+        |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
+    let mut document = match base {
+        Some(base) => Document::load(base).map_err(damaged)?,
+        None => Document::new(),
+    };
+    let changes: Result<Vec<CheckedChange>, StoreError> = dots
+        .into_iter()
+        .map(|dot| {
+            let record = log::require(tx, dot)?;
+            CheckedChange::decode(&record.change, dot).map_err(damaged)
+        })
+        .collect();
+    document.apply(&changes?).map_err(damaged)?;
+    Ok(document)
+}
+
 /// Adds to a document's changes since its base.
 pub(super) fn add_changes(
     tx: &WriteTransaction,
@@ -54,15 +79,23 @@ pub(super) fn add_changes(
     Ok(())
 }
 
+/// Sets a document's base to one that is encoded already, and forgets what came since the old one.
+pub(super) fn replace(
+    tx: &WriteTransaction,
+    id: &DocumentId,
+    base: &[u8],
+) -> Result<(), StoreError> {
+    let name = id.to_string();
+    tx.open_table(BASES)?.insert(name.as_str(), base)?;
+    tx.open_table(CHANGES)?.retain_in(span(&name), |_, ()| false)?;
+    Ok(())
+}
+
 /// Sets a document's base to all that it holds now.
 pub(super) fn put_base(
     tx: &WriteTransaction,
     id: &DocumentId,
     document: &Document,
 ) -> Result<(), StoreError> {
-    let name = id.to_string();
-    let base = cbor::encode(&document.save());
-    tx.open_table(BASES)?.insert(name.as_str(), base.as_slice())?;
-    tx.open_table(CHANGES)?.retain_in(span(&name), |_, ()| false)?;
-    Ok(())
+    replace(tx, id, &cbor::encode(&document.save()))
 }

@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 
 use super::database::Database;
 use super::error::StoreError;
 use super::meta;
+use crate::config::document::CheckedChange;
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
-use crate::model::{Dot, Origin, Vector, cbor};
+use crate::model::{Dot, Origin, Stamp, Vector, cbor};
 
 pub(super) const LOG: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("log");
 
@@ -48,6 +51,17 @@ pub(super) fn put(
         table.insert(key(record.dot), row.as_slice())?;
     }
     Ok(())
+}
+
+/// Puts a record in that came with whole documents, if it is not there; says whether.
+pub(super) fn put_missing(tx: &WriteTransaction, record: &Record) -> Result<bool, StoreError> {
+    let mut table = tx.open_table(LOG)?;
+    if table.get(key(record.dot))?.is_some() {
+        return Ok(false);
+    }
+    let row = cbor::encode(&LogRow { record: &record.bytes, audit: None });
+    table.insert(key(record.dot), row.as_slice())?;
+    Ok(true)
 }
 
 pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
@@ -90,6 +104,49 @@ pub(super) fn find(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Sto
         return Err(lost(dot));
     }
     Ok(record)
+}
+
+/// About up to which change each origin's were written before `before`: found by halves, as stamps
+/// rise along an origin's changes.
+pub(super) fn written_before(
+    tx: &ReadTransaction,
+    vector: &Vector,
+    before: Stamp,
+) -> Result<Vector, StoreError> {
+    let table = tx.open_table(LOG)?;
+    let mut found = Vector::new();
+    for last in vector.iter() {
+        let origin = u64::from_be_bytes(last.origin.0);
+        let (mut low, mut high) = (0, last.n);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            // Where no row is left, none is looked for.
+            let next = table.range((origin, middle)..=(origin, high))?.next().transpose()?;
+            let Some((key, row)) = next else {
+                high = middle - 1;
+                continue;
+            };
+            let dot = Dot { n: key.value().1, ..last };
+            if written_at(row.value(), dot)?.is_none_or(|at| at < before) {
+                low = dot.n;
+            } else {
+                high = middle - 1;
+            }
+        }
+        if low > 0 {
+            found.advance(Dot { n: low, ..last });
+        }
+    }
+    Ok(found)
+}
+
+/// When the last of a row's entries was written; none where it has none.
+pub(super) fn written_at(row: &[u8], dot: Dot) -> Result<Option<Stamp>, StoreError> {
+    let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
+    let (record, _) = parts(row)?;
+    let record = Record::decode(Bytes::copy_from_slice(record)).map_err(|e| damaged(&e))?;
+    let change = CheckedChange::decode(&record.change, dot).map_err(|e| damaged(&e))?;
+    Ok(change.entries.iter().map(|(_, entry)| entry.stamp).max())
 }
 
 /// How many turns of origins fill an answer.

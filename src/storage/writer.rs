@@ -19,10 +19,11 @@ use super::audit::ConfigChain;
 use super::database::{self, Database};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
+use super::whole::CutReader;
 use super::{documents, log, meta, origins};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
-use crate::config::document::{Actor, CheckedChange, Document, DocumentError};
+use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
 use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
@@ -35,9 +36,11 @@ mod checkpoint;
 mod group;
 mod origin;
 mod recovery;
+mod take;
 
 use audited::Chain;
 use group::{Abort, Group};
+pub use take::{TakeError, Taken};
 
 /// Most records of peers that are remembered as refused.
 const REFUSED_MAX: usize = 4_096;
@@ -306,6 +309,11 @@ impl Writer {
         log::LogReader::new(self.database.clone())
     }
 
+    /// A reader of whole documents.
+    pub fn cuts(&self) -> CutReader {
+        CutReader::new(self.database.clone(), self.published.clone())
+    }
+
     /// A reader of the audit chain.
     pub fn chain(&self) -> ConfigChain {
         ConfigChain::new(self.database.clone())
@@ -534,21 +542,7 @@ impl Writer {
         let tx = database.begin_read()?;
         let (base, mut dots) = documents::read(&tx, id)?;
         dots.extend(self.unwritten.changes.get(id).into_iter().flatten());
-        let damaged =
-            |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
-        let mut document = match base {
-            Some(base) => Document::load(base).map_err(damaged)?,
-            None => Document::new(),
-        };
-        let changes: Result<Vec<CheckedChange>, StoreError> = dots
-            .into_iter()
-            .map(|dot| {
-                let record = log::require(&tx, dot)?;
-                CheckedChange::decode(&record.change, dot).map_err(damaged)
-            })
-            .collect();
-        document.apply(&changes?).map_err(damaged)?;
-        Ok(document)
+        documents::load(&tx, id, base, dots)
     }
 }
 
