@@ -36,6 +36,7 @@ use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL
 use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
+mod acknowledged;
 mod dial;
 mod discover;
 mod mesh;
@@ -49,6 +50,7 @@ pub mod streams;
 mod tiers;
 mod trust;
 
+pub use acknowledged::{Acknowledged, Holder};
 use mesh::Mesh;
 use message::Have;
 use peer::Peer;
@@ -133,6 +135,8 @@ pub struct GossipSettings {
     /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
     /// ones is answered.
     pub distrust_after: Duration,
+    /// How long nobody may have heard a peer that the file names before it is not waited for.
+    pub evict_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -143,13 +147,14 @@ impl Default for GossipSettings {
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_millis(500),
             distrust_after: Duration::from_secs(15),
+            evict_after: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
+/// `acknowledged`, `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
 /// (`replace_identity`), numbers (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
@@ -184,6 +189,7 @@ struct Shared {
     answers: Semaphore,
     /// Who serves streams of other rooms.
     handlers: Handlers,
+    started_at: Instant,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -238,6 +244,11 @@ impl Gossip {
     /// The regions that are known to have all of `vector` on disk, in some node of theirs.
     pub fn regions_covering(&self, vector: &Vector) -> BTreeSet<RegionName> {
         status::regions_covering(&self.0, vector)
+    }
+
+    /// What every member that is waited for is known to have on disk, and how each of them stands.
+    pub fn acknowledged(&self) -> Acknowledged {
+        acknowledged::acknowledged(&self.0)
     }
 
     /// How far this node's clock is from the cluster's, in microseconds: positive where the others
@@ -353,6 +364,7 @@ impl Shared {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
             handlers: Handlers::default(),
+            started_at: Instant::now(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

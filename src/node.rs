@@ -587,6 +587,7 @@ async fn start_gossip(
     let gossip_settings = GossipSettings {
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
+        evict_after: settings.epochs.evict_after,
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

@@ -11,6 +11,7 @@ use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
+mod acknowledged;
 mod members;
 mod memory;
 mod streams;
