@@ -32,6 +32,7 @@ use crate::transport::{self, EndpointError, Identity};
 pub mod audit;
 mod backup;
 pub mod certificates;
+mod epochs;
 pub mod feed;
 mod gauges;
 mod keys;
@@ -43,6 +44,7 @@ pub mod status;
 mod store;
 
 pub(crate) use backup::BackupError;
+pub use epochs::{DocumentEpoch, EpochStatus, HeldUpBy};
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -537,6 +539,7 @@ impl Node {
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
+            epochs: self.epochs(),
         }
     }
 }

@@ -166,7 +166,6 @@ impl Store {
     }
 
     /// What a document's next epoch would be; see [`EpochReader::plan_roll`].
-    #[expect(dead_code, reason = "the coordinator of rolls comes with its own change")]
     pub(crate) async fn plan_roll(
         &self,
         document: DocumentId,
@@ -178,7 +177,6 @@ impl Store {
     }
 
     /// Takes a document to its next epoch, as was agreed; gives the record that says so.
-    #[expect(dead_code, reason = "the coordinator of rolls comes with its own change")]
     pub(crate) async fn roll(&self, document: DocumentId, roll: Roll) -> Result<Dot, RollError> {
         match self.command(Command::Roll { document, roll }).await {
             Some(Outcome::Rolled(rolled)) => rolled,
