@@ -17,7 +17,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::env::{Env, Stream};
 use crate::members::Members;
-use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::model::{Feature, NodeName, Origin, RegionName, Vector};
 use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL, PROTOCOL_MIN};
 use crate::transport::{Endpoint, EndpointError, Identity};
 
@@ -154,8 +155,9 @@ impl Default for GossipSettings {
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `acknowledged`, `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
-/// (`replace_identity`), numbers (`stats`), and the end (`shutdown`).
+/// `acknowledged`, `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`,
+/// `ask`), who it is (`replace_identity`), how it stands (`tell_readiness`, `drain`), numbers
+/// (`stats`), and the end (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -187,6 +189,10 @@ struct Shared {
     handshakes: Arc<Semaphore>,
     /// Pulls that are answered at once.
     answers: Semaphore,
+    /// Says whether this node is ready; absent until somebody knows.
+    readiness: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// It goes: nobody should be sent here any more.
+    drains: AtomicBool,
     /// Who serves streams of other rooms.
     handlers: Handlers,
     started_at: Instant,
@@ -302,6 +308,19 @@ impl Gossip {
         Ok(())
     }
 
+    /// `is_ready` says from now on whether requests may be sent here; peers are told.
+    pub fn tell_readiness(&self, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.0.readiness.set(Box::new(is_ready));
+    }
+
+    /// This node is going to stop: peers are told at once that nobody should be sent here.
+    pub fn drain(&self) {
+        self.0.drains.store(true, Ordering::Relaxed);
+        for peer in self.0.mesh().peers.values() {
+            peer.outbox.want_have();
+        }
+    }
+
     /// Counts since the start.
     pub fn stats(&self) -> GossipStats {
         self.0.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -363,6 +382,8 @@ impl Shared {
             behind: Notify::new(),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
+            readiness: OnceLock::new(),
+            drains: AtomicBool::new(false),
             handlers: Handlers::default(),
             started_at: Instant::now(),
             stop: CancellationToken::new(),
@@ -410,7 +431,20 @@ impl Shared {
             now: self.env.clock.now(),
             vector: (*self.replica.vector()).clone(),
             announced,
+            features: Some(self.members.features().clone()),
         }
+    }
+
+    /// Whether this node is ready, where that is to be said: with heartbeats, and always once it is
+    /// not any more for good. Nothing may be locked: to know it, the node looks at its peers.
+    fn readiness(&self, is_heartbeat: bool) -> Option<bool> {
+        if !self.members.features().has(Feature::Readiness) {
+            return None;
+        }
+        if self.drains.load(Ordering::Relaxed) {
+            return Some(false);
+        }
+        is_heartbeat.then(|| self.readiness.get().is_some_and(|is_ready| is_ready()))
     }
 
     fn push<'a>(&self, to: impl Iterator<Item = &'a Arc<Peer>>, records: &[Bytes]) {
@@ -441,6 +475,7 @@ impl Shared {
         let now = Instant::now();
         self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
         self.state().met(peer, hello, &self.replica.vector(), now);
+        self.members.met(peer, hello.features.clone().unwrap_or_default());
         self.known_changed();
         // Also where the peer has no more than this node: the store may wait for that word.
         // The store counts these words, and those that it counts on are the file's nodes.

@@ -258,7 +258,7 @@ impl Node {
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
             name: name.clone(),
@@ -282,7 +282,23 @@ impl Node {
             driver: Mutex::new(Some(driver)),
             started_at: Instant::now(),
             target: Mutex::default(),
-        })))
+        }))
+    }
+
+    /// The node, whose peers are told whether requests may be sent here as long as it lives.
+    fn of(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        let weak = Arc::downgrade(&inner);
+        let is_ready = move || weak.upgrade().is_some_and(|it| Self(it).readiness().is_ok());
+        if let Some(gossip) = inner.gossip.get() {
+            gossip.tell_readiness(is_ready);
+        }
+        Self(inner)
+    }
+
+    /// The members of the cluster, and what their programs can do.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.0.members
     }
 
     /// Stops taking commands, ends all feeds, and closes the store in order.
@@ -525,6 +541,7 @@ impl Node {
             lag_ms: 0,
             queue_bytes: 0,
             clock_offset_us: None,
+            features: status::feature_names(self.0.members.features()),
             vector: vector.clone(),
         };
         ClusterStatus {

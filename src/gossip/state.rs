@@ -58,6 +58,8 @@ struct Known {
     told_at: Option<Instant>,
     /// Whom it hears.
     hears: Arc<BTreeSet<NodeName>>,
+    /// Whether it is ready, where this start of it has said so.
+    ready: Option<bool>,
     /// The nodes of this node's region in the order in which they had better ask it; none where it
     /// is of that region itself.
     collectors: Option<Vec<NodeName>>,
@@ -151,6 +153,7 @@ impl State {
             heard_at: None,
             told_at: None,
             hears: Arc::default(),
+            ready: None,
             collectors,
             rtt,
             offsets: VecDeque::new(),
@@ -193,6 +196,7 @@ impl State {
             // It may have lost what it had before.
             known.instance = Some(hello.instance);
             known.vector = Arc::new(hello.vector.clone());
+            known.ready = None;
             known.ahead = None;
             known.lag = None;
         } else {
@@ -229,6 +233,7 @@ impl State {
             let names = hears.0.iter().filter_map(|name| NodeName::new(name).ok());
             known.hears = Arc::new(names.collect());
         }
+        known.ready = have.ready.or(known.ready);
         let mut is_news = merge(&mut known.vector, &have.vector);
         known.update_lag(mine, now);
         for (name, vector) in &have.others.0 {
@@ -384,6 +389,14 @@ impl State {
         offsets.sort_unstable();
         let (low, high) = (offsets[(offsets.len() - 1) / 2], offsets[offsets.len() / 2]);
         Some(if low.unsigned_abs() <= high.unsigned_abs() { low } else { high })
+    }
+
+    /// Whether the peer is heard and, as far as is known, ready: `says_so` where its program says
+    /// whether it is.
+    pub(super) fn is_ready(&self, peer: &NodeName, says_so: bool, now: Instant) -> bool {
+        let is_ready =
+            |known: &Known| known.is_heard(now, self.heard) && known.ready.unwrap_or(!says_so);
+        self.peers.get(peer).is_some_and(is_ready)
     }
 
     /// What is known of the peer.

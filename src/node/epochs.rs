@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::{Node, skew};
 use crate::config::roll::Roll;
 use crate::gossip::{Acknowledged, Gossip, Holder};
-use crate::model::{DocumentId, Dot, NodeName, Stamp, Vector};
+use crate::members::Members;
+use crate::model::{DocumentId, Dot, Feature, NodeName, Stamp, Vector};
 use crate::settings::EpochSettings;
 use crate::storage::{Plan, RollError};
 
@@ -57,7 +58,7 @@ pub struct HeldUpBy {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
     /// Why: `off` (by `epochs.soft_cap`), `no quorum`, `never heard` (since this node's start),
-    /// `silent`, `behind`.
+    /// `older program`, `silent`, `behind`.
     pub why: &'static str,
     /// For how long, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,13 +81,24 @@ impl std::fmt::Display for HeldUpBy {
     }
 }
 
-/// Which members hold a floor up, of those that are waited for.
-fn holders(acknowledged: &Acknowledged) -> impl Iterator<Item = HeldUpBy> + '_ {
+/// Which members hold epochs up, of those that are waited for. `is_older` says of whom it is known
+/// that its program takes no epoch but the first.
+fn holders(
+    acknowledged: &Acknowledged,
+    is_older: impl Fn(&NodeName) -> bool,
+) -> impl Iterator<Item = HeldUpBy> {
     let counted = acknowledged.others.iter().filter(|holder| !holder.is_evicted);
-    counted.filter_map(|holder| {
+    counted.filter_map(move |holder| {
         let Holder { node, vector, silent, lag, .. } = holder;
         let (why, time) = match vector {
             None => ("never heard", *silent),
+            Some(_) if is_older(node) => {
+                return Some(HeldUpBy {
+                    node: Some(node.clone()),
+                    why: "older program",
+                    for_ms: None,
+                });
+            }
             Some(_) if *silent >= PATIENCE => ("silent", *silent),
             Some(_) if *lag >= PATIENCE => ("behind", *lag),
             Some(_) => return None,
@@ -133,8 +145,17 @@ impl Node {
         if self.0.quorum.contact_age() >= self.0.gauges.cut_off_after {
             by.push(HeldUpBy::all("no quorum"));
         }
-        by.extend(holders(&self.acknowledged()));
+        let members = &self.0.members;
+        let is_older = |node: &NodeName| {
+            members.features_of(node).is_some_and(|features| !features.has(Feature::Epochs))
+        };
+        by.extend(holders(&self.acknowledged(), is_older));
         by
+    }
+
+    /// Whether all members that are waited for take epochs, as far as this node knows.
+    pub(crate) fn all_take_epochs(&self, acknowledged: &Acknowledged) -> bool {
+        all_take_epochs(&self.0.members, acknowledged)
     }
 
     /// What every member that is waited for has; see [`Gossip::acknowledged`].
@@ -167,9 +188,20 @@ impl Node {
     }
 }
 
+/// One that is not waited for, and was not met since the start, may have any program.
+fn all_take_epochs(members: &Members, acknowledged: &Acknowledged) -> bool {
+    let lacking = members.lacking(Feature::Epochs);
+    let is_evicted = |node: &NodeName| {
+        acknowledged.others.iter().any(|holder| holder.node == *node && holder.is_evicted)
+    };
+    lacking.iter().all(is_evicted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Features;
+    use crate::topology::Topology;
     use std::sync::Arc;
 
     fn holder(node: &str, silent_s: u64, lag_s: u64) -> Holder {
@@ -188,14 +220,43 @@ mod tests {
             holder("a", 1, 0),
             holder("b", 30, 30),
             holder("c", 1, 20),
+            holder("c2", 30, 20),
             Holder { vector: None, ..holder("d", 40, 40) },
             Holder { is_evicted: true, ..holder("e", 900_000, 900_000) },
         ];
         let acknowledged = Acknowledged::new(&Vector::new(), others);
-        let said: Vec<String> = holders(&acknowledged).map(|it| it.to_string()).collect();
+        let is_older = |node: &NodeName| node.as_str() == "c2" || node.as_str() == "e";
+        let said: Vec<String> = holders(&acknowledged, is_older).map(|it| it.to_string()).collect();
         assert_eq!(
             said,
-            ["b (silent, for 30 s)", "c (behind, for 20 s)", "d (never heard, for 40 s)"]
+            [
+                "b (silent, for 30 s)",
+                "c (behind, for 20 s)",
+                "c2 (older program)",
+                "d (never heard, for 40 s)"
+            ]
         );
+    }
+
+    #[tokio::test]
+    async fn an_older_program_holds_epochs_up_until_its_node_is_evicted() {
+        let node = |name| {
+            format!("{{ name = \"{name}\", peer = \"127.0.0.1:0\", http = \"127.0.0.1:0\" }}")
+        };
+        let nodes = ["a", "b", "c"].map(node).join(", ");
+        let text = format!("cluster = \"test\"\n[[regions]]\nname = \"r\"\nnodes = [{nodes}]\n");
+        let topology = Arc::new(Topology::parse("test", &text).unwrap());
+        let name = |name| NodeName::new(name).unwrap();
+        let members = Members::new(topology, &name("a"), 1, Duration::from_secs(600));
+        let here = Acknowledged::new(&Vector::new(), vec![holder("b", 1, 0), holder("c", 1, 0)]);
+        assert!(!all_take_epochs(&members, &here), "nobody was met");
+        members.met(&name("b"), Features::all());
+        members.met(&name("c"), Features::none());
+        assert!(!all_take_epochs(&members, &here));
+        let gone = Holder { is_evicted: true, ..holder("c", 900_000, 0) };
+        let without = Acknowledged::new(&Vector::new(), vec![holder("b", 1, 0), gone]);
+        assert!(all_take_epochs(&members, &without));
+        members.met(&name("c"), Features::all());
+        assert!(all_take_epochs(&members, &here));
     }
 }

@@ -110,9 +110,14 @@ impl Coordinator {
         }
     }
 
-    /// What everybody has that is waited for; none where that is not known, or too long to decide.
+    /// What everybody has that is waited for; none where that is not known, or too long to decide,
+    /// and where somebody's program would refuse what comes of it.
     fn floor(&self) -> Option<Vector> {
-        let floor = self.node.acknowledged().floor?;
+        let acknowledged = self.node.acknowledged();
+        if !self.node.all_take_epochs(&acknowledged) {
+            return None;
+        }
+        let floor = acknowledged.floor?;
         if floor.len() > FLOOR_ORIGINS_MAX {
             tracing::warn!(origins = floor.len(), "no epoch is rolled: too many origins");
             return None;
