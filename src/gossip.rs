@@ -18,7 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,11 +32,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::env::{Env, Stream};
 use crate::members::Members;
-use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::model::{Feature, NodeName, Origin, RegionName, Vector};
 use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL, PROTOCOL_MIN};
 use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
+mod acknowledged;
 mod dial;
 mod discover;
 mod mesh;
@@ -50,6 +51,7 @@ pub mod streams;
 mod tiers;
 mod trust;
 
+pub use acknowledged::{Acknowledged, Holder};
 use mesh::Mesh;
 use message::Have;
 use peer::Peer;
@@ -159,6 +161,8 @@ pub struct GossipSettings {
     /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
     /// ones is answered.
     pub distrust_after: Duration,
+    /// How long nobody may have heard a peer that the file names before it is not waited for.
+    pub evict_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -169,15 +173,17 @@ impl Default for GossipSettings {
             heartbeat: Duration::from_secs(1),
             suspect_after: Duration::from_millis(500),
             distrust_after: Duration::from_secs(15),
+            evict_after: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), whole documents instead of records (`advice`, `set_taking_documents`),
-/// streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is (`replace_identity`),
-/// numbers (`stats`), and the end (`shutdown`).
+/// `acknowledged`, `clock_offset`, `changed`), whole documents instead of records (`advice`,
+/// `set_taking_documents`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
+/// (`replace_identity`), how it stands (`tell_readiness`, `drain`), numbers (`stats`), and the end
+/// (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -213,8 +219,13 @@ struct Shared {
     handshakes: Arc<Semaphore>,
     /// Pulls that are answered at once.
     answers: Semaphore,
+    /// Says whether this node is ready; absent until somebody knows.
+    readiness: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    /// It goes: nobody should be sent here any more.
+    drains: AtomicBool,
     /// Who serves streams of other rooms.
     handlers: Handlers,
+    started_at: Instant,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -269,6 +280,11 @@ impl Gossip {
     /// The regions that are known to have all of `vector` on disk, in some node of theirs.
     pub fn regions_covering(&self, vector: &Vector) -> BTreeSet<RegionName> {
         status::regions_covering(&self.0, vector)
+    }
+
+    /// What every member that is waited for is known to have on disk, and how each of them stands.
+    pub fn acknowledged(&self) -> Acknowledged {
+        acknowledged::acknowledged(&self.0)
     }
 
     /// How far this node's clock is from the cluster's, in microseconds: positive where the others
@@ -331,6 +347,19 @@ impl Gossip {
         self.0.endpoint.replace_identity(identity)?;
         self.0.identities.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// `is_ready` says from now on whether requests may be sent here; peers are told.
+    pub fn tell_readiness(&self, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.0.readiness.set(Box::new(is_ready));
+    }
+
+    /// This node is going to stop: peers are told at once that nobody should be sent here.
+    pub fn drain(&self) {
+        self.0.drains.store(true, Ordering::Relaxed);
+        for peer in self.0.mesh().peers.values() {
+            peer.outbox.want_have();
+        }
     }
 
     /// Counts since the start.
@@ -396,7 +425,10 @@ impl Shared {
             takes_documents: AtomicBool::new(false),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
+            readiness: OnceLock::new(),
+            drains: AtomicBool::new(false),
             handlers: Handlers::default(),
+            started_at: Instant::now(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -442,7 +474,20 @@ impl Shared {
             now: self.env.clock.now(),
             vector: (*self.replica.vector()).clone(),
             announced,
+            features: Some(self.members.features().clone()),
         }
+    }
+
+    /// Whether this node is ready, where that is to be said: with heartbeats, and always once it is
+    /// not any more for good. Nothing may be locked: to know it, the node looks at its peers.
+    fn readiness(&self, is_heartbeat: bool) -> Option<bool> {
+        if !self.members.features().has(Feature::Readiness) {
+            return None;
+        }
+        if self.drains.load(Ordering::Relaxed) {
+            return Some(false);
+        }
+        is_heartbeat.then(|| self.readiness.get().is_some_and(|is_ready| is_ready()))
     }
 
     fn push<'a>(&self, to: impl Iterator<Item = &'a Arc<Peer>>, records: &[Bytes]) {
@@ -473,6 +518,7 @@ impl Shared {
         let now = Instant::now();
         self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
         self.state().met(peer, hello, &self.replica.vector(), now);
+        self.members.met(peer, hello.features.clone().unwrap_or_default());
         self.known_changed();
         // Also where the peer has no more than this node: the store may wait for that word.
         // The store counts these words, and those that it counts on are the file's nodes.

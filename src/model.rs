@@ -2,6 +2,7 @@
 //! JSON values. Nothing here does I/O, reads a clock or draws randomness.
 
 pub mod cbor;
+pub mod feature;
 pub mod id;
 pub mod json;
 pub mod name;
@@ -10,6 +11,7 @@ pub mod stamp;
 pub mod text;
 pub mod vector;
 
+pub use feature::{Feature, Features};
 pub use id::Id;
 pub use json::{JsonError, JsonText};
 pub use name::{

@@ -32,6 +32,7 @@ use crate::transport::{self, EndpointError, Identity};
 pub mod audit;
 mod backup;
 pub mod certificates;
+mod epochs;
 pub mod feed;
 mod gauges;
 mod keys;
@@ -43,6 +44,7 @@ pub mod status;
 mod store;
 
 pub(crate) use backup::BackupError;
+pub use epochs::{DocumentEpoch, EpochStatus, HeldUpBy};
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -256,7 +258,7 @@ impl Node {
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
             name: name.clone(),
@@ -280,7 +282,23 @@ impl Node {
             driver: Mutex::new(Some(driver)),
             started_at: Instant::now(),
             target: Mutex::default(),
-        })))
+        }))
+    }
+
+    /// The node, whose peers are told whether requests may be sent here as long as it lives.
+    fn of(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        let weak = Arc::downgrade(&inner);
+        let is_ready = move || weak.upgrade().is_some_and(|it| Self(it).readiness().is_ok());
+        if let Some(gossip) = inner.gossip.get() {
+            gossip.tell_readiness(is_ready);
+        }
+        Self(inner)
+    }
+
+    /// The members of the cluster, and what their programs can do.
+    pub fn members(&self) -> &Arc<Members> {
+        &self.0.members
     }
 
     /// Stops taking commands, ends all feeds, and closes the store in order.
@@ -523,6 +541,7 @@ impl Node {
             lag_ms: 0,
             queue_bytes: 0,
             clock_offset_us: None,
+            features: status::feature_names(self.0.members.features()),
             vector: vector.clone(),
         };
         ClusterStatus {
@@ -537,6 +556,7 @@ impl Node {
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
+            epochs: self.epochs(),
         }
     }
 }
@@ -587,6 +607,7 @@ async fn start_gossip(
     let gossip_settings = GossipSettings {
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
+        evict_after: settings.epochs.evict_after,
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

@@ -10,6 +10,7 @@ pub(crate) mod copies;
 pub(crate) mod copy;
 pub mod database;
 pub mod documents;
+pub mod epochs;
 pub mod error;
 pub mod history;
 pub mod idempotency;
@@ -23,6 +24,7 @@ pub mod writer;
 
 pub use audit::ConfigChain;
 pub use database::Database;
+pub use epochs::{EpochReader, Plan, RollError};
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryReader};
 pub use log::{LogReader, Missing};

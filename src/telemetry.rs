@@ -4,6 +4,7 @@
 
 mod disk;
 mod ecs;
+mod epochs;
 mod limits;
 pub mod logs;
 mod metrics;
@@ -17,6 +18,7 @@ mod trace;
 
 pub(crate) use disk::STORES;
 pub use ecs::Ecs;
+pub use epochs::{EpochStanding, RollResult};
 pub use limits::Shed;
 pub use metrics::{Metrics, Watching};
 pub use otlp::{Resource, Span, Spans, request as span_request};

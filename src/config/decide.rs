@@ -153,7 +153,7 @@ mod tests {
 
     fn view(rows: Vec<(&str, Vec<Entry>)>) -> DocumentView {
         let row = |(name, siblings)| (key(name), Arc::new(Row::new(siblings).unwrap()));
-        DocumentView { rows: rows.into_iter().map(row).collect() }
+        DocumentView { rows: rows.into_iter().map(row).collect(), ..DocumentView::default() }
     }
 
     fn request(operations: Vec<(&str, Action, Check)>) -> WriteRequest {

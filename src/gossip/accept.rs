@@ -191,6 +191,7 @@ impl Batch {
                     hears: have.hears.or(before.hears),
                     members: have.members.or(before.members),
                     members_hash: have.members_hash.or(before.members_hash),
+                    ready: have.ready.or(before.ready),
                     ..have
                 });
             }

@@ -307,6 +307,7 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
     // heartbeat, until it says that it does.
     let hash = shared.members.hash();
     let members = peer.is_to_be_told(hash, with_hears).then(|| shared.members.words().0);
+    let ready = shared.readiness(with_hears);
     let state = shared.state();
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())
@@ -318,5 +319,6 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
         others: state.others_for(&peer.node, now),
         members_hash: (members.is_some() || (with_hears && hash != 0)).then_some(hash),
         members,
+        ready,
     }
 }

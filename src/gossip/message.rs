@@ -52,6 +52,9 @@ pub(super) struct Have {
     /// `hears`, and with `members`.
     #[n(5)]
     pub(super) members_hash: Option<u64>,
+    /// Whether a balancer may send requests to it; said with `hears`, and at once when it drains.
+    #[n(6)]
+    pub(super) ready: Option<bool>,
 }
 
 /// Asks for what `vector` does not include.
@@ -248,6 +251,7 @@ mod tests {
                 others: Others(others),
                 members: more.then(|| Words(Vec::new())),
                 members_hash: more.then_some(now),
+                ready: more.then_some(now > 5),
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
             let pull = Pull { vector, takes_documents: more.then_some(true) };
@@ -328,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_program_passes_over_who_joined_and_left() {
+    fn an_old_program_passes_over_who_joined_and_left_and_who_is_ready() {
         let word = crate::members::Word {
             node: "a-2".into(),
             region: "a".into(),
@@ -341,6 +345,7 @@ mod tests {
             vector: vector(vec![([1; 8], 3)]),
             members: Some(Words(vec![word])),
             members_hash: Some(7),
+            ready: Some(true),
             ..Have::default()
         };
         let old: OldHave = decode(&encode(&new)).unwrap();

@@ -54,8 +54,12 @@ struct Known {
     /// Which start of it is spoken of; what an earlier one said is no news.
     instance: Option<u64>,
     heard_at: Option<Instant>,
+    /// When somebody who hears it said last what it has.
+    told_at: Option<Instant>,
     /// Whom it hears.
     hears: Arc<BTreeSet<NodeName>>,
+    /// Whether it is ready, where this start of it has said so.
+    ready: Option<bool>,
     /// The nodes of this node's region in the order in which they had better ask it; none where it
     /// is of that region itself.
     collectors: Option<Vec<NodeName>>,
@@ -108,6 +112,8 @@ pub(super) struct Seen {
     pub(super) vector: Arc<Vector>,
     pub(super) origin: Option<Origin>,
     pub(super) heard_at: Option<Instant>,
+    /// Whether it was heard or told of, and when last.
+    pub(super) known_at: Option<Instant>,
     pub(super) hears: BTreeSet<NodeName>,
     pub(super) rtt: Duration,
     pub(super) rtt_measured: bool,
@@ -145,7 +151,9 @@ impl State {
             origin: None,
             instance: None,
             heard_at: None,
+            told_at: None,
             hears: Arc::default(),
+            ready: None,
             collectors,
             rtt,
             offsets: VecDeque::new(),
@@ -188,6 +196,7 @@ impl State {
             // It may have lost what it had before.
             known.instance = Some(hello.instance);
             known.vector = Arc::new(hello.vector.clone());
+            known.ready = None;
             known.ahead = None;
             known.lag = None;
         } else {
@@ -224,12 +233,14 @@ impl State {
             let names = hears.0.iter().filter_map(|name| NodeName::new(name).ok());
             known.hears = Arc::new(names.collect());
         }
+        known.ready = have.ready.or(known.ready);
         let mut is_news = merge(&mut known.vector, &have.vector);
         known.update_lag(mine, now);
         for (name, vector) in &have.others.0 {
             let other = names.get(name).and_then(|name| self.peers.get_mut(name));
             let Some(other) = other.filter(|other| !other.is_heard(now, heard)) else { continue };
             is_news |= merge(&mut other.vector, vector);
+            other.told_at = Some(now);
             other.update_lag(mine, now);
         }
         is_news
@@ -380,6 +391,14 @@ impl State {
         Some(if low.unsigned_abs() <= high.unsigned_abs() { low } else { high })
     }
 
+    /// Whether the peer is heard and, as far as is known, ready: `says_so` where its program says
+    /// whether it is.
+    pub(super) fn is_ready(&self, peer: &NodeName, says_so: bool, now: Instant) -> bool {
+        let is_ready =
+            |known: &Known| known.is_heard(now, self.heard) && known.ready.unwrap_or(!says_so);
+        self.peers.get(peer).is_some_and(is_ready)
+    }
+
     /// What is known of the peer.
     pub(super) fn seen(&self, peer: &NodeName) -> Option<Seen> {
         let known = self.peers.get(peer)?;
@@ -387,6 +406,7 @@ impl State {
             vector: known.vector.clone(),
             origin: known.origin,
             heard_at: known.heard_at,
+            known_at: known.heard_at.max(known.told_at),
             hears: (*known.hears).clone(),
             rtt: known.rtt,
             // Both come with what a peer says of itself.

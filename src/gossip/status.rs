@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Shared;
-use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::model::{Feature, Features, NodeName, Origin, RegionName, Vector};
 
 /// One peer, as this node sees it.
 #[derive(Clone, Debug)]
@@ -32,6 +32,11 @@ pub struct PeerStatus {
     pub vector: Arc<Vector>,
     /// Whom it hears.
     pub hears: BTreeSet<NodeName>,
+    /// What its program can do, once it said hello.
+    pub features: Features,
+    /// Whether a balancer may send requests to it, as it says itself; where its program does not
+    /// say such things, whether it is heard.
+    pub is_ready: bool,
     /// How many changes of this node's it lacks, as far as is known.
     pub lag_changes: u64,
     /// How long it has lacked any.
@@ -114,6 +119,9 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
     let status = mesh.peers.values().filter_map(|peer| {
         let seen = state.seen(&peer.node)?;
         let (connected_out, connected_in) = peer.connected();
+        let features = shared.members.features_of(&peer.node).unwrap_or_default();
+        let says_so = features.has(Feature::Readiness);
+        let is_ready = state.is_ready(&peer.node, says_so, now);
         Some(PeerStatus {
             node: peer.node.clone(),
             region: peer.region.clone(),
@@ -127,6 +135,8 @@ pub(super) fn peers(shared: &Shared) -> Vec<PeerStatus> {
             lag: seen.lag_since.map_or(Duration::ZERO, |since| now - since),
             vector: seen.vector,
             hears: seen.hears,
+            features,
+            is_ready,
             queue_bytes: peer.outbox.bytes(),
             clock_offset: seen.offset,
         })

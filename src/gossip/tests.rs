@@ -7,10 +7,13 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
+use crate::model::Features;
 use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
+mod acknowledged;
+mod features;
 mod members;
 mod memory;
 mod streams;
@@ -109,11 +112,22 @@ impl Cluster {
     }
 
     fn run(&mut self, node: &'static str, endpoint: transport::Endpoint, memory: Arc<Memory>) {
+        self.run_with(node, endpoint, memory, Features::all());
+    }
+
+    fn run_with(
+        &mut self,
+        node: &'static str,
+        endpoint: transport::Endpoint,
+        memory: Arc<Memory>,
+        features: Features,
+    ) {
         let addr = endpoint.local_addr().unwrap();
+        let members = Members::new(self.topology.clone(), &name(node), 1, EVICT_AFTER);
         let gossip = Gossip::start(
             &self.env(),
             self.settings.clone(),
-            Arc::new(Members::new(self.topology.clone(), &name(node), 1, EVICT_AFTER)),
+            Arc::new(members.announcing(features)),
             &name(node),
             endpoint,
             memory.clone(),

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::EpochStatus;
 use crate::gossip::{Gossip, PeerStatus};
-use crate::model::{NodeName, Origin, RegionName, Vector};
+use crate::model::{Feature, Features, NodeName, Origin, RegionName, Vector};
 use crate::quorum::QuorumStatus;
 use crate::storage::writer::Counts;
 use crate::topology::{Node, Topology};
@@ -36,6 +37,8 @@ pub struct ClusterStatus {
     pub regions: Vec<RegionStatus>,
     /// The quorum path.
     pub quorum: QuorumStatus,
+    /// How documents stand with their epochs.
+    pub epochs: EpochStatus,
 }
 
 /// How a node's store stands.
@@ -106,6 +109,8 @@ pub struct MemberStatus {
     /// Its clock less this node's, in microseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_us: Option<i64>,
+    /// What its program can do beyond its protocol, once it said hello.
+    pub features: Vec<&'static str>,
     /// What it is known to include: origin → number.
     pub vector: BTreeMap<String, u64>,
 }
@@ -113,6 +118,10 @@ pub struct MemberStatus {
 /// A vector as text.
 pub(super) fn vector_status(vector: &Vector) -> BTreeMap<String, u64> {
     vector.iter().map(|dot| (dot.origin.to_string(), dot.n)).collect()
+}
+
+pub(super) fn feature_names(features: &Features) -> Vec<&'static str> {
+    features.iter().map(Feature::name).collect()
 }
 
 pub(super) fn store_status(counts: Counts, documents: usize) -> StoreStatus {
@@ -180,6 +189,7 @@ fn peer_status(node: &Node, peer: &PeerStatus, heard_by: BTreeSet<NodeName>) -> 
         lag_ms: millis(peer.lag),
         queue_bytes: peer.queue_bytes,
         clock_offset_us: peer.clock_offset,
+        features: feature_names(&peer.features),
         vector: vector_status(&peer.vector),
     }
 }

@@ -88,6 +88,7 @@ impl fmt::Display for Proposal {
             Command::RetireGeneration(_) => "retire generation",
             Command::AddSigningKey(_) => "add signing key",
             Command::RetireSigningKey(_) => "retire signing key",
+            Command::RollEpoch { .. } => "roll epoch",
         })
     }
 }

@@ -5,6 +5,7 @@
 //! may have known older ones.
 
 mod account;
+mod epoch;
 mod founding;
 mod keys;
 mod leave;
@@ -156,6 +157,7 @@ impl Work {
             Command::RetireGeneration(number) => self.retire_generation(*number),
             Command::AddSigningKey(key) => self.add_signing_key(key),
             Command::RetireSigningKey(kid) => self.retire_signing_key(kid),
+            Command::RollEpoch { document, roll } => self.roll_epoch(document, roll),
         }
     }
 }
@@ -266,5 +268,8 @@ fn describe(before: &State, command: &Command) -> (&'static str, String) {
         Command::RetireGeneration(number) => ("generation.retire", format!("generation {number}")),
         Command::AddSigningKey(key) => ("signing_key.add", key.kid.to_string()),
         Command::RetireSigningKey(kid) => ("signing_key.retire", kid.to_string()),
+        Command::RollEpoch { document, roll } => {
+            ("epoch.roll", format!("{document} epoch {}", roll.epoch))
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::access::account::Credential;
 use crate::access::caller::Caller;
 use crate::access::scope::Grant;
 use crate::audit::Source;
-use crate::model::{AccountName, DocumentId, Id, Key, RoleName, SecretName, Stamp, Text};
+use crate::model::{AccountName, DocumentId, Id, Key, RoleName, SecretName, Stamp, Text, Vector};
 use crate::secrets::SealedVersion;
 
 /// One proposal: who wants what, and from where.
@@ -246,6 +246,36 @@ pub enum Command {
     /// Tokens of this key are not taken any more.
     #[n(17)]
     RetireSigningKey(#[n(0)] Text),
+    /// A document of configurations goes on in its next epoch. What is decided is written into the
+    /// config path by whoever leads; here it is only seen to that no epoch begins in two ways.
+    #[n(18)]
+    RollEpoch {
+        /// Which document.
+        #[n(0)]
+        document: DocumentId,
+        /// How its epoch begins.
+        #[n(1)]
+        roll: EpochRoll,
+    },
+}
+
+/// How an epoch of a document begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EpochRoll {
+    /// Which epoch: the one after the document's current one.
+    #[n(0)]
+    pub epoch: u32,
+    /// What its base includes: every member that counts had it on disk.
+    #[n(1)]
+    pub floor: Vector,
+    /// The hash of its base, which every node builds for itself.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub base: [u8; 32],
+    /// Removals that are older than this are not carried over.
+    #[n(3)]
+    pub removals_before: Stamp,
 }
 
 /// What a cluster starts with.

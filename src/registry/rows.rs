@@ -13,6 +13,7 @@
 //! | 7 | `kid` | [`SigningKey`] |
 //! | 8 | nothing | the key of idempotency hashes |
 //! | 9 | index of the log (8 bytes, big-endian) | a request that retries are recognised by |
+//! | 10 | `service/environment` | [`EpochRoll`] of the document's newest epoch |
 //!
 //! A row lives as long as its thing. Nothing here decides; what is damaged is refused by name.
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::command::{Generation, SealedKey, SigningKey};
+use super::command::{EpochRoll, Generation, SealedKey, SigningKey};
 use super::state::{Remembered, Row, State};
 use crate::access::account::{Account, Role};
 use crate::model::{DocumentId, Id, Key, SecretName, Text, cbor};
@@ -47,6 +48,7 @@ pub(super) enum Which {
     Signing(Text),
     HashKey,
     Remembered(u64),
+    Epoch(DocumentId),
 }
 
 /// A secret without its versions.
@@ -80,6 +82,7 @@ impl Which {
             Self::Signing(kid) => (7, kid.as_bytes().to_vec()),
             Self::HashKey => (8, Vec::new()),
             Self::Remembered(index) => (9, index.to_be_bytes().to_vec()),
+            Self::Epoch(document) => (10, document.to_string().into_bytes()),
         };
         [&[kind][..], &rest].concat()
     }
@@ -104,6 +107,7 @@ impl Which {
             7 => Self::Signing(std::str::from_utf8(rest).ok()?.into()),
             8 => rest.is_empty().then_some(Self::HashKey)?,
             9 => Self::Remembered(u64::from_be_bytes(rest.try_into().ok()?)),
+            10 => Self::Epoch(DocumentId::parse(std::str::from_utf8(rest).ok()?).ok()?),
             _ => return None,
         })
     }
@@ -126,6 +130,7 @@ impl Which {
             Self::Signing(kid) => state.signing.get(kid).map(|it| value(&**it)),
             Self::HashKey => state.hash_key.as_ref().map(value),
             Self::Remembered(index) => state.remembered.get(index).map(|it| value(&**it)),
+            Self::Epoch(document) => state.epochs.get(document).map(|it| value(&**it)),
         };
         Row { key: self.key(), value }
     }
@@ -173,8 +178,12 @@ impl State {
         let signing = self.signing.keys().map(|kid| Which::Signing(kid.clone()));
         let hash_key = self.hash_key.iter().map(|_| Which::HashKey);
         let remembered = self.remembered.keys().map(|index| Which::Remembered(*index));
+        // As with bindings.
+        let mut epochs: Vec<Which> = self.epochs.keys().cloned().map(Which::Epoch).collect();
+        epochs.sort_by_cached_key(Which::key);
         let all = accounts.chain(roles).chain(bindings).chain(heads).chain(versions);
-        let all = all.chain(generations).chain(signing).chain(hash_key).chain(remembered);
+        let all =
+            all.chain(generations).chain(signing).chain(hash_key).chain(remembered).chain(epochs);
         Box::new(all.map(|which| which.row(self)))
     }
 
@@ -241,6 +250,10 @@ impl State {
                 self.remembered_at.insert(remembered.key, index);
                 self.remembered.insert(index, Arc::new(remembered));
             }
+            Which::Epoch(document) => {
+                let roll: EpochRoll = read(bytes)?;
+                self.epochs.insert(document, Arc::new(roll));
+            }
         }
         Ok(())
     }
@@ -296,6 +309,9 @@ impl State {
                 if let Some(remembered) = self.remembered.remove(index) {
                     self.remembered_at.remove(&remembered.key);
                 }
+            }
+            Which::Epoch(document) => {
+                self.epochs.remove(document);
             }
         }
     }

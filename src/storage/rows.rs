@@ -86,7 +86,10 @@ pub(super) fn read(
                 if let Some((id, view)) = open.take() {
                     documents.insert(id, Arc::new(view));
                 }
-                open = Some((document, DocumentView { rows: OrdMap::unit(key, row) }));
+                open = Some((
+                    document,
+                    DocumentView { rows: OrdMap::unit(key, row), ..DocumentView::default() },
+                ));
             }
         }
     }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::audit::ConfigChain;
 use super::database::{self, Database};
+use super::epochs::{EpochReader, RollError};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
 use super::whole::CutReader;
@@ -25,6 +26,7 @@ use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
+use crate::config::roll::Roll;
 use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
@@ -90,6 +92,13 @@ pub enum Command {
     },
     /// Puts events on the audit chain.
     Record(Vec<Event>),
+    /// Takes a document to its next epoch, as was agreed: writes the record that tells everyone.
+    Roll {
+        /// Which document.
+        document: DocumentId,
+        /// What was agreed.
+        roll: Roll,
+    },
 }
 
 /// What came of it, in the order of the commands.
@@ -103,6 +112,9 @@ pub enum Outcome {
     Witnessed,
     /// Of [`Command::Record`].
     Recorded(Result<(), StoreError>),
+    /// Of [`Command::Roll`]: the record that began the epoch. It is another node's, and nothing was
+    /// written, where the document was there already by the same agreement.
+    Rolled(Result<Dot, RollError>),
 }
 
 /// What became of a peer's records.
@@ -158,6 +170,12 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// How many rolls since the start were not taken, because what is here does not come to the
+    /// base that was agreed.
+    pub epoch_mismatches: u64,
+    /// Documents that wait for such a roll, and with it all that its origin wrote after it: they
+    /// have to be fetched whole.
+    pub documents_mismatched: usize,
 }
 
 /// What became of a commit that failed.
@@ -314,6 +332,11 @@ impl Writer {
         CutReader::new(self.database.clone(), self.published.clone())
     }
 
+    /// Who plans rolls.
+    pub fn epochs(&self) -> EpochReader {
+        EpochReader::new(self.database.clone())
+    }
+
     /// A reader of the audit chain.
     pub fn chain(&self) -> ConfigChain {
         ConfigChain::new(self.database.clone())
@@ -336,6 +359,8 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            epoch_mismatches: 0,
+            documents_mismatched: 0,
         }
     }
 
@@ -563,6 +588,7 @@ fn failed(commands: &[Command], error: &StoreError, is_unknown: bool) -> Committ
         Command::Apply(_) => Outcome::Applied(Err(error.clone())),
         Command::Witnessed { .. } => Outcome::Witnessed,
         Command::Record(_) => Outcome::Recorded(Err(error.clone())),
+        Command::Roll { .. } => Outcome::Rolled(Err(error.clone().into())),
     };
     Committed { outcomes: commands.iter().map(outcome).collect(), ..Committed::default() }
 }

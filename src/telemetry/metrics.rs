@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{
 };
 
 use super::disk::DiskMetrics;
+use super::epochs::EpochMetrics;
 use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
 use super::peers::PeerMetrics;
@@ -54,6 +55,7 @@ pub struct Metrics {
     audit_broken: Counter,
     quarantined: Counter,
     pub(super) disk: DiskMetrics,
+    pub(super) epochs: EpochMetrics,
     pub(super) spans: SpanMetrics,
     pub(super) node: NodeMetrics,
     pub(super) process: OnceLock<ProcessMetrics>,
@@ -190,6 +192,7 @@ impl Metrics {
                 "Records from peers that were set aside.",
             ),
             disk: DiskMetrics::new(&it),
+            epochs: EpochMetrics::new(&it),
             spans: SpanMetrics::new(&it),
             node: NodeMetrics::new(&it),
             process: OnceLock::new(),

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use webpki::EndEntityCert;
 
 use super::frame::{self, FrameError, FrameReader};
-use crate::model::{NodeName, Origin, RegionName, Stamp, Vector};
+use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::topology::{Address, Node, Topology};
 
 /// The protocol that this program speaks.
@@ -69,6 +69,9 @@ pub struct Hello {
     /// Where it can be reached, where the topology's file does not name it.
     #[n(9)]
     pub announced: Option<Announced>,
+    /// What it can do beyond its protocol; absent from programs that know of no features.
+    #[n(10)]
+    pub features: Option<Features>,
 }
 
 /// What a node says of itself that joins.

@@ -35,6 +35,7 @@ fn hello(instance: u64, dots: &[(u8, u64)]) -> Hello {
         now: Stamp(0),
         vector: (*vector(dots)).clone(),
         announced: None,
+        features: None,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
 use crate::planted::{Bug, is_planted};
+use crate::storage::epochs::RollError;
 use crate::storage::error::StoreError;
 use crate::storage::{idempotency, log};
 
@@ -75,6 +76,7 @@ enum Staged {
     Applied(Applied),
     Witnessed,
     Recorded,
+    Rolled(Result<Dot, RollError>),
 }
 
 /// What a group comes to.
@@ -123,6 +125,9 @@ impl Group {
                     group.audited.record(events);
                     Staged::Recorded
                 }
+                Command::Roll { .. } => {
+                    Staged::Rolled(Err(StoreError::Failed("not there yet".into()).into()))
+                }
             };
             group.staged.push(staged);
         }
@@ -142,6 +147,7 @@ impl Group {
             Staged::Applied(applied) => Outcome::Applied(Ok(applied)),
             Staged::Witnessed => Outcome::Witnessed,
             Staged::Recorded => Outcome::Recorded(Ok(())),
+            Staged::Rolled(rolled) => Outcome::Rolled(rolled),
         };
         Committed {
             own: self.records.iter().filter(is_own).map(|record| record.bytes.clone()).collect(),

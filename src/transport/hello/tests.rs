@@ -34,6 +34,7 @@ fn hello(node: &str) -> Hello {
         now: Stamp(1),
         vector: Vector::new(),
         announced: None,
+        features: None,
     }
 }
 
