@@ -16,7 +16,7 @@ use crate::access::{ReadPermit, WritePermit};
 use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
-use crate::gossip::{Gossip, GossipSettings, PeerStatus};
+use crate::gossip::{Gossip, GossipSettings, PeerStatus, StreamKind};
 use crate::members::Members;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
@@ -31,6 +31,7 @@ use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
 mod backup;
+mod catch_up;
 pub mod certificates;
 mod epochs;
 pub mod feed;
@@ -42,6 +43,7 @@ mod replica;
 mod skew;
 pub mod status;
 mod store;
+mod trimming;
 
 pub(crate) use backup::BackupError;
 pub use epochs::{DocumentEpoch, EpochStatus, HeldUpBy};
@@ -49,11 +51,13 @@ pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
 
+use catch_up::{Giver, Taker, Under};
 use certificates::Certificates;
 use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
 use store::{Observer, Store};
+use trimming::Trimming;
 
 /// How long a node that starts waits to meet all of its peers before those it met have to do.
 const MEETING_TIME: Duration = Duration::from_secs(3);
@@ -80,6 +84,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     alone: bool,
     caught_up: AtomicBool,
+    catching_up: Under,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
     desk: audit::Desk,
@@ -148,7 +153,7 @@ struct Watcher {
 impl Observer for Watcher {
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration) {
         let before = self.standing.set(counts, origin);
-        if committed.records > 0
+        if (committed.records > 0 || committed.reopened)
             && let Some(gossip) = self.gossip.get()
         {
             gossip.push(&committed.own);
@@ -258,6 +263,10 @@ impl Node {
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
+        let catching_up = Under::default();
+        let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
+        running.catch_up(gossip.get(), standing.clone(), &catching_up);
+        running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
@@ -270,6 +279,7 @@ impl Node {
             metrics,
             alone: settings.alone,
             caught_up: AtomicBool::new(false),
+            catching_up,
             gossip,
             quorum,
             desk,
@@ -515,7 +525,8 @@ impl Node {
             self.0.caught_up.store(true, Ordering::Relaxed);
             return Ok(());
         }
-        Err("not yet caught up with the peers".into())
+        let how = self.0.catching_up.way().map(|progress| format!(": {progress}"));
+        Err(format!("not yet caught up with the peers{}", how.unwrap_or_default()))
     }
 
     /// The cluster as this node sees it.
@@ -558,6 +569,44 @@ impl Node {
             quorum: self.0.quorum.status(),
             epochs: self.epochs(),
         }
+    }
+}
+
+/// What tasks beside the node's own are started with.
+struct Running<'a> {
+    env: &'a Env,
+    store: &'a Store,
+    metrics: &'a Arc<Metrics>,
+    stop: &'a watch::Sender<bool>,
+}
+
+impl Running<'_> {
+    /// Gives whole documents to peers, and takes them where they are the way to go on.
+    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>, under: &Under) {
+        let Some(gossip) = gossip else { return };
+        gossip.serve(StreamKind::Documents, Giver::new(self.env, self.store, self.metrics.clone()));
+        let taker = Taker {
+            gossip: gossip.clone(),
+            store: self.store.clone(),
+            standing,
+            disk: self.env.disk.clone(),
+            blocking: self.env.blocking,
+            metrics: self.metrics.clone(),
+            under: under.clone(),
+        };
+        tokio::spawn(taker.run(self.stop.subscribe()));
+    }
+
+    /// Trims the log behind everything else.
+    fn trim(&self, gossip: Option<&Gossip>, members: Arc<Members>, keep: Duration) {
+        let trimming = Trimming {
+            store: self.store.clone(),
+            gossip: gossip.cloned(),
+            members,
+            clock: self.env.clock.clone(),
+            keep,
+        };
+        tokio::spawn(trimming.run(self.stop.subscribe()));
     }
 }
 

@@ -19,6 +19,7 @@ pub mod mark;
 pub mod meta;
 pub mod origins;
 pub mod rows;
+pub mod trim;
 pub mod whole;
 pub mod writer;
 

@@ -71,6 +71,7 @@ impl Node {
             metrics.set_certificate_end(kind, facts.not_after);
         }
         self.refresh_peers(&quorum);
+        metrics.set_log(counts.log_records, counts.log_trimmed);
         let epochs = self.epochs();
         metrics.set_epochs(&EpochStanding {
             over_soft_cap: epochs.over_soft_cap,

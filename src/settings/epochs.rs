@@ -28,6 +28,11 @@ pub struct EpochSettings {
     /// joined it is `gossip.evict_after`. Default: 168h.
     #[serde(with = "duration")]
     pub evict_after: Duration,
+    /// How long records stay in the log though every member has them and their document's epoch
+    /// began with them. Retries with an `Idempotency-Key` are recognised for a day: with less than
+    /// that here, for less. Default: 24h.
+    #[serde(with = "duration")]
+    pub log_keep: Duration,
 }
 
 impl Default for EpochSettings {
@@ -38,6 +43,7 @@ impl Default for EpochSettings {
             check_every: Duration::from_secs(5),
             removals_keep: Duration::from_secs(7 * 24 * 3600),
             evict_after: Duration::from_secs(7 * 24 * 3600),
+            log_keep: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -51,6 +57,11 @@ impl EpochSettings {
         refuse(is_low, "epochs.soft_cap", "is neither 0 nor 10 at least")?;
         refuse(self.hard_cap <= self.soft_cap, "epochs.hard_cap", "is not above epochs.soft_cap")?;
         refuse(self.check_every.is_zero(), "epochs.check_every", "may not be 0")?;
+        refuse(
+            self.log_keep < Duration::from_secs(1),
+            "epochs.log_keep",
+            "may not be below 1s: a retry would not be recognised",
+        )?;
         refuse(
             self.evict_after < Duration::from_secs(60),
             "epochs.evict_after",

@@ -54,6 +54,17 @@ fn decode_list(list: &[u8]) -> Result<Vec<&ByteSlice>, StoreError> {
     cbor::decode(list).map_err(StoreError::damaged)
 }
 
+/// The records that a row of the log carries, each with its number.
+pub(super) fn numbered(row: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let (_, list) = log::parts(row)?;
+    let records = list.map(decode_list).transpose()?.unwrap_or_default();
+    let numbered = records.into_iter().map(|record| {
+        let seq = Record::decode(record).map_err(StoreError::damaged)?.seq;
+        Ok((seq, record.to_vec()))
+    });
+    numbered.collect()
+}
+
 type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
 
 /// The chain of `config.redb`.

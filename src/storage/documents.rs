@@ -41,6 +41,17 @@ pub(super) fn read(
     Ok((base, dots))
 }
 
+/// Whether a document is loaded from this change, beside its base.
+pub(super) fn has_change(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+    dot: Dot,
+) -> Result<bool, StoreError> {
+    let key = (id.to_string(), u64::from_be_bytes(dot.origin.0), dot.n);
+    let table = tx.open_table(CHANGES)?;
+    Ok(table.get((key.0.as_str(), key.1, key.2))?.is_some())
+}
+
 /// The document with this base and these changes of the log.
 pub(super) fn load(
     tx: &ReadTransaction,

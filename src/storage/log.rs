@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
 };
 
 use super::database::Database;
@@ -74,6 +75,11 @@ pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Stor
         return Err(damaged(&"the row holds another change"));
     }
     Ok(Some(record))
+}
+
+/// How many records there are.
+pub(super) fn count(tx: &ReadTransaction) -> Result<u64, StoreError> {
+    Ok(tx.open_table(LOG)?.len()?)
 }
 
 /// A row of these parts.

@@ -20,6 +20,7 @@ use super::database::{self, Database};
 use super::epochs::{EpochReader, RollError};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
+use super::trim::Trimmer;
 use super::whole::CutReader;
 use super::{documents, log, meta, origins};
 use crate::audit::{Event, Head};
@@ -39,6 +40,7 @@ mod group;
 mod origin;
 mod recovery;
 mod take;
+mod trim;
 
 use audited::Chain;
 use group::{Abort, Group};
@@ -170,6 +172,10 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// Records in the log, as of the last checkpoint.
+    pub log_records: u64,
+    /// Records that were trimmed from it since the start.
+    pub log_trimmed: u64,
     /// How many rolls since the start were not taken, because what is here does not come to the
     /// base that was agreed.
     pub epoch_mismatches: u64,
@@ -236,6 +242,10 @@ pub struct Writer {
     waiting: Waiting,
     unwritten: Unwritten,
     tail: Tail,
+    trimmer: Trimmer,
+    /// How many records are in the log, as of the last checkpoint, and were trimmed since the start.
+    log_records: u64,
+    log_trimmed: u64,
     published: Arc<ArcSwap<Snapshot>>,
     /// How many spans of the audit chain the store itself names.
     stored_spans: usize,
@@ -286,6 +296,9 @@ impl Writer {
             documents: LruCache::unbounded(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
+            trimmer: Trimmer::default(),
+            log_records: 0,
+            log_trimmed: 0,
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
@@ -359,6 +372,8 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            log_records: self.log_records,
+            log_trimmed: self.log_trimmed,
             epoch_mismatches: 0,
             documents_mismatched: 0,
         }

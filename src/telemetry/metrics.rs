@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::catch_up::CatchUpMetrics;
 use super::disk::DiskMetrics;
 use super::epochs::EpochMetrics;
 use super::limits::LimitMetrics;
@@ -54,6 +55,7 @@ pub struct Metrics {
     audit_dropped: Counter,
     audit_broken: Counter,
     quarantined: Counter,
+    pub(super) catch_up: CatchUpMetrics,
     pub(super) disk: DiskMetrics,
     pub(super) epochs: EpochMetrics,
     pub(super) spans: SpanMetrics,
@@ -191,6 +193,7 @@ impl Metrics {
                 "holm_quarantined_total",
                 "Records from peers that were set aside.",
             ),
+            catch_up: CatchUpMetrics::new(&it),
             disk: DiskMetrics::new(&it),
             epochs: EpochMetrics::new(&it),
             spans: SpanMetrics::new(&it),

@@ -23,6 +23,7 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
+        self.trimmer.restart();
         let (vector, hashes) = origins::read(&tx)?;
         let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
