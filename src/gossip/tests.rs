@@ -13,6 +13,7 @@ use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
 mod acknowledged;
+mod documents;
 mod features;
 mod members;
 mod memory;

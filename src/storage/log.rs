@@ -13,7 +13,7 @@ use redb::{
 
 use super::database::Database;
 use super::error::StoreError;
-use super::meta;
+use super::{meta, origins};
 use crate::config::document::CheckedChange;
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
@@ -80,6 +80,39 @@ pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Stor
 /// How many records there are.
 pub(super) fn count(tx: &ReadTransaction) -> Result<u64, StoreError> {
     Ok(tx.open_table(LOG)?.len()?)
+}
+
+/// How a log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogFacts {
+    /// How many records it has.
+    pub(crate) records: u64,
+    /// How many changes the store's state includes.
+    pub(crate) changes: u64,
+    /// The first change that should be there and is not.
+    pub(crate) missing: Option<Dot>,
+}
+
+/// Goes along the whole log: above what was trimmed nothing may be missing.
+pub(crate) fn facts(tx: &ReadTransaction) -> Result<LogFacts, StoreError> {
+    let (vector, _) = origins::read(tx)?;
+    let trimmed = meta::KEY_TRIMMED.get(tx)?.unwrap_or_default();
+    let table = tx.open_table(LOG)?;
+    let mut missing = None;
+    for last in vector.iter() {
+        let origin = u64::from_be_bytes(last.origin.0);
+        let mut expected = trimmed.get(last.origin) + 1;
+        for row in table.range((origin, expected)..=(origin, last.n))? {
+            if row?.0.value().1 != expected {
+                break;
+            }
+            expected += 1;
+        }
+        if expected <= last.n {
+            missing = missing.or(Some(Dot { n: expected, ..last }));
+        }
+    }
+    Ok(LogFacts { records: count(tx)?, changes: vector.ahead_of(&Vector::new()), missing })
 }
 
 /// A row of these parts.

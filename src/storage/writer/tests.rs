@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 mod chain;
 mod format;
+mod trim;
 mod whole;
 
 fn settings() -> WriterSettings {
