@@ -189,7 +189,7 @@ impl Node {
 }
 
 /// One that is not waited for, and was not met since the start, may have any program.
-fn all_take_epochs(members: &Members, acknowledged: &Acknowledged) -> bool {
+pub(super) fn all_take_epochs(members: &Members, acknowledged: &Acknowledged) -> bool {
     let lacking = members.lacking(Feature::Epochs);
     let is_evicted = |node: &NodeName| {
         acknowledged.others.iter().any(|holder| holder.node == *node && holder.is_evicted)

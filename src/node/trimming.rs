@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::epochs::all_take_epochs;
 use super::store::Store;
 use crate::env::WallClock;
 use crate::gossip::Gossip;
 use crate::members::Members;
-use crate::model::{Feature, Stamp, Vector};
+use crate::model::{Stamp, Vector};
 use crate::storage::trim::TrimBounds;
 
 /// How long the log rests between two passes over it, at most, and at least.
@@ -77,6 +78,7 @@ impl Trimming {
         let Some(gossip) = &self.gossip else {
             return Some((*self.store.snapshot().vector).clone());
         };
-        self.members.every_member_has(Feature::Epochs).then(|| gossip.acknowledged().floor)?
+        let acknowledged = gossip.acknowledged();
+        all_take_epochs(&self.members, &acknowledged).then_some(acknowledged.floor)?
     }
 }

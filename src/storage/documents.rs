@@ -5,11 +5,13 @@
 //! - `changes`: (`service/environment`, origin u64, n u64) → (): the log's changes of that document
 //!   since its base. Lifetime: until the next base, written when they outnumber what it holds.
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use std::collections::BTreeMap;
 
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+
+use super::epochs;
 use super::error::StoreError;
-use super::log;
-use crate::config::document::{CheckedChange, Document, DocumentError, SavedDocument};
+use crate::config::document::{ChangesHeld, Document, SavedDocument};
 use crate::model::{DocumentId, Dot, Origin, cbor};
 
 type ChangeKey<'a> = (&'a str, u64, u64);
@@ -20,6 +22,26 @@ pub(super) const CHANGES: TableDefinition<'_, ChangeKey<'static>, ()> =
 
 fn span(name: &str) -> std::ops::RangeInclusive<ChangeKey<'_>> {
     (name, 0, 0)..=(name, u64::MAX, u64::MAX)
+}
+
+/// How many changes each document holds, with its base: what stores that have no table of epochs
+/// tell it by.
+pub(super) fn changes_held(tx: &ReadTransaction) -> Result<BTreeMap<DocumentId, u64>, StoreError> {
+    let damaged = |name: &str| StoreError::damaged(format!("base {name}"));
+    let mut held: BTreeMap<DocumentId, u64> = BTreeMap::new();
+    for row in tx.open_table(BASES)?.iter()? {
+        let (name, base) = row?;
+        let id = DocumentId::parse(name.value()).map_err(|_| damaged(name.value()))?;
+        let base: ChangesHeld = cbor::decode(base.value()).map_err(|_| damaged(name.value()))?;
+        held.insert(id, base.changes);
+    }
+    for row in tx.open_table(CHANGES)?.iter()? {
+        let (key, _) = row?;
+        let (name, _, _) = key.value();
+        let id = DocumentId::parse(name).map_err(|_| damaged(name))?;
+        *held.entry(id).or_insert(0) += 1;
+    }
+    Ok(held)
 }
 
 /// A document's base, if it has one, and its changes since.
@@ -50,30 +72,6 @@ pub(super) fn has_change(
     let key = (id.to_string(), u64::from_be_bytes(dot.origin.0), dot.n);
     let table = tx.open_table(CHANGES)?;
     Ok(table.get((key.0.as_str(), key.1, key.2))?.is_some())
-}
-
-/// The document with this base and these changes of the log.
-pub(super) fn load(
-    tx: &ReadTransaction,
-    id: &DocumentId,
-    base: Option<SavedDocument>,
-    dots: Vec<Dot>,
-) -> Result<Document, StoreError> {
-    let damaged =
-        |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
-    let mut document = match base {
-        Some(base) => Document::load(base).map_err(damaged)?,
-        None => Document::new(),
-    };
-    let changes: Result<Vec<CheckedChange>, StoreError> = dots
-        .into_iter()
-        .map(|dot| {
-            let record = log::require(tx, dot)?;
-            CheckedChange::decode(&record.change, dot).map_err(damaged)
-        })
-        .collect();
-    document.apply(&changes?).map_err(damaged)?;
-    Ok(document)
 }
 
 /// Adds to a document's changes since its base.
@@ -108,5 +106,8 @@ pub(super) fn put_base(
     id: &DocumentId,
     document: &Document,
 ) -> Result<(), StoreError> {
+    if let Some(base) = document.epoch_base() {
+        epochs::put_base(tx, id, base)?;
+    }
     replace(tx, id, &cbor::encode(&document.save()))
 }

@@ -13,8 +13,8 @@ use redb::{
 
 use super::database::Database;
 use super::error::StoreError;
+use super::past::Checked;
 use super::{meta, origins};
-use crate::config::document::CheckedChange;
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
 use crate::model::{Dot, Origin, Stamp, Vector, cbor};
@@ -159,17 +159,19 @@ pub(super) fn written_before(
         let (mut low, mut high) = (0, last.n);
         while low < high {
             let middle = low + (high - low).div_ceil(2);
-            // Where no row is left, none is looked for.
-            let next = table.range((origin, middle)..=(origin, high))?.next().transpose()?;
-            let Some((key, row)) = next else {
-                high = middle - 1;
-                continue;
-            };
-            let dot = Dot { n: key.value().1, ..last };
-            if written_at(row.value(), dot)?.is_none_or(|at| at < before) {
-                low = dot.n;
-            } else {
-                high = middle - 1;
+            // Rows that are gone, and such without entries, are passed over.
+            let mut written = None;
+            for row in table.range((origin, middle)..=(origin, high))? {
+                let (key, row) = row?;
+                let dot = Dot { n: key.value().1, ..last };
+                if let Some(at) = written_at(row.value(), dot)? {
+                    written = Some((dot.n, at));
+                    break;
+                }
+            }
+            match written {
+                Some((n, at)) if at < before => low = n,
+                _ => high = middle - 1,
             }
         }
         if low > 0 {
@@ -180,12 +182,30 @@ pub(super) fn written_before(
 }
 
 /// When the last of a row's entries was written; none where it has none.
-pub(super) fn written_at(row: &[u8], dot: Dot) -> Result<Option<Stamp>, StoreError> {
+fn written_at(row: &[u8], dot: Dot) -> Result<Option<Stamp>, StoreError> {
     let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
     let (record, _) = parts(row)?;
     let record = Record::decode(Bytes::copy_from_slice(record)).map_err(|e| damaged(&e))?;
-    let change = CheckedChange::decode(&record.change, dot).map_err(|e| damaged(&e))?;
-    Ok(change.entries.iter().map(|(_, entry)| entry.stamp).max())
+    let checked = Checked::of(&record).map_err(|e| damaged(&e))?;
+    let entries = checked.change().into_iter().flat_map(|change| &change.entries);
+    Ok(entries.map(|(_, entry)| entry.stamp).max())
+}
+
+/// The dots of those records that `is_asked_for`, out of the whole log.
+pub(super) fn dots_of(
+    tx: &ReadTransaction,
+    is_asked_for: impl Fn(&Record) -> bool,
+) -> Result<Vec<Dot>, StoreError> {
+    let mut dots = Vec::new();
+    for row in tx.open_table(LOG)?.iter()? {
+        let (_, row) = row?;
+        let (record, _) = parts(row.value())?;
+        let record = Record::decode(Bytes::copy_from_slice(record)).map_err(StoreError::damaged)?;
+        if is_asked_for(&record) {
+            dots.push(record.dot);
+        }
+    }
+    Ok(dots)
 }
 
 /// How many turns of origins fill an answer.

@@ -10,11 +10,10 @@ use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
 use super::error::StoreError;
 use super::idempotency::IDEMPOTENCY;
+use super::past::Checked;
 use super::{audit, documents, log, meta};
 use crate::config::Snapshot;
-use crate::config::document::CheckedChange;
 use crate::config::record::Record;
-use crate::config::roll::Roll;
 use crate::model::{Dot, Stamp, Vector};
 
 /// Most rows that a step looks at.
@@ -155,14 +154,12 @@ fn look(
     if documents::has_change(tx, &record.document, dot)? {
         return Ok(Look::IsUsed);
     }
-    if Roll::is_roll(&record.change) {
-        return Ok(Look::Goes(Due { dot, retries: Vec::new() }));
-    }
-    let change = CheckedChange::decode(&record.change, dot).map_err(|e| damaged(&e))?;
-    if change.entries.iter().any(|(_, entry)| entry.stamp >= before) {
+    let checked = Checked::of(&record).map_err(|e| damaged(&e))?;
+    let entries = || checked.change().into_iter().flat_map(|change| &change.entries);
+    if entries().any(|(_, entry)| entry.stamp >= before) {
         return Ok(Look::IsNew);
     }
-    let retries = change.entries.iter().filter_map(|(_, entry)| entry.idempotency);
+    let retries = entries().filter_map(|(_, entry)| entry.idempotency);
     Ok(Look::Goes(Due { dot, retries: retries.map(|it| it.key).collect() }))
 }
 

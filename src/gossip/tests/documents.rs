@@ -46,15 +46,15 @@ async fn nothing_is_pulled_while_whole_documents_are_taken() {
 async fn a_program_that_takes_no_documents_is_never_told_of_them() {
     let cluster = default();
     cluster.connected().await;
-    let b = cluster.node("b");
-    write_unpushed(b, 1);
+    let a = cluster.node("a");
+    write_unpushed(a, 1);
     for (need, takes, expected) in [
         (Need::Trimmed, None, Answer::Done(false)),
         (Need::Cheaper, Some(false), Answer::Done(false)),
         (Need::Trimmed, Some(true), Answer::Documents(true)),
         (Need::Cheaper, Some(true), Answer::Documents(false)),
     ] {
-        *locked(&b.memory.trimmed) = Some(need);
+        *locked(&a.memory.trimmed) = Some(need);
         let connection = stranger(&cluster, &cluster.identity("c"), "test").await.unwrap();
         let (mut send, receive) = connection.open_bi().await.unwrap();
         let pull = Pull { vector: Vector::new(), takes_documents: takes };

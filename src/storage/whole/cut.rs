@@ -13,15 +13,19 @@ use sha2::{Digest as _, Sha256};
 use super::message::{
     Ask, CutHead, End, HistoryRow, PIECE_BYTES, Part, Piece, ROWS_MAX, Records, Table,
 };
-use crate::config::document::CheckedChange;
 use crate::config::record::Record;
 use crate::config::{Entry, Snapshot};
 use crate::model::{DocumentId, Dot, Origin, Stamp, Vector, cbor};
 use crate::storage::database::Database;
 use crate::storage::error::StoreError;
 use crate::storage::history::HISTORY;
+use crate::storage::past::{self, Checked, StoredPast};
 use crate::storage::rows::row_key;
-use crate::storage::{documents, idempotency, log, meta, origins};
+use crate::storage::{documents, epochs, idempotency, log, meta, origins};
+
+/// Of a document with more changes in its epoch than this, the records are not sent: should its next
+/// epoch need them, it is sent whole again.
+const EPOCH_RECORDS_MAX: usize = 20_000;
 
 /// Begins cuts.
 #[derive(Clone)]
@@ -110,10 +114,10 @@ impl Unwritten {
 
 /// The entries of a record, each with its key's row.
 fn entries_of(record: &Record) -> Result<Vec<(String, Entry)>, StoreError> {
-    let change = CheckedChange::decode(&record.change, record.dot)
-        .map_err(|e| StoreError::damaged(format!("log {}: {e}", record.dot)))?;
-    let entry = |(key, entry)| (row_key(&record.document, &key), entry);
-    Ok(change.entries.into_iter().map(entry).collect())
+    let checked =
+        Checked::of(record).map_err(|e| StoreError::damaged(format!("log {}: {e}", record.dot)))?;
+    let entries = checked.change().into_iter().flat_map(|change| &change.entries);
+    Ok(entries.map(|(key, entry)| (row_key(&record.document, key), entry.clone())).collect())
 }
 
 /// A cut that is being sent.
@@ -169,12 +173,44 @@ impl Cut {
             return Ok(());
         }
         drop(newest);
-        let base = match base {
-            Some(base) if dots.is_empty() => base,
-            base => documents::load(&self.tx, id, base, dots)?.save(),
-        };
-        self.say_value(id, Table::Base, &cbor::encode(&base));
+        let past = StoredPast { tx: &self.tx, id, staged: BTreeMap::new(), begun: None };
+        let document = past::build(past, base, dots)?;
+        if document.epoch() > 0 {
+            let begun = match document.epoch_base() {
+                Some(begun) => begun.to_vec(),
+                None => epochs::base_bytes(&self.tx, id)?.ok_or_else(|| {
+                    StoreError::damaged(format!("the base of {id}'s epoch is missing"))
+                })?,
+            };
+            self.say_value(id, Table::EpochBase, &begun);
+        }
+        let dots = document.dots_held().filter(|dots| dots.len() <= EPOCH_RECORDS_MAX);
+        let dots: VecDeque<Dot> = dots.into_iter().flatten().collect();
+        self.say_records(dots)?;
+        self.say_value(id, Table::Base, &cbor::encode(&document.save()));
         self.say_history(id)
+    }
+
+    /// What a next epoch is made from where changes come late.
+    fn say_records(&mut self, mut dots: VecDeque<Dot>) -> Result<(), StoreError> {
+        dots.retain(|dot| !self.known.includes(*dot));
+        while let Some(records) = self.read_records(&mut dots)? {
+            self.say(&Piece::Records(records));
+        }
+        Ok(())
+    }
+
+    /// The first of these records, as many as fit into a piece.
+    fn read_records(&self, dots: &mut VecDeque<Dot>) -> Result<Option<Records>, StoreError> {
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        while bytes < PIECE_BYTES && records.len() < ROWS_MAX {
+            let Some(dot) = dots.pop_front() else { break };
+            if let Some(record) = log::find(&self.tx, dot)? {
+                bytes += record.bytes.len();
+                records.push(record.bytes);
+            }
+        }
+        Ok((!records.is_empty()).then_some(Records(records)))
     }
 
     fn say_value(&mut self, id: &DocumentId, table: Table, value: &[u8]) {
@@ -234,22 +270,15 @@ impl Cut {
     /// Says some records that recognise retries; whether there were any left. Their requests may
     /// come again to the receiver, too.
     fn say_retries(&mut self) -> Result<bool, StoreError> {
-        if self.retries.is_none() {
-            self.retries = Some(self.find_retries()?);
-        }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        while let Some(dot) = self.retries.as_mut().and_then(VecDeque::pop_front) {
-            let Some(record) = log::find(&self.tx, dot)? else { continue };
-            bytes += record.bytes.len();
-            records.push(record.bytes);
-            if bytes >= PIECE_BYTES || records.len() == ROWS_MAX {
-                break;
-            }
-        }
-        let has_any = !records.is_empty();
-        if has_any {
-            self.say(&Piece::Records(Records(records)));
+        let mut dots = match self.retries.take() {
+            Some(dots) => dots,
+            None => self.find_retries()?,
+        };
+        let records = self.read_records(&mut dots)?;
+        self.retries = Some(dots);
+        let has_any = records.is_some();
+        if let Some(records) = records {
+            self.say(&Piece::Retries(records));
         }
         Ok(has_any)
     }

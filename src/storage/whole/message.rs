@@ -1,5 +1,5 @@
 //! What is said on a stream of whole documents: one [`Ask`], answered by [`Piece`]s, each in a frame
-//! of its own. The first is the cut, the last one its end; a document's parts stand together.
+//! of its own. The first is the cut, the last one its end; what belongs to a document stands together.
 
 use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
@@ -30,7 +30,7 @@ pub(in crate::storage) enum Piece<'a> {
     /// A part of what is kept of a document.
     #[n(1)]
     Part(#[b(0)] Part<'a>),
-    /// Records that the receiver's log has to hold.
+    /// Records of the document's epoch that the receiver's log has to hold.
     #[n(2)]
     Records(#[n(0)] Records),
     /// Rows of histories.
@@ -39,6 +39,9 @@ pub(in crate::storage) enum Piece<'a> {
     /// That was it.
     #[n(4)]
     End(#[n(0)] End),
+    /// Records of requests that may be retried.
+    #[n(5)]
+    Retries(#[n(0)] Records),
 }
 
 /// One state of the sender's store.
@@ -84,9 +87,12 @@ impl CutHead {
 )]
 #[cbor(index_only)]
 pub(in crate::storage) enum Table {
-    /// The document as of the cut.
+    /// The document as of the cut; the last of its values.
     #[n(0)]
     Base,
+    /// The document as its epoch began; not in epoch 0.
+    #[n(1)]
+    EpochBase,
 }
 
 /// A part of a value; the parts of one value follow each other.
@@ -187,6 +193,7 @@ mod tests {
             Piece::Records(Records(vec![Bytes::from_static(b"r")])),
             Piece::History(vec![row]),
             Piece::End(End { pieces: 4, sum: [8; 32] }),
+            Piece::Retries(Records(vec![Bytes::from_static(b"r")])),
         ]
     }
 
@@ -201,6 +208,7 @@ mod tests {
             "820281814172".into(),
             "82038181a400697765622f6465762f6b0102028248010101010101010103034165".into(),
             format!("820481a20004015820{eights}"),
+            "820581814172".into(),
         ];
         for (piece, expected) in pieces().iter().zip(expected) {
             assert_eq!(hex(encode(piece)), expected);
@@ -224,7 +232,7 @@ mod tests {
         #[test]
         fn no_bytes_panic_the_decoders(
             noise in proptest::collection::vec(any::<u8>(), 0..200),
-            which in 0..5usize,
+            which in 0..6usize,
             at in any::<prop::sample::Index>(),
             with in any::<u8>(),
         ) {

@@ -152,7 +152,7 @@ impl Staging {
                 }
                 self.is_complete = true;
             }
-            (Piece::Records(_) | Piece::History(_), Some(_)) => {}
+            (Piece::Records(_) | Piece::Retries(_) | Piece::History(_), Some(_)) => {}
         }
         self.sum.update(bytes);
         Ok(())

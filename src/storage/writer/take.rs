@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use redb::{ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
 use super::Writer;
-use crate::config::Row;
-use crate::config::document::{CheckedChange, Document, SavedDocument};
+use crate::config::document::{Document, SavedDocument};
 use crate::config::record::{Record, RecordHash};
+use crate::config::{DocumentView, Row};
 use crate::model::{DocumentId, Dot, Key, Origin, Vector, cbor};
 use crate::storage::error::StoreError;
+use crate::storage::past::{self, Checked, StoredPast};
 use crate::storage::whole::{Complete, Piece, Table};
-use crate::storage::{documents, history, idempotency, log, meta, origins, rows};
+use crate::storage::{documents, epochs, history, idempotency, log, meta, origins, rows};
 
 /// What was taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,8 @@ impl Writer {
             self.database.close();
             return Err(error.into());
         }
+        // A roll that did not come to what was agreed may fit what was taken.
+        self.mismatched.clear();
         Ok(taken)
     }
 
@@ -137,6 +140,9 @@ impl Writer {
             store: database.begin_read()?,
             cut: whole.vector(),
             open: None,
+            begun: None,
+            records: BTreeMap::new(),
+            has_epochs: false,
             taken: Taken::default(),
         };
         let mut refused = None;
@@ -153,7 +159,11 @@ impl Writer {
             return Err(refused);
         }
         read?;
+        let has_epochs = taking.has_epochs;
         let taken = taking.end()?;
+        if has_epochs && self.format < meta::FORMAT {
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+        }
         let mut trimmed = self.trimmed()?;
         for (dot, hash) in heads {
             if dot.n > self.state.vector.get(dot.origin) {
@@ -201,6 +211,11 @@ struct Taking<'a> {
     cut: &'a Vector,
     /// The value of which the last part has not come.
     open: Option<Open>,
+    /// What came of the document whose base has not: how its epoch began, encoded, and records.
+    begun: Option<Vec<u8>>,
+    records: BTreeMap<Dot, Record>,
+    /// Whether any document is past its first epoch.
+    has_epochs: bool,
     taken: Taken,
 }
 
@@ -225,11 +240,18 @@ impl Taking<'_> {
                     Some(_) => return Err(illegal(&"a value's last part is missing")),
                 };
                 match part.is_last {
-                    true => self.take_value(&open)?,
+                    true => self.take_value(open)?,
                     false => self.open = Some(open),
                 }
             }
             Piece::Records(records) => {
+                for bytes in records.0 {
+                    let record = Record::decode(bytes).map_err(|e| illegal(&e))?;
+                    self.take_record(&record)?;
+                    self.records.insert(record.dot, record);
+                }
+            }
+            Piece::Retries(records) => {
                 for bytes in records.0 {
                     self.take_record(&Record::decode(bytes).map_err(|e| illegal(&e))?)?;
                 }
@@ -256,38 +278,66 @@ impl Taking<'_> {
         }
     }
 
-    fn take_value(&mut self, value: &Open) -> Result<(), TakeError> {
-        let id = &value.document;
-        let damaged = |e: &dyn std::fmt::Display| illegal(&format!("document {id}: {e}"));
+    fn take_value(&mut self, value: Open) -> Result<(), TakeError> {
         match value.table {
+            Table::EpochBase => self.begun = Some(value.bytes),
             Table::Base => {
-                let saved: SavedDocument = cbor::decode(&value.bytes).map_err(|e| damaged(&e))?;
-                let document = Document::load(saved).map_err(|e| damaged(&e))?;
-                let mut found: Vec<(Key, Row)> = Vec::new();
-                for key in document.keys() {
-                    let siblings = document.siblings(key);
-                    if !siblings.iter().all(|entry| self.cut.includes(entry.dot)) {
-                        return Err(damaged(&"it shows a change of after the cut"));
-                    }
-                    found.extend(Row::new(siblings).map(|row| (key.clone(), row)));
-                }
-                if let Some(own) = self.own.get(id) {
-                    // As opening will do it.
-                    let saved = cbor::decode(&value.bytes).map_err(|e| damaged(&e))?;
-                    match documents::load(&self.store, id, Some(saved), own.clone()) {
-                        Err(StoreError::Damaged(why)) => {
-                            tracing::error!(document = %id, why, "own changes do not build on a peer's");
-                            return Err(TakeError::Unfit(id.clone()));
-                        }
-                        fits => drop(fits?),
-                    }
-                }
-                documents::replace(self.tx, id, &value.bytes)?;
-                rows::replace(self.tx, id, found.iter().map(|(key, row)| (key, row)))?;
+                self.take_document(&value.document, &value.bytes)?;
+                self.begun = None;
+                self.records.clear();
                 self.taken.documents += 1;
             }
         }
         Ok(())
+    }
+
+    /// Takes a document, of which everything else has come before.
+    fn take_document(&mut self, id: &DocumentId, base: &[u8]) -> Result<(), TakeError> {
+        let damaged = |e: &dyn std::fmt::Display| illegal(&format!("document {id}: {e}"));
+        let saved: SavedDocument = cbor::decode(base).map_err(|e| damaged(&e))?;
+        let document = Document::load(saved).map_err(|e| damaged(&e))?;
+        let mut found: Vec<(Key, Row)> = Vec::new();
+        for key in document.keys() {
+            let siblings = document.siblings(key);
+            if !siblings.iter().all(|entry| self.cut.includes(entry.dot)) {
+                return Err(damaged(&"it shows a change of after the cut"));
+            }
+            found.extend(Row::new(siblings).map(|row| (key.clone(), row)));
+        }
+        match &self.begun {
+            None if document.epoch() > 0 => {
+                return Err(damaged(&"how its epoch began is missing"));
+            }
+            None => epochs::remove_base(self.tx, id)?,
+            Some(begun) => {
+                let _: SavedDocument = cbor::decode(begun).map_err(|e| damaged(&e))?;
+                epochs::put_base(self.tx, id, begun)?;
+            }
+        }
+        self.has_epochs |= document.epoch() > 0;
+        let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
+        epochs::put(self.tx, id, &DocumentView { changes, rolled, ..DocumentView::default() })?;
+        self.check_own(id, base)?;
+        documents::replace(self.tx, id, base)?;
+        rows::replace(self.tx, id, found.iter().map(|(key, row)| (key, row)))?;
+        Ok(())
+    }
+
+    /// Whether what the store has of the document, and the cut does not, can be applied on top; as
+    /// opening will do it.
+    fn check_own(&mut self, id: &DocumentId, base: &[u8]) -> Result<(), TakeError> {
+        let Some(own) = self.own.remove(id) else { return Ok(()) };
+        let saved: SavedDocument = cbor::decode(base).map_err(|e| illegal(&e))?;
+        let staged = std::mem::take(&mut self.records);
+        let begun = self.begun.take();
+        match past::build(StoredPast { tx: &self.store, id, staged, begun }, Some(saved), own) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Damaged(why)) => {
+                tracing::error!(document = %id, why, "own changes do not build on a peer's");
+                Err(TakeError::Unfit(id.clone()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn take_record(&mut self, record: &Record) -> Result<(), TakeError> {
@@ -298,8 +348,9 @@ impl Taking<'_> {
             return Ok(());
         }
         self.taken.records += 1;
-        let change = CheckedChange::decode(&record.change, record.dot).map_err(|e| illegal(&e))?;
-        let keys = change.entries.iter().filter_map(|(_, entry)| entry.idempotency);
+        let checked = Checked::of(record).map_err(|e| illegal(&e))?;
+        let entries = checked.change().into_iter().flat_map(|change| &change.entries);
+        let keys = entries.filter_map(|(_, entry)| entry.idempotency);
         let keys: Vec<[u8; 16]> = keys.map(|idempotency| idempotency.key).collect();
         idempotency::put(self.tx, keys.iter().map(|key| (key, &record.dot)))?;
         Ok(())

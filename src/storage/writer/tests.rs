@@ -9,6 +9,7 @@ use crate::storage::Missing;
 use proptest::prelude::*;
 
 mod chain;
+mod epochs;
 mod format;
 mod trim;
 mod whole;

@@ -9,7 +9,7 @@ use crate::config::Idempotency;
 use crate::storage::trim::{TrimBounds, Trimmed};
 
 /// Takes a document to its next epoch at all that the store has.
-fn roll(writer: &mut Writer, document: &str) {
+pub(super) fn roll(writer: &mut Writer, document: &str) {
     let id = DocumentId::parse(document).unwrap();
     writer.checkpoint().unwrap();
     let floor = writer.state.vector.clone();
@@ -19,12 +19,12 @@ fn roll(writer: &mut Writer, document: &str) {
     assert!(matches!(committed.outcomes[..], [Outcome::Rolled(Ok(_))]), "{committed:?}");
 }
 
-fn all(writer: &Writer) -> TrimBounds {
+pub(super) fn all(writer: &Writer) -> TrimBounds {
     TrimBounds { acknowledged: writer.state.vector.clone(), before: Stamp(u64::MAX) }
 }
 
 /// Trims until nothing more goes.
-fn trim(writer: &mut Writer, bounds: &TrimBounds) -> usize {
+pub(super) fn trim(writer: &mut Writer, bounds: &TrimBounds) -> usize {
     let mut records = 0;
     loop {
         let Trimmed { records: gone, is_under_way } = writer.trim(bounds).unwrap();
@@ -68,6 +68,7 @@ fn what_an_epoch_began_with_goes_and_nothing_else() {
     assert_eq!((writer.counts().log_records, writer.counts().log_trimmed), (102, 300));
     assert_eq!(trim(&mut writer, &bounds), 0, "the next pass does not even begin");
     assert_eq!((view(&writer), histories(&writer)), (shown.clone(), histories_before));
+    drop(writer);
     for crashed in [disk.crash(CrashMode::LoseUnsynced), disk.rebooted()] {
         let mut writer = open(&crashed);
         assert_eq!(view(&writer), shown);
@@ -76,6 +77,7 @@ fn what_an_epoch_began_with_goes_and_nothing_else() {
         let tx = writer.database.get().unwrap().begin_read().unwrap();
         assert_eq!(log::facts(&tx).unwrap().missing, None);
     }
+    let mut writer = open(&disk);
     roll(&mut writer, "api/prod");
     let bounds = all(&writer);
     assert_eq!(trim(&mut writer, &bounds), 100);
@@ -151,7 +153,8 @@ fn who_asks_for_what_is_gone_is_told_and_gets_the_rest() {
     let have = writer.published.load().vector.clone();
     let missing = writer.log().missing(Vector::new(), &have, 1 << 20).unwrap();
     assert!(missing.is_trimmed && !missing.more);
-    let of_other = |bytes: &Bytes| Record::decode(bytes.clone()).unwrap().dot.origin == other.origin();
+    let of_other =
+        |bytes: &Bytes| Record::decode(bytes.clone()).unwrap().dot.origin == other.origin();
     assert!(missing.records.iter().any(of_other));
     // Who has all that is gone is served from the log.
     let behind: Vector = [Dot { origin: writer.origin(), n: 400 }].into_iter().collect();
@@ -194,7 +197,7 @@ fn a_full_disk_or_a_crash_in_a_step_loses_nothing() {
     for step in 0..40_u64 {
         let disk = start.snapshot();
         let mut writer = open(&disk);
-        disk.fill(step * 4_000);
+        disk.fill(step * 16_000);
         let bounds = all(&writer);
         let trimmed = writer.trim(&bounds);
         let mode = match step % 3 {
@@ -210,7 +213,11 @@ fn a_full_disk_or_a_crash_in_a_step_loses_nothing() {
         assert_eq!((view(&writer), targets(&writer)), (shown.clone(), records.clone()));
         let kept = logged(&writer).len();
         assert!(kept == 302 || kept == 302 - 256, "{kept}");
-        if kept == 302 { before += 1 } else { after += 1 }
+        if kept == 302 {
+            before += 1
+        } else {
+            after += 1
+        }
         assert!(trimmed.is_err() || kept < 302, "what was said to be gone is");
         let bounds = all(&writer);
         trim(&mut writer, &bounds);

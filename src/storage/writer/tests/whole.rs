@@ -1,6 +1,7 @@
 //! Whole documents: what they bring is what the changes would have, what the receiver wrote stays, and
 //! what breaks off leaves no trace.
 
+use super::trim::{all, roll, trim};
 use super::*;
 use crate::config::Idempotency;
 use crate::storage::whole::{Ask, Complete, CutReader, Staging, StagingError};
@@ -72,7 +73,7 @@ fn a_newcomer_that_takes_whole_documents_shows_what_the_changes_would() {
     let disk = MemoryDisk::new();
     let mut b = open(&disk);
     let taken = transfer(&a, &mut b, &disk).unwrap();
-    assert_eq!((taken.documents, taken.records, taken.versions), (2, 0, 60));
+    assert_eq!((taken.documents, taken.records, taken.versions), (2, 60, 60));
     let origin = b.origin();
     assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
     assert_eq!((&b.state.vector, &b.state.hashes), (&a.state.vector, &a.state.hashes));
@@ -90,9 +91,10 @@ fn a_newcomer_that_takes_whole_documents_shows_what_the_changes_would() {
     let b = open(&disk);
     assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
     assert_whole(&b);
-    // Who asks it for what it never had as records is told so.
+    // The records of their epochs came with them: whoever asks it for those is served.
     let mut c = open(&MemoryDisk::new());
-    assert!(hear(&b, &mut c));
+    assert!(!hear(&b, &mut c));
+    assert_eq!(view(&c), view(&b));
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn a_retry_is_recognised_by_who_took_whole_documents() {
     let mut cut = a.cuts().begin(&Ask { vector: Vector::new() }, Stamp(day + 20)).unwrap();
     let pieces: Vec<_> = std::iter::from_fn(|| cut.next_piece().unwrap()).collect();
     let taken = b.take(&staged(&pieces, &disk)).unwrap();
-    assert_eq!(taken.records, 2, "the first one's time is over");
+    assert_eq!(taken.records, 4);
     for (key, of) in [(2, &second), (3, &third)] {
         let again = b.commit(Stamp(day + 30), &[write(key)]);
         assert!(written(&again, 0).replayed);
@@ -346,4 +348,111 @@ fn a_crash_or_a_full_disk_at_any_step_leaves_all_of_a_cut_or_nothing() {
         }
     }
     assert!(before > 3 && after > 3, "{before} before, {after} after");
+}
+
+fn epoch(writer: &Writer, document: &str) -> u32 {
+    let id = DocumentId::parse(document).unwrap();
+    writer.published.load().document(&id).unwrap().epoch()
+}
+
+#[test]
+fn a_newcomer_in_a_later_epoch_agrees_on_the_next_one_whatever_it_wrote_meanwhile() {
+    let mut a = busy(&MemoryDisk::new(), 30);
+    roll(&mut a, "web/dev");
+    for i in 0..10_u64 {
+        a.commit(Stamp(300 + i), &[put("web/dev", &[(&format!("k{}", i % 4), &i.to_string())])]);
+    }
+    let disk = MemoryDisk::new();
+    let mut b = open(&disk);
+    let taken = transfer(&a, &mut b, &disk).unwrap();
+    assert_eq!((taken.documents, taken.records), (2, 20), "ten of each document's epoch");
+    assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
+    assert_eq!((epoch(&b, "web/dev"), epoch(&b, "api/prod")), (1, 0));
+    // Both write, and neither hears of it before the first one's document rolls.
+    b.commit(Stamp(400), &[put("web/dev", &[("k1", "\"late\""), ("own", "1")])]);
+    a.commit(Stamp(401), &[put("web/dev", &[("k1", "\"other\"")])]);
+    roll(&mut a, "web/dev");
+    assert!(!hear(&a, &mut b) && !hear(&b, &mut a));
+    assert_eq!(b.counts().epoch_mismatches, 0);
+    assert_eq!((epoch(&a, "web/dev"), epoch(&b, "web/dev")), (2, 2));
+    assert_eq!(view(&a), view(&b));
+    assert!(a.counts().conflicts > 0);
+    for _ in 0..2 {
+        b.commit(Stamp(500), &[put("web/dev", &[("k1", "\"settled\"")])]);
+        hear(&b, &mut a);
+        assert_eq!(view(&a), view(&b));
+        b.checkpoint().unwrap();
+        drop(b);
+        b = open(&disk);
+        assert_eq!(view(&a), view(&b));
+        assert_whole(&b);
+    }
+}
+
+#[test]
+fn a_member_that_comes_back_after_two_epochs_and_a_trimmed_log_brings_what_it_wrote() {
+    let mut a = busy(&MemoryDisk::new(), 30);
+    let disk = MemoryDisk::new();
+    let mut b = open(&disk);
+    hear(&a, &mut b);
+    // Alone, from here on.
+    for i in 0..10_u64 {
+        let key = format!("k{}", i % 7);
+        b.commit(Stamp(300 + i), &[put("web/dev", &[(&key, &format!("\"b{i}\""))])]);
+    }
+    b.commit(Stamp(320), &[put("own/only", &[("x", "1")])]);
+    let own: Vec<Dot> = b.state.vector.iter().filter(|dot| dot.origin == b.origin()).collect();
+    // What there would be if nothing had been trimmed.
+    let mut reference = open(&MemoryDisk::new());
+    hear(&b, &mut reference);
+    for round in 0..2_u64 {
+        for i in 0..5_u64 {
+            let command = || [put("web/dev", &[(&format!("k{i}"), &format!("\"a{round}\""))])];
+            a.commit(Stamp(330 + 10 * round + i), &command());
+        }
+        roll(&mut a, "web/dev");
+        roll(&mut a, "api/prod");
+    }
+    assert!(!hear(&a, &mut reference));
+    let bounds = all(&a);
+    assert!(trim(&mut a, &bounds) > 30);
+    assert!(hear(&a, &mut b), "the log is not enough");
+    transfer(&a, &mut b, &disk).unwrap();
+    assert_eq!((view(&b), histories(&b)), (view(&reference), histories(&reference)));
+    assert_eq!((epoch(&b, "web/dev"), epoch(&b, "api/prod")), (2, 2));
+    assert!(own.iter().all(|dot| b.state.vector.includes(*dot)));
+    assert_whole(&b);
+    drop(b);
+    let mut b = open(&disk);
+    assert_eq!((view(&b), histories(&b)), (view(&reference), histories(&reference)));
+    assert!(!hear(&b, &mut a), "what it wrote is in its log, and goes out");
+    assert_eq!(view(&a), view(&b));
+    roll(&mut b, "web/dev");
+    hear(&b, &mut a);
+    assert_eq!((view(&a), epoch(&a, "web/dev")), (view(&b), 3));
+}
+
+#[test]
+fn a_roll_that_needs_records_which_did_not_come_is_held_back_until_the_document_is_taken_whole() {
+    let mut a = busy(&MemoryDisk::new(), 30);
+    roll(&mut a, "web/dev");
+    a.commit(Stamp(300), &[put("web/dev", &[("k1", "1")])]);
+    let disk = MemoryDisk::new();
+    let mut b = open(&disk);
+    transfer(&a, &mut b, &disk).unwrap();
+    // As from a sender that left them out.
+    let tx = b.database.get().unwrap().begin_write().unwrap();
+    tx.open_table(log::LOG).unwrap().retain(|_, _| false).unwrap();
+    tx.commit().unwrap();
+    b.commit(Stamp(400), &[put("web/dev", &[("k1", "\"late\"")])]);
+    a.commit(Stamp(401), &[put("web/dev", &[("k1", "\"other\"")])]);
+    roll(&mut a, "web/dev");
+    hear(&a, &mut b);
+    let counts = b.counts();
+    assert_eq!((counts.documents_mismatched, counts.epoch_mismatches), (1, 1));
+    assert_eq!(epoch(&b, "web/dev"), 1);
+    transfer(&a, &mut b, &disk).unwrap();
+    assert_eq!((b.counts().documents_mismatched, epoch(&b, "web/dev")), (0, 2));
+    assert!(!hear(&b, &mut a));
+    assert_eq!(view(&a), view(&b));
 }
