@@ -358,6 +358,12 @@ impl Node {
         self.0.standing.origin()
     }
 
+    /// The store's handle.
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
     /// The state that is on disk and visible. Does not block.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.0.store.snapshot()

@@ -216,58 +216,9 @@ impl Document {
         self.changes_since_base
     }
 
-    /// Which epoch it is in.
-    pub fn epoch(&self) -> u32 {
-        self.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch)
-    }
-
-    /// How its epoch began.
-    pub fn rolled(&self) -> Option<&Arc<Rolled>> {
-        self.rolled.as_ref()
-    }
-
-    /// How many changes of its epoch it holds, late ones among them.
-    pub fn changes_in_epoch(&self) -> u64 {
-        if self.has_dots {
-            return self.by_dot.len() as u64;
-        }
-        // In epoch 0, where nothing but the genesis change has no dot.
-        self.changes.len() as u64 - 1
-    }
-
-    /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
-    pub fn epoch_base(&self) -> Option<&[u8]> {
-        self.epoch_base.as_deref()
-    }
-
-    /// The changes of its epoch that it holds, late ones among them; nothing where that is not known,
-    /// because it was loaded from what earlier programs saved.
-    pub fn dots_held(&self) -> Option<impl ExactSizeIterator<Item = Dot> + '_> {
-        self.has_dots.then(|| self.by_dot.keys().copied())
-    }
-
     /// The changes a next one would build on.
     pub fn head_dots(&self) -> impl Iterator<Item = Dot> + '_ {
         self.heads.values().copied()
-    }
-
-    /// Other origins' changes that a next one of `own` would need. Who has all of them, and `own`'s
-    /// before, is in this epoch.
-    pub fn needs(&self, own: Origin) -> Vec<Dot> {
-        let mut needs: Vec<Dot> = Vec::new();
-        for dot in self.heads.values() {
-            if dot.origin != own && !needs.contains(dot) {
-                needs.push(*dot);
-            }
-        }
-        let Some(rolled) = &self.rolled else { return needs };
-        // A change that was made in this epoch needs its roll already; a late one does not.
-        let is_of_epoch = |dot: &Dot| *dot == rolled.record || !self.late.contains(dot);
-        let is_said = self.heads.values().any(is_of_epoch) || rolled.record.origin == own;
-        if !is_said {
-            needs.push(rolled.record);
-        }
-        needs
     }
 
     /// Writes the entries as one change of `actor` and gives back its bytes.
@@ -436,33 +387,6 @@ impl Document {
             self.set(key, Sibling { op, was: None, entry: entry.clone() }, replaced);
         }
         self.advance(actor, LastChange { seq, hash, max_op }, &change.deps, change.dot);
-        Ok(())
-    }
-
-    /// Refuses a change whose operations replace something else than it says: it would do one thing
-    /// here, and another where it is late. In epoch 0 what others replaced already is not looked at.
-    fn check_replaces(&self, change: &CheckedChange) -> Result<(), DocumentError> {
-        let Some(replaces) = &change.replaces else { return Ok(()) };
-        for (((key, _), ops), dots) in change.entries.iter().zip(&change.replaced).zip(replaces) {
-            let siblings = self.rows.get(key).into_iter().flatten();
-            let gone = self.gone.get(key).into_iter().flatten().map(|gone| (gone.op, gone.dot));
-            let mut known = siblings.map(|it| (it.op, it.entry.dot)).chain(gone);
-            let agrees = match self.rolled {
-                None => known.all(|(op, dot)| ops.contains(&op) == dots.contains(&dot)),
-                Some(_) => {
-                    let named = known.filter(|(op, dot)| ops.contains(op) || dots.contains(dot));
-                    let named: Vec<(OpId, Dot)> = named.collect();
-                    named.len() == ops.len()
-                        && named.len() == dots.len()
-                        && named.iter().all(|(op, dot)| ops.contains(op) && dots.contains(dot))
-                }
-            };
-            if !agrees {
-                return Err(DocumentError::Refused(
-                    "it replaces something else than it says".into(),
-                ));
-            }
-        }
         Ok(())
     }
 

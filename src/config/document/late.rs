@@ -15,7 +15,7 @@ use super::{
     Sibling, encode,
 };
 use crate::config::entry::Entry;
-use crate::model::{Dot, Key};
+use crate::model::{Dot, Key, Origin};
 
 /// Who makes a base's changes: no origin of a node begins like this.
 const BASE_ACTOR_PREFIX: [u8; 4] = [0xff; 4];
@@ -35,6 +35,50 @@ pub(crate) fn is_reserved(bytes: &[u8]) -> bool {
 }
 
 impl Document {
+    /// Other origins' changes that a next one of `own` would need. Who has all of them, and `own`'s
+    /// before, is in this epoch.
+    pub fn needs(&self, own: Origin) -> Vec<Dot> {
+        let mut needs: Vec<Dot> = Vec::new();
+        for dot in self.heads.values() {
+            if dot.origin != own && !needs.contains(dot) {
+                needs.push(*dot);
+            }
+        }
+        let Some(rolled) = &self.rolled else { return needs };
+        // A change that was made in this epoch needs its roll already; a late one does not.
+        let is_of_epoch = |dot: &Dot| *dot == rolled.record || !self.late.contains(dot);
+        let is_said = self.heads.values().any(is_of_epoch) || rolled.record.origin == own;
+        if !is_said {
+            needs.push(rolled.record);
+        }
+        needs
+    }
+
+    /// Refuses a change whose operations replace something else than it says: it would do one thing
+    /// here, and another where it is late. In epoch 0 what others replaced already is not looked at.
+    pub(super) fn check_replaces(&self, change: &CheckedChange) -> Result<(), DocumentError> {
+        let Some(replaces) = &change.replaces else { return Ok(()) };
+        for (((key, _), ops), dots) in change.entries.iter().zip(&change.replaced).zip(replaces) {
+            let siblings = self.rows.get(key).into_iter().flatten();
+            let here = siblings.map(|it| (it.op, it.entry.dot));
+            let gone = self.gone.get(key).into_iter().flatten().map(|gone| (gone.op, gone.dot));
+            let names = |(op, dot): &(OpId, Dot)| ops.contains(op) || dots.contains(dot);
+            let mut named: Vec<(OpId, Dot)> = here.filter(names).collect();
+            let is_all = |named: &[(OpId, Dot)]| named.len() == ops.len().max(dots.len());
+            if !is_all(&named) {
+                // Long in a key that is written often, and hardly ever looked at.
+                named.extend(gone.filter(names));
+            }
+            let both = |(op, dot): &(OpId, Dot)| ops.contains(op) && dots.contains(dot);
+            let is_whole = self.rolled.is_none() || (is_all(&named) && ops.len() == dots.len());
+            if !named.iter().all(both) || !is_whole {
+                let why = "it replaces something else than it says";
+                return Err(DocumentError::Refused(why.into()));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a change of an epoch before, if it is not held already.
     pub(super) fn take_late(&mut self, change: &CheckedChange) -> Result<(), DocumentError> {
         let is_in_base =

@@ -78,6 +78,36 @@ struct Begun {
 }
 
 impl Document {
+    /// Which epoch it is in.
+    pub fn epoch(&self) -> u32 {
+        self.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch)
+    }
+
+    /// How its epoch began.
+    pub fn rolled(&self) -> Option<&Arc<Rolled>> {
+        self.rolled.as_ref()
+    }
+
+    /// How many changes of its epoch it holds, late ones among them.
+    pub fn changes_in_epoch(&self) -> u64 {
+        if self.has_dots {
+            return self.by_dot.len() as u64;
+        }
+        // In epoch 0, where nothing but the genesis change has no dot.
+        self.changes.len() as u64 - 1
+    }
+
+    /// The changes of its epoch that it holds, late ones among them; nothing where that is not known,
+    /// because it was loaded from what earlier programs saved.
+    pub fn dots_held(&self) -> Option<impl ExactSizeIterator<Item = Dot> + '_> {
+        self.has_dots.then(|| self.by_dot.keys().copied())
+    }
+
+    /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
+    pub fn epoch_base(&self) -> Option<&[u8]> {
+        self.epoch_base.as_deref()
+    }
+
     /// Takes the document `id` to its next epoch, by `record`, which says `roll`. After an error,
     /// the document is as it was.
     pub fn roll<P: Past>(

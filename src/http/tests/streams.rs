@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest as _};
 
 use super::harness::{Asking, World, cut_pair, world, world_with};
-use crate::model::{Dot, Origin, Session, Vector};
+use crate::config::roll::Roll;
+use crate::model::{DocumentId, Dot, Origin, Session, Stamp, Vector};
 use crate::settings::Settings;
 
 /// How long anything may take that has to happen in the end.
@@ -107,6 +108,36 @@ async fn a_watch_shows_what_is_there_and_then_what_changes() {
     let removed = world.request("DELETE", "/config/web/dev/b").send().await.expect(200);
     let event = events.next().await;
     assert_eq!((event.kind.as_str(), event.data), ("remove", removed.json()));
+}
+
+#[tokio::test]
+async fn a_watch_that_has_not_seen_removals_which_are_gone_is_sent_the_whole_state() {
+    let world = world().await;
+    world.post("/config/web/dev", r#"{"entries":{"a":1,"b":1,"c":1}}"#).await.expect(201);
+    let before = world.get("/config/web/dev").await.header("holm-session").to_owned();
+    world.request("DELETE", "/config/web/dev/a").send().await.expect(200);
+    let after = world.get("/config/web/dev").await.header("holm-session").to_owned();
+    world.request("DELETE", "/config/web/dev/b").send().await.expect(200);
+    // Both removals go; b is written again before they do.
+    let (id, store) = (DocumentId::parse("web/dev").unwrap(), world.app.node().store());
+    let floor = (*world.app.node().snapshot().vector).clone();
+    let removals_before = Stamp(u64::MAX);
+    let plan = store.plan_roll(id.clone(), floor.clone(), removals_before).await.unwrap();
+    world.put("/config/web/dev/b", "2").await.expect(201);
+    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before };
+    store.roll(id, roll).await.unwrap();
+    let resumed = async |session: &str| {
+        let query = format!("?since={session}");
+        Events::open(watch(&world, &query)).await.state().await
+    };
+    let (state, now) = resumed(&before).await;
+    assert_eq!(state, ["reset", "put b", "put c", "ready"]);
+    assert_eq!(now, &**world.app.node().snapshot().session());
+    assert_eq!(resumed(&after).await.0, ["reset", "put b", "put c", "ready"]);
+    assert_eq!(resumed(&now).await.0, ["ready"]);
+    // Who begins has nothing to forget.
+    let (state, _) = Events::open(watch(&world, "")).await.state().await;
+    assert_eq!(state, ["put b", "put c", "ready"]);
 }
 
 #[tokio::test]

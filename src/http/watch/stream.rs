@@ -1,5 +1,6 @@
 //! What a watch sends: first what is there (all keys, or, with a session, what the session has not
-//! seen, removals among it), then `ready`, then what changes.
+//! seen, removals among it), then `ready`, then what changes. A client that has not seen removals
+//! which are gone by now is sent `reset`, and then all that is there.
 //!
 //! The law: everything, once, and never back. What is sent of a state is each row with a write that
 //! the client has not seen; only the last event of a state carries the state's session, so that a
@@ -30,7 +31,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    /// `put`, `remove` or `ready`.
+    /// `put`, `remove`, `reset` or `ready`.
     pub(super) kind: &'static str,
     /// A JSON object without line breaks.
     pub(super) data: Bytes,
@@ -107,6 +108,10 @@ struct Batch {
     held: Option<Event>,
     /// Whether `ready` ends it.
     is_first: bool,
+    /// Whether it is all there is, for a client that is to forget what it had.
+    is_reset: bool,
+    /// That has been said.
+    reset_said: bool,
     /// When its client will have had it for too long.
     due: Instant,
 }
@@ -136,6 +141,8 @@ impl Watch {
                 seen.advance(Dot { n, ..last });
             });
         }
+        let view = start.snapshot.document(&start.document);
+        let is_reset = is_resumed && view.is_some_and(|view| view.is_reset_for(&seen));
         Self {
             filter: Filter {
                 document: start.document,
@@ -150,6 +157,8 @@ impl Watch {
                 keys: Keys::Behind(None),
                 held: None,
                 is_first: true,
+                is_reset,
+                reset_said: false,
                 due: now + start.lag_max,
             }),
             untold: false,
@@ -202,8 +211,18 @@ impl Watch {
                 FeedEvent::Keys { keys, snapshot } => (snapshot, self.filter.keys(keys)),
                 FeedEvent::Lagged { snapshot } => (snapshot, Keys::Behind(None)),
             };
-            let due = Instant::now() + self.lag_max;
-            self.batch = Some(Batch { snapshot, keys, held: None, is_first: false, due });
+            let view = snapshot.document(&self.filter.document);
+            let is_reset = view.is_some_and(|view| view.is_reset_for(&self.seen));
+            let keys = if is_reset { Keys::Behind(None) } else { keys };
+            self.batch = Some(Batch {
+                snapshot,
+                keys,
+                held: None,
+                is_first: false,
+                is_reset,
+                reset_said: false,
+                due: Instant::now() + self.lag_max,
+            });
         }
     }
 
@@ -211,6 +230,9 @@ impl Watch {
     fn take(&mut self) -> Vec<Event> {
         let Some(mut batch) = self.batch.take() else { return Vec::new() };
         let (mut events, mut bytes) = (Vec::new(), 0);
+        if batch.is_reset && !std::mem::replace(&mut batch.reset_said, true) {
+            batch.held = Some(Event { kind: "reset", data: Bytes::from_static(b"{}"), id: None });
+        }
         while let Some(event) = batch.next(&self.filter, &self.seen) {
             bytes += event.data.len();
             events.extend(batch.held.replace(event));
@@ -255,10 +277,15 @@ impl Filter {
         Keys::These(keys.into_iter())
     }
 
-    /// The event of a row that the client has not seen.
-    fn event(&self, key: &Key, row: &Row, seen: &Vector) -> Option<Event> {
+    /// The event of a row that the client has not seen; it has seen nothing where it was told to
+    /// forget all.
+    fn event(&self, key: &Key, row: &Row, seen: Option<&Vector>) -> Option<Event> {
         let removed = row.winner().is_removal();
-        if row.is_included_in(seen) || (removed && !self.removals) {
+        let is_seen = match seen {
+            Some(seen) => row.is_included_in(seen) || (removed && !self.removals),
+            None => removed,
+        };
+        if is_seen {
             return None;
         }
         let kind = if removed { "remove" } else { "put" };
@@ -269,6 +296,7 @@ impl Filter {
 impl Batch {
     fn next(&mut self, filter: &Filter, seen: &Vector) -> Option<Event> {
         let view = self.snapshot.document(&filter.document)?;
+        let seen = (!self.is_reset).then_some(seen);
         match &mut self.keys {
             Keys::These(keys) => {
                 keys.find_map(|key| filter.event(&key, view.rows.get(&key)?, seen))

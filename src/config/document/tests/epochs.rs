@@ -3,7 +3,7 @@
 //! back, crashes at each step. All show what a model without epochs shows, come to the same changes,
 //! and any Automerge shows the same for these.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use super::automerge_itself::{Reference, sorted};
 use super::*;
@@ -201,10 +201,13 @@ impl Replica {
     }
 }
 
+/// What a change wrote, and what each entry replaced.
+type Written = (Vec<(Key, Entry)>, Vec<Vec<Dot>>);
+
 /// What was written, as the model wants it.
 #[derive(Default)]
 struct Told {
-    writes: BTreeMap<Dot, (Vec<(Key, Entry)>, Vec<Vec<Dot>>)>,
+    writes: BTreeMap<Dot, Written>,
     rolls: BTreeMap<u32, Roll>,
 }
 
@@ -260,7 +263,7 @@ fn roll(
     told: &mut Told,
 ) -> Result<(), TestCaseError> {
     let epoch = replicas[who].document.epoch() + 1;
-    if !told.rolls.contains_key(&epoch) {
+    if let btree_map::Entry::Vacant(undecided) = told.rolls.entry(epoch) {
         let mut floor = replicas[who].vector.clone();
         let members = replicas.iter().enumerate().filter(|(i, _)| *i != left_out);
         for (_, member) in members {
@@ -276,7 +279,7 @@ fn roll(
             prop_assert!(matches!(planned, Err(DocumentError::Roll(_))), "{:?}", planned);
             return Ok(());
         };
-        told.rolls.insert(epoch, Roll { epoch, floor, base, removals_before });
+        undecided.insert(Roll { epoch, floor, base, removals_before });
     }
     let roll = &told.rolls[&epoch];
     // A leader knows all that its predecessor had acknowledged to the floor.
@@ -354,6 +357,72 @@ fn check_automerge(replica: &Replica) -> Result<(), TestCaseError> {
         prop_assert_eq!(document.heads.keys().copied().collect::<Vec<_>>(), heads);
     }
     Ok(())
+}
+
+/// A document in this epoch, with one key, and a record of a next change of it, which says that it
+/// replaces `replaces`.
+fn next(epoch: u32, replaces: Option<Vec<Vec<Dot>>>) -> (Document, Record) {
+    let mut document = Document::new();
+    document.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 1, Some("1")))]).unwrap();
+    for epoch in 1..=epoch {
+        let floor: Vector = [dot(1, 1), dot(3, u64::from(epoch) - 1)].into_iter().collect();
+        let (log, removals_before) = (BTreeMap::new(), Stamp(0));
+        let mut disk = Disk { log: &log, base: None };
+        let (base, late) = document.plan_roll(&id(), &floor, removals_before, &mut disk).unwrap();
+        let roll = Roll { epoch, floor, base, removals_before };
+        let rolled = document.roll(&id(), &roll, dot(3, u64::from(epoch)), &mut disk).unwrap();
+        assert_eq!((late, rolled), (0, Rolling::Began { dropped: Vec::new() }));
+    }
+    let mut other = Document::load(document.save()).unwrap();
+    let needs = other.needs(Origin([2; 8]));
+    let entries = [(key(0), entry(dot(2, 1), 2, Some("2"))), (key(1), entry(dot(2, 1), 2, None))];
+    let made = other.make(actor(2), dot(2, 1), &entries).unwrap();
+    assert_eq!(made.replaces, [vec![dot(1, 1)], vec![]]);
+    let record = Record::with(dot(2, 1), NO_RECORD, id(), epoch, needs, &made.bytes, replaces);
+    (document, record)
+}
+
+#[test]
+fn a_change_that_replaces_something_else_than_it_says_is_refused_in_any_epoch() {
+    for epoch in 0..3 {
+        let outcome = |replaces| {
+            let (mut document, record) = next(epoch, replaces);
+            CheckedChange::of_record(&record).and_then(|change| document.apply([&change]))
+        };
+        let (one, none) = (vec![dot(1, 1)], vec![]);
+        assert_eq!(outcome(Some(vec![one.clone(), none.clone()])), Ok(()));
+        assert_eq!(outcome(None).is_ok(), epoch == 0, "only programs of before do not say");
+        for (wrong, what) in [
+            (vec![none.clone(), none.clone()], "less than it does"),
+            (vec![none.clone(), one.clone()], "under another key"),
+            (vec![one.clone()], "of too few entries"),
+            (vec![vec![dot(2, 1)], none.clone()], "itself"),
+            (vec![vec![dot(1, 1), dot(1, 1)], none.clone()], "twice"),
+        ] {
+            assert!(outcome(Some(wrong)).is_err(), "{what}, in epoch {epoch}");
+        }
+        let more = outcome(Some(vec![vec![dot(1, 1), dot(9, 9)], none]));
+        assert_eq!(more.is_ok(), epoch == 0, "what is gone is not known in epoch 0");
+    }
+}
+
+#[test]
+fn a_change_waits_for_its_epoch_and_one_of_an_epoch_before_is_late() {
+    let (_, of_epoch_1) = next(1, Some(vec![vec![dot(1, 1)], vec![]]));
+    let (mut document, of_epoch_0) = next(0, Some(vec![vec![dot(1, 1)], vec![]]));
+    assert_eq!(
+        (&of_epoch_0.needs[..], &of_epoch_1.needs[..]),
+        (&[dot(1, 1)][..], &[dot(3, 1)][..])
+    );
+    let change = CheckedChange::of_record(&of_epoch_1).unwrap();
+    assert_eq!(document.apply([&change]), Err(DocumentError::Later(1)));
+    let (mut document, _) = next(2, None);
+    let change = CheckedChange::of_record(&of_epoch_0).unwrap();
+    document.apply([&change, &change]).unwrap();
+    assert_eq!(document.siblings(&key(0)).len(), 1);
+    assert_eq!(document.changes_in_epoch(), 1);
+    // What builds on nothing but that would not say which epoch it is of.
+    assert_eq!(document.needs(Origin([4; 8])), [dot(2, 1), dot(3, 2)]);
 }
 
 proptest! {

@@ -103,11 +103,12 @@ fn example(disk: &MemoryDisk) -> Writer {
 fn rolled_example(disk: &MemoryDisk) -> Writer {
     let mut writer = example(disk);
     let id = DocumentId::parse("web/dev").unwrap();
-    let floor = writer.state.vector.clone();
     let after = Stamp(1_700_000_000_000_003);
-    writer.commit(after, &[put("web/dev", &[("a", "3"), ("d", "4")])]);
+    writer.commit(after, &[put("web/dev", &[("b", "1")])]);
+    let floor = writer.state.vector.clone();
+    writer.commit(after, &[put("web/dev", &[("a", "3"), ("b", "2"), ("d", "4")])]);
     let plan = writer.epochs().plan_roll(&id, &floor, after).unwrap();
-    assert_eq!((plan.changes, plan.late), (4, 1));
+    assert_eq!((plan.changes, plan.late), (5, 1));
     let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
     let mismatched = Command::Roll { document: id.clone(), roll: roll.clone() };
     let refused = writer.commit(after, &[mismatched]).outcomes.remove(0);
