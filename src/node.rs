@@ -181,6 +181,23 @@ impl Observer for Watcher {
         }
         self.metrics.quarantined(counts.quarantined.saturating_sub(before.quarantined));
     }
+
+    fn tended(&self, counts: Counts) {
+        self.standing.set_log(counts);
+    }
+}
+
+impl Watcher {
+    fn new(env: &Env, writer: &Writer, standing: &Arc<Standing>, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            hub: Arc::default(),
+            standing: standing.clone(),
+            metrics: metrics.clone(),
+            clock: env.clock.clone(),
+            published: writer.published(),
+            gossip: Arc::default(),
+        }
+    }
 }
 
 impl Standing {
@@ -188,6 +205,13 @@ impl Standing {
     fn set(&self, counts: Counts, origin: Origin) -> Counts {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *standing, (counts, Some(origin))).0
+    }
+
+    /// Takes note of how the log stands; all else is set with commits, which are counted by it.
+    fn set_log(&self, counts: Counts) {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.0.log_records = counts.log_records;
+        standing.0.log_trimmed = counts.log_trimmed;
     }
 
     fn counts(&self) -> Counts {
@@ -213,19 +237,11 @@ impl Node {
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
-        let hub = Arc::<Hub>::default();
         let standing = Arc::<Standing>::default();
         let counts = writer.counts();
         standing.set(counts, writer.origin());
-        let gossip = Arc::<OnceLock<Gossip>>::default();
-        let observer = Watcher {
-            hub: hub.clone(),
-            standing: standing.clone(),
-            metrics: metrics.clone(),
-            clock: env.clock.clone(),
-            published: writer.published(),
-            gossip: gossip.clone(),
-        };
+        let observer = Watcher::new(&env, &writer, &standing, &metrics);
+        let (hub, gossip) = (observer.hub.clone(), observer.gossip.clone());
         let quorum_store = open_quorum_store(&env, &topology, name).await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
@@ -263,9 +279,8 @@ impl Node {
         let opened = audit::Desk::open(name.clone(), chain, quorum.clone(), &env, metrics.clone());
         let (desk, recorder) = (opened.0, record(opened.1, &store, gossip.get()));
         tokio::spawn(keys::watch(keyring.clone(), quorum.clone(), stop.subscribe()));
-        let catching_up = Under::default();
         let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
-        running.catch_up(gossip.get(), standing.clone(), &catching_up);
+        let catching_up = running.catch_up(gossip.get(), standing.clone());
         running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
@@ -588,8 +603,9 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Gives whole documents to peers, and takes them where they are the way to go on.
-    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>, under: &Under) {
-        let Some(gossip) = gossip else { return };
+    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>) -> Under {
+        let under = Under::default();
+        let Some(gossip) = gossip else { return under };
         gossip.serve(StreamKind::Documents, Giver::new(self.env, self.store, self.metrics.clone()));
         let taker = Taker {
             gossip: gossip.clone(),
@@ -601,6 +617,7 @@ impl Running<'_> {
             under: under.clone(),
         };
         tokio::spawn(taker.run(self.stop.subscribe()));
+        under
     }
 
     /// Trims the log behind everything else.

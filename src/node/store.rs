@@ -41,6 +41,9 @@ const CHECKPOINT_ROWS: usize = 2_048;
 pub(crate) trait Observer: Send + Sync + 'static {
     /// A group was committed; it took `took` from first command to disk.
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration);
+
+    /// The store was looked after, behind the writes.
+    fn tended(&self, counts: Counts);
 }
 
 struct Job {
@@ -387,6 +390,7 @@ impl Driver {
                 };
                 let trimmed;
                 (writer, trimmed) = self.blocking.run(trim).await;
+                self.observer.tended(writer.counts());
                 if trimmed.is_err() {
                     self.dirty_since.get_or_insert_with(Instant::now);
                 }
@@ -414,6 +418,7 @@ impl Driver {
             })
             .await;
         self.dirty_since = None;
+        self.observer.tended(writer.counts());
         if reopened {
             self.tell_reopened(&writer);
         }

@@ -46,8 +46,7 @@ impl Trimming {
         loop {
             sleep((self.keep / 4).clamp(REST_MIN, REST_MAX)).await;
             let mut records = 0;
-            loop {
-                let Some(bounds) = self.bounds() else { break };
+            while let Some(bounds) = self.bounds() {
                 match self.store.trim(bounds).await {
                     Ok(step) => {
                         records += step.records;

@@ -69,7 +69,7 @@ fn what_an_epoch_began_with_goes_and_nothing_else() {
     assert_eq!(trim(&mut writer, &bounds), 0, "the next pass does not even begin");
     assert_eq!((view(&writer), histories(&writer)), (shown.clone(), histories_before));
     drop(writer);
-    for crashed in [disk.crash(CrashMode::LoseUnsynced), disk.rebooted()] {
+    for crashed in [disk.crash(CrashMode::LoseUnsynced), disk.snapshot()] {
         let mut writer = open(&crashed);
         assert_eq!(view(&writer), shown);
         writer.commit(Stamp(800), &[put("web/dev", &[("k2", "2")])]);
