@@ -142,7 +142,6 @@ impl Writer {
             open: None,
             begun: None,
             records: BTreeMap::new(),
-            has_epochs: false,
             taken: Taken::default(),
         };
         let mut refused = None;
@@ -159,9 +158,9 @@ impl Writer {
             return Err(refused);
         }
         read?;
-        let has_epochs = taking.has_epochs;
         let taken = taking.end()?;
-        if has_epochs && self.format < meta::FORMAT {
+        if self.format < meta::FORMAT {
+            // A program that knows no epochs takes a log with gaps for damaged.
             meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
         }
         let mut trimmed = self.trimmed()?;
@@ -214,8 +213,6 @@ struct Taking<'a> {
     /// What came of the document whose base has not: how its epoch began, encoded, and records.
     begun: Option<Vec<u8>>,
     records: BTreeMap<Dot, Record>,
-    /// Whether any document is past its first epoch.
-    has_epochs: bool,
     taken: Taken,
 }
 
@@ -314,7 +311,6 @@ impl Taking<'_> {
                 epochs::put_base(self.tx, id, begun)?;
             }
         }
-        self.has_epochs |= document.epoch() > 0;
         let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
         epochs::put(self.tx, id, &DocumentView { changes, rolled, ..DocumentView::default() })?;
         self.check_own(id, base)?;

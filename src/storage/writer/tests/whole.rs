@@ -78,6 +78,7 @@ fn a_newcomer_that_takes_whole_documents_shows_what_the_changes_would() {
     assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
     assert_eq!((&b.state.vector, &b.state.hashes), (&a.state.vector, &a.state.hashes));
     assert_whole(&b);
+    assert_eq!(b.format, meta::FORMAT, "an older program would take its log for damaged");
     assert!(disk.identity("staged.redb").unwrap().is_none(), "nothing is left aside");
     // It goes on with changes, and with its own.
     let mut a = a;
