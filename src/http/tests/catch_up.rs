@@ -78,8 +78,12 @@ async fn who_was_away_for_longer_than_logs_are_kept_catches_up_by_whole_document
             .collect::<Vec<_>>()
     };
     assert_eq!(rows(&a), rows(&b));
-    assert_eq!(metric(&b, "holm_documents_taken_total{result=\"done\"}").await, 1);
-    assert_eq!(metric(&a, "holm_documents_given_total{result=\"done\"}").await, 1);
+    until("both count it", async || {
+        let taken = metric(&b, "holm_documents_taken_total{result=\"done\"}").await;
+        let given = metric(&a, "holm_documents_given_total{result=\"done\"}").await;
+        (taken, given) == (1, 1)
+    })
+    .await;
     let versions = b.get("/config/web/dev/k0/versions").await.expect(200).json();
     assert_eq!(versions["items"].as_array().unwrap().len(), 8, "{versions}");
     b.get("/readyz").await.expect(200);
