@@ -37,6 +37,7 @@ use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL
 use crate::transport::{Endpoint, EndpointError, Identity};
 
 mod accept;
+mod acknowledged;
 mod dial;
 mod discover;
 mod mesh;
@@ -50,6 +51,7 @@ pub mod streams;
 mod tiers;
 mod trust;
 
+pub use acknowledged::{Acknowledged, Holder};
 use mesh::Mesh;
 use message::Have;
 use peer::Peer;
@@ -81,17 +83,42 @@ pub trait Replica: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Applied, ApplyError>>;
 
     /// Records that `vector` does not include, in an order that can be applied: about `bytes_max`
-    /// bytes of them, one at least where there is one; and whether there are more.
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>>;
+    /// bytes of them, one at least where there is one that is still there.
+    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>>;
 
     /// The peer `by` has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
     /// every hello, and whenever a peer has more of them than this node: then its store was rolled
     /// back, and it must not use the origin again.
     fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
+}
+
+/// What a peer lacks of what is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Records, in an order that can be applied.
+    pub records: Vec<Bytes>,
+    /// Whether there are more.
+    pub more: bool,
+    /// Where whole documents are the way to go on.
+    pub documents: Option<Need>,
+}
+
+/// Why whole documents are sent rather than records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Records that are lacking are gone from the log.
+    Trimmed,
+    /// The records are many more than what came of them.
+    Cheaper,
+}
+
+/// A peer said that whole documents are the way to get what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Advice {
+    /// Who said so.
+    pub peer: NodeName,
+    /// Why.
+    pub need: Need,
 }
 
 /// What became of records, by number.
@@ -136,6 +163,8 @@ pub struct GossipSettings {
     pub distrust_after: Duration,
     /// Whether this node's clients have to speak HTTPS; peers are told.
     pub https: bool,
+    /// How long nobody may have heard a peer that the file names before it is not waited for.
+    pub evict_after: Duration,
 }
 
 impl Default for GossipSettings {
@@ -147,14 +176,17 @@ impl Default for GossipSettings {
             suspect_after: Duration::from_millis(500),
             distrust_after: Duration::from_secs(15),
             https: false,
+            evict_after: Duration::from_secs(7 * 24 * 3600),
         }
     }
 }
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
-/// `clock_offset`, `changed`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
-/// (`replace_identity`), how it stands (`tell_readiness`, `drain`), numbers (`stats`), and the end (`shutdown`).
+/// `acknowledged`, `clock_offset`, `changed`), whole documents instead of records (`advice`,
+/// `set_taking_documents`), streams for other rooms (`serve`, `respond`, `open`, `ask`), who it is
+/// (`replace_identity`), how it stands (`tell_readiness`, `drain`), numbers (`stats`), and the end
+/// (`shutdown`).
 #[derive(Clone)]
 pub struct Gossip(Arc<Shared>);
 
@@ -181,6 +213,10 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Wakes the puller when there may be something to pull.
     behind: Notify,
+    /// The last peer that sent this node to whole documents.
+    advice: watch::Sender<Option<Advice>>,
+    /// Whether whole documents are being taken: then nothing is pulled.
+    takes_documents: AtomicBool,
     jitter: Mutex<Stream>,
     /// Handshakes that strangers may have open.
     handshakes: Arc<Semaphore>,
@@ -192,6 +228,7 @@ struct Shared {
     drains: AtomicBool,
     /// Who serves streams of other rooms.
     handlers: Handlers,
+    started_at: Instant,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -248,6 +285,11 @@ impl Gossip {
         status::regions_covering(&self.0, vector)
     }
 
+    /// What every member that is waited for is known to have on disk, and how each of them stands.
+    pub fn acknowledged(&self) -> Acknowledged {
+        acknowledged::acknowledged(&self.0)
+    }
+
     /// How far this node's clock is from the cluster's, in microseconds: positive where the others
     /// are ahead. The median of what the peers show, this node's own clock among them, and the
     /// smaller offset of the middle two; absent where nobody was heard.
@@ -258,6 +300,17 @@ impl Gossip {
     /// Changes when the vector of a peer is known to have moved.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
+    }
+
+    /// The last peer that could not, or had better not, answer a pull with records.
+    pub fn advice(&self) -> watch::Receiver<Option<Advice>> {
+        self.0.advice.subscribe()
+    }
+
+    /// Whether whole documents are being taken: until they are, nothing is pulled.
+    pub fn set_taking_documents(&self, is_taking: bool) {
+        self.0.takes_documents.store(is_taking, Ordering::Relaxed);
+        self.0.behind.notify_one();
     }
 
     /// `handler` serves the streams of this kind that peers open, from now on.
@@ -371,11 +424,14 @@ impl Shared {
             stats: Mutex::default(),
             changed: watch::Sender::new(0),
             behind: Notify::new(),
+            advice: watch::Sender::new(None),
+            takes_documents: AtomicBool::new(false),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             answers: Semaphore::new(ANSWERS_MAX),
             readiness: OnceLock::new(),
             drains: AtomicBool::new(false),
             handlers: Handlers::default(),
+            started_at: Instant::now(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

@@ -14,7 +14,7 @@ use crate::access::{ReadPermit, WritePermit};
 use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Env, WallClock};
-use crate::gossip::{Gossip, GossipSettings};
+use crate::gossip::{Gossip, GossipSettings, StreamKind};
 use crate::members::{Bounds, Members};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
@@ -33,6 +33,7 @@ mod catch_up;
 pub mod certificates;
 mod compaction;
 mod elsewhere;
+mod epochs;
 pub mod feed;
 mod gauges;
 mod history;
@@ -43,9 +44,12 @@ mod replica;
 mod skew;
 pub mod status;
 mod store;
+mod transfer;
+mod trimming;
 
 pub(crate) use backup::BackupError;
 pub use elsewhere::Elsewhere;
+pub use epochs::{DocumentEpoch, EpochStatus, HeldUpBy};
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
 pub use status::ClusterStatus;
@@ -57,6 +61,8 @@ use feed::Hub;
 use replica::ConfigReplica;
 use status::MemberStatus;
 use store::{Observer, Sources, Store};
+use transfer::{Giver, Taker, Under};
+use trimming::Trimming;
 
 /// Most documents kept in memory for writes and merges.
 const DOCUMENTS_MAX: usize = 256;
@@ -80,6 +86,7 @@ struct Inner {
     metrics: Arc<Metrics>,
     alone: bool,
     catching_up: CatchingUp,
+    transfer: Under,
     gossip: Arc<OnceLock<Gossip>>,
     quorum: Quorum,
     desk: audit::Desk,
@@ -146,7 +153,7 @@ struct Watcher {
 impl Observer for Watcher {
     fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration) {
         let before = self.standing.set(counts, origin);
-        if committed.records > 0
+        if (committed.records > 0 || committed.reopened)
             && let Some(gossip) = self.gossip.get()
         {
             gossip.push(&committed.own);
@@ -178,6 +185,20 @@ impl Observer for Watcher {
     fn tended(&self, counts: Counts) {
         self.metrics.set_pruned(counts.pruned.rows, counts.pruned.keys_left);
         self.metrics.set_rebuilt("config", counts.rebuilt);
+        self.standing.set_log(counts);
+    }
+}
+
+impl Watcher {
+    fn new(env: &Env, writer: &Writer, standing: &Arc<Standing>, metrics: &Arc<Metrics>) -> Self {
+        Self {
+            hub: Arc::default(),
+            standing: standing.clone(),
+            metrics: metrics.clone(),
+            clock: env.clock.clone(),
+            published: writer.published(),
+            gossip: Arc::default(),
+        }
     }
 }
 
@@ -186,6 +207,13 @@ impl Standing {
     fn set(&self, counts: Counts, origin: Origin) -> Counts {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *standing, (counts, Some(origin))).0
+    }
+
+    /// Takes note of how the log stands; all else is set with commits, which are counted by it.
+    fn set_log(&self, counts: Counts) {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.0.log_records = counts.log_records;
+        standing.0.log_trimmed = counts.log_trimmed;
     }
 
     fn counts(&self) -> Counts {
@@ -211,17 +239,11 @@ impl Node {
         let region = own_region(&topology, name)?;
         let (env, metrics) = metered::metered(env)?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
-        let (hub, standing) = (Arc::<Hub>::default(), Arc::<Standing>::default());
-        standing.set(writer.counts(), writer.origin());
-        let gossip = Arc::<OnceLock<Gossip>>::default();
-        let observer = Watcher {
-            hub: hub.clone(),
-            standing: standing.clone(),
-            metrics: metrics.clone(),
-            clock: env.clock.clone(),
-            published: writer.published(),
-            gossip: gossip.clone(),
-        };
+        let standing = Arc::<Standing>::default();
+        let counts = writer.counts();
+        standing.set(counts, writer.origin());
+        let observer = Watcher::new(&env, &writer, &standing, &metrics);
+        let (hub, gossip) = (observer.hub.clone(), observer.gossip.clone());
         let quorum_store = open_quorum_store(&env, &topology, name).await?;
         let (stop, stopped) = watch::channel(false);
         // Until the first commit tells more.
@@ -261,6 +283,9 @@ impl Node {
         let it = audit::Desk::open(name, chain, &quorum, &env, &metrics, &region, &settings.audit);
         let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
+        let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
+        let transfer = running.catch_up(gossip.get(), standing.clone());
+        running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
             gauges: gauges::Gauges::new(&env, settings, &topology),
@@ -272,6 +297,7 @@ impl Node {
             standing,
             metrics,
             alone: settings.alone,
+            transfer,
             catching_up,
             gossip,
             quorum,
@@ -516,7 +542,10 @@ impl Node {
             return Ok(());
         }
         let peers = self.0.gossip.get().map(Gossip::peers).unwrap_or_default();
-        self.0.catching_up.look(&peers, &self.snapshot().vector).map_err(str::to_owned)
+        self.0.catching_up.look(&peers, &self.snapshot().vector).map_err(|why| {
+            let how = self.0.transfer.way().map(|progress| format!(": {progress}"));
+            format!("{why}{}", how.unwrap_or_default())
+        })
     }
 
     /// The cluster as this node sees it.
@@ -558,7 +587,48 @@ impl Node {
             evicted: self.0.members.evicted(),
             regions: status::regions(&topology, &own, gossip),
             quorum: self.0.quorum.status(),
+            epochs: self.epochs(),
         }
+    }
+}
+
+/// What tasks beside the node's own are started with.
+struct Running<'a> {
+    env: &'a Env,
+    store: &'a Store,
+    metrics: &'a Arc<Metrics>,
+    stop: &'a watch::Sender<bool>,
+}
+
+impl Running<'_> {
+    /// Gives whole documents to peers, and takes them where they are the way to go on.
+    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>) -> Under {
+        let under = Under::default();
+        let Some(gossip) = gossip else { return under };
+        gossip.serve(StreamKind::Documents, Giver::new(self.env, self.store, self.metrics.clone()));
+        let taker = Taker {
+            gossip: gossip.clone(),
+            store: self.store.clone(),
+            standing,
+            disk: self.env.disk.clone(),
+            blocking: self.env.blocking,
+            metrics: self.metrics.clone(),
+            under: under.clone(),
+        };
+        tokio::spawn(taker.run(self.stop.subscribe()));
+        under
+    }
+
+    /// Trims the log behind everything else.
+    fn trim(&self, gossip: Option<&Gossip>, members: Arc<Members>, keep: Duration) {
+        let trimming = Trimming {
+            store: self.store.clone(),
+            gossip: gossip.cloned(),
+            members,
+            clock: self.env.clock.clone(),
+            keep,
+        };
+        tokio::spawn(trimming.run(self.stop.subscribe()));
     }
 }
 
@@ -613,6 +683,7 @@ async fn start_gossip(
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
         https: settings.tls.certificate_file.is_some(),
+        evict_after: settings.epochs.evict_after,
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

@@ -31,6 +31,8 @@ pub(crate) enum Bug {
     PermitSkipped,
     /// A retry is carried out as if it were a new request.
     ApplyWithoutIdempotencyKey,
+    /// Who leads begins a document's next epoch without having it decided.
+    RollWithoutDecision,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! them but what `env` gives. It puts rooms together and decides nothing.
 
 mod certificates;
+mod epochs;
 mod expiry;
 pub(crate) mod founding;
 mod issuers;
@@ -145,6 +146,7 @@ impl Server {
                 settings.clone(),
                 stopped.clone(),
             )),
+            tokio::spawn(epochs::run(node.clone(), env.clone(), settings.clone(), stopped.clone())),
         ];
         let exporting = spans::open(&node, &env, &settings.traces);
         let mut app = App::new(node.clone(), verifier, settings, env, stopped.clone());

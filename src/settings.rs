@@ -5,6 +5,7 @@
 mod access;
 mod audit;
 mod duration;
+mod epochs;
 mod quorum;
 mod rates;
 mod secrets;
@@ -17,6 +18,7 @@ pub(crate) use duration::parse as parse_duration;
 pub(crate) use access::KEYS_MAX;
 pub use access::{AccessSettings, Algorithm, KeySettings, Scopes};
 pub use audit::AuditSettings;
+pub use epochs::EpochSettings;
 pub use quorum::QuorumSettings;
 pub use rates::RateSettings;
 pub use secrets::{KeyText, MasterKeySettings, SecretSettings};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub gossip: GossipSettings,
     /// The quorum path.
     pub quorum: QuorumSettings,
+    /// When documents go on in a next epoch.
+    pub epochs: EpochSettings,
     /// Who may do what.
     pub access: AccessSettings,
     /// What secrets are sealed with.
@@ -343,6 +347,7 @@ impl Settings {
         self.rates.check()?;
         self.quorum.check()?;
         self.audit.check()?;
+        self.epochs.check()?;
         self.access.check()?;
         self.secrets.check()
     }

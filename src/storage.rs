@@ -22,6 +22,8 @@ mod past;
 pub mod prune;
 pub(crate) mod rebuild;
 pub mod rows;
+pub mod trim;
+pub mod whole;
 pub mod writer;
 
 pub use audit::ConfigChain;
@@ -29,5 +31,5 @@ pub use database::Database;
 pub use epochs::{EpochReader, Plan, RollError};
 pub use error::StoreError;
 pub use history::{HistoryPage, HistoryReader};
-pub use log::LogReader;
+pub use log::{LogReader, Missing};
 pub use writer::{Applied, Command, Committed, Outcome, Writer, WriterSettings};

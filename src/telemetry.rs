@@ -2,9 +2,11 @@
 //! and never count. No recorder and no subscriber is global here, apart from the one that `main`
 //! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
 
+mod catch_up;
 mod copies;
 mod disk;
 mod ecs;
+mod epochs;
 mod limits;
 pub mod logs;
 mod metrics;
@@ -19,6 +21,7 @@ mod upkeep;
 
 pub(crate) use disk::STORES;
 pub use ecs::Ecs;
+pub use epochs::{EpochStanding, RollResult};
 pub use limits::Shed;
 pub use metrics::{Metrics, Watching};
 pub use otlp::{Resource, Span, Spans, request as span_request};

@@ -48,6 +48,9 @@ impl Status {
             store["quarantined"],
             store["database_bytes"].as_f64().unwrap_or(0.0) / 1e6,
         ))?;
+        if let Some(epochs) = epochs(&cluster["epochs"]) {
+            terminal.say(epochs)?;
+        }
         terminal.say("")?;
         let title = ["REGION", "NODE", "STATE", "RTT", "LAG", "HEARD", "HEARD BY"];
         let regions = cluster["regions"].as_array().into_iter().flatten();
@@ -59,6 +62,25 @@ impl Status {
             .collect();
         print(&title, &rows, terminal)
     }
+}
+
+/// Documents that are past a cap of changes, and why; nothing where all is well.
+fn epochs(epochs: &Value) -> Option<String> {
+    let over = epochs["over_soft_cap"].as_u64().unwrap_or(0);
+    let over_hard = epochs["over_hard_cap"].as_u64().unwrap_or(0);
+    if over.max(over_hard) == 0 {
+        return None;
+    }
+    let by = epochs["held_up_by"].as_array().into_iter().flatten().map(|by| {
+        let why = text(&by["why"]);
+        by["node"].as_str().map_or_else(|| why.clone(), |node| format!("{node} ({why})"))
+    });
+    let by: Vec<String> = by.collect();
+    let by = if by.is_empty() { "nobody: it is under way".to_owned() } else { by.join(", ") };
+    Some(format!(
+        "{} documents are past the soft cap of changes, {over_hard} past the hard one; held up by {by}",
+        over.max(over_hard)
+    ))
 }
 
 fn row(region: &str, node: &Value) -> Vec<String> {
@@ -89,4 +111,25 @@ fn row(region: &str, node: &Value) -> Vec<String> {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn documents_past_a_cap_are_said_with_who_holds_them_up() {
+        let well = json!({"over_soft_cap": 0, "over_hard_cap": 0, "held_up_by": []});
+        assert_eq!((epochs(&well), epochs(&Value::Null)), (None, None));
+        let by = json!([{"node": "us-1", "why": "silent", "for_ms": 20}, {"why": "no quorum"}]);
+        let held = json!({"over_soft_cap": 3, "over_hard_cap": 1, "held_up_by": by});
+        assert_eq!(
+            epochs(&held).unwrap(),
+            "3 documents are past the soft cap of changes, 1 past the hard one; held up by us-1 \
+             (silent), no quorum"
+        );
+        let off = json!({"over_soft_cap": 0, "over_hard_cap": 2, "held_up_by": []});
+        assert!(epochs(&off).unwrap().starts_with("2 documents"));
+    }
 }

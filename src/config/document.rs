@@ -103,6 +103,9 @@ pub enum DocumentError {
     /// The document came to this epoch by another roll.
     #[error("epoch {0} began otherwise here")]
     OtherRoll(u32),
+    /// What the roll's base is made from is not there any more.
+    #[error("change {0}, which its base is made from, is gone from the log")]
+    Trimmed(Dot),
     /// What is here does not come to what the roll says.
     #[error("the base of epoch {0} does not come to what was agreed")]
     Mismatch(u32),

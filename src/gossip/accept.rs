@@ -14,10 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{Answer, Have, Message, Opening, PULL_LEN_MAX, Records};
+use super::message::{Answer, Have, Message, Opening, PULL_LEN_MAX, Pull, Records};
 use super::peer::Peer;
-use super::{Applied, HANDSHAKES_MAX, Shared, streams};
-use crate::model::{Vector, cbor};
+use super::{Applied, HANDSHAKES_MAX, Need, Shared, streams};
+use crate::model::cbor;
 use crate::transport::frame::{self, FRAME_LEN_MAX, FrameError, FrameReader};
 use crate::transport::hello::{self, CLOSE_LEFT, CLOSE_MISBEHAVED, HELLO_TIMEOUT};
 
@@ -286,24 +286,39 @@ async fn talk(
         Opening::Tag(tag) => streams::serve(&shared, &peer, &tag, send, reader).await,
         Opening::Pull(pull) => {
             let _place = pulls.try_acquire().map_err(|_| too_many())?;
-            answer(&shared, send, pull.vector).await?;
+            answer(&shared, &peer, send, pull).await?;
         }
     }
     Ok(())
 }
 
 /// Answers one pull.
-async fn answer(shared: &Shared, mut send: SendStream, vector: Vector) -> Result<(), FrameError> {
+async fn answer(
+    shared: &Shared,
+    peer: &Peer,
+    mut send: SendStream,
+    pull: Pull,
+) -> Result<(), FrameError> {
     let Ok(_permit) = shared.answers.acquire().await else { return Ok(()) };
-    let (records, more) = match shared.replica.missing(vector, ANSWER_BYTES).await {
+    let missing = match shared.replica.missing(pull.vector, ANSWER_BYTES).await {
         Ok(missing) => missing,
         Err(error) => {
             tracing::warn!(%error, "could not read what a peer lacks");
             return Ok(());
         }
     };
-    let mut frames: Vec<Answer> = Records::split(records).into_iter().map(Answer::Batch).collect();
-    frames.push(Answer::Done(more));
+    let batches = Records::split(missing.records).into_iter().map(Answer::Batch);
+    let mut frames: Vec<Answer> = batches.collect();
+    frames.push(match missing.documents {
+        Some(need) if pull.takes_documents == Some(true) => {
+            Answer::Documents(need == Need::Trimmed)
+        }
+        Some(Need::Trimmed) => {
+            tracing::warn!(peer = %peer.node, "a peer lacks what is gone from the log, and its program takes no whole documents");
+            Answer::Done(missing.more)
+        }
+        _ => Answer::Done(missing.more),
+    });
     for frame in frames {
         let written = timeout(ANSWER_TIMEOUT, frame::write(&mut send, &frame)).await;
         let Ok(written) = written else { return Ok(()) };

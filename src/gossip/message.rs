@@ -72,6 +72,10 @@ pub(super) struct Pull {
     /// What the asking node has.
     #[n(0)]
     pub(super) vector: Vector,
+    /// Whether it can be told to take whole documents; absent in programs of before there were any,
+    /// and then [`Answer::Documents`] is not said.
+    #[n(1)]
+    pub(super) takes_documents: Option<bool>,
 }
 
 /// The first frame of a two-way stream: a pull is a map, a tag an array.
@@ -81,7 +85,7 @@ pub(super) enum Opening {
     Tag(Tag),
 }
 
-/// What answers a [`Pull`]: batches, then one `Done`.
+/// What answers a [`Pull`]: batches, then one `Done` or `Documents`.
 #[derive(Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
 pub(super) enum Answer {
     /// Changes, in an order that can be applied.
@@ -90,6 +94,10 @@ pub(super) enum Answer {
     /// That was it; whether another pull would bring more.
     #[n(1)]
     Done(#[n(0)] bool),
+    /// The rest comes with whole documents: because it is gone from the log (`true`), or because
+    /// they are much less than the records.
+    #[n(2)]
+    Documents(#[n(0)] bool),
 }
 
 /// Opaque changes.
@@ -254,11 +262,11 @@ mod tests {
                 ready: more.then_some(now > 5),
             });
             prop_assert_eq!(&decode::<Message>(&encode(&have)).unwrap(), &have);
-            let pull = Pull { vector };
+            let pull = Pull { vector, takes_documents: more.then_some(true) };
             prop_assert_eq!(decode::<Opening>(&encode(&pull)).unwrap(), Opening::Pull(pull));
             let tag = || Tag { kind: u32::from(more) };
             prop_assert_eq!(decode::<Opening>(&encode(&tag())).unwrap(), Opening::Tag(tag()));
-            for answer in [Answer::Batch(records), Answer::Done(more)] {
+            for answer in [Answer::Batch(records), Answer::Done(more), Answer::Documents(more)] {
                 prop_assert_eq!(&decode::<Answer>(&encode(&answer)).unwrap(), &answer);
             }
         }
@@ -313,6 +321,24 @@ mod tests {
         others: Others,
     }
 
+    /// As it was before there were whole documents.
+    #[derive(minicbor::Decode)]
+    #[cbor(map)]
+    struct OldPull {
+        #[n(0)]
+        vector: Vector,
+    }
+
+    #[test]
+    fn an_old_program_reads_a_pull_and_an_old_pull_takes_no_documents() {
+        let vector = vector(vec![([1; 8], 3)]);
+        let new = Pull { vector: vector.clone(), takes_documents: Some(true) };
+        assert_eq!(decode::<OldPull>(&encode(&new)).unwrap().vector, vector);
+        let old = Opening::Pull(Pull { vector: vector.clone(), takes_documents: None });
+        let bytes = encode(&Pull { vector, takes_documents: None });
+        assert_eq!(decode::<Opening>(&bytes).unwrap(), old);
+    }
+
     #[test]
     fn an_old_program_passes_over_who_joined_and_left_and_who_is_ready() {
         let word = crate::members::Word {
@@ -344,7 +370,10 @@ mod tests {
         let vector = vector(vec![([1; 8], 3)]);
         let have = Have { vector: vector.clone(), now: Stamp(5), ..Have::default() };
         assert_eq!(hex(encode(&Message::Have(have))), "820181a300a14801010101010101010301050380");
-        assert_eq!(hex(encode(&Pull { vector })), "a100a148010101010101010103");
+        let pull = |takes_documents| Pull { vector: vector.clone(), takes_documents };
+        assert_eq!(hex(encode(&pull(None))), "a100a148010101010101010103");
+        assert_eq!(hex(encode(&pull(Some(true)))), "a200a14801010101010101010301f5");
         assert_eq!(hex(encode(&Answer::Done(true))), "820181f5");
+        assert_eq!(hex(encode(&Answer::Documents(true))), "820281f5");
     }
 }

@@ -54,6 +54,8 @@ struct Known {
     /// Which start of it is spoken of; what an earlier one said is no news.
     instance: Option<u64>,
     heard_at: Option<Instant>,
+    /// When somebody who hears it said last what it has.
+    told_at: Option<Instant>,
     /// Whom it hears.
     hears: Arc<BTreeSet<NodeName>>,
     /// Whether it is ready, where this start of it has said so.
@@ -112,6 +114,8 @@ pub(super) struct Seen {
     pub(super) vector: Arc<Vector>,
     pub(super) origin: Option<Origin>,
     pub(super) heard_at: Option<Instant>,
+    /// Whether it was heard or told of, and when last.
+    pub(super) known_at: Option<Instant>,
     pub(super) hears: BTreeSet<NodeName>,
     pub(super) https: Option<bool>,
     pub(super) rtt: Duration,
@@ -150,6 +154,7 @@ impl State {
             origin: None,
             instance: None,
             heard_at: None,
+            told_at: None,
             hears: Arc::default(),
             ready: None,
             https: None,
@@ -240,6 +245,7 @@ impl State {
             let other = names.get(name).and_then(|name| self.peers.get_mut(name));
             let Some(other) = other.filter(|other| !other.is_heard(now, heard)) else { continue };
             is_news |= merge(&mut other.vector, vector);
+            other.told_at = Some(now);
             other.update_lag(mine, now);
         }
         is_news
@@ -405,6 +411,7 @@ impl State {
             vector: known.vector.clone(),
             origin: known.origin,
             heard_at: known.heard_at,
+            known_at: known.heard_at.max(known.told_at),
             hears: (*known.hears).clone(),
             https: known.https,
             rtt: known.rtt,

@@ -43,11 +43,13 @@ pub enum StreamKind {
     Audit,
     /// Which certificates a node shows.
     Certificates,
+    /// Whole documents, as of one cut.
+    Documents,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::QuorumVote,
         Self::QuorumAppend,
         Self::QuorumSnapshot,
@@ -56,6 +58,7 @@ impl StreamKind {
         Self::QuorumControl,
         Self::Audit,
         Self::Certificates,
+        Self::Documents,
     ];
 
     /// On the wire.
@@ -69,6 +72,7 @@ impl StreamKind {
             Self::QuorumControl => 6,
             Self::Audit => 7,
             Self::Certificates => 8,
+            Self::Documents => 9,
         }
     }
 
@@ -81,6 +85,7 @@ impl StreamKind {
         match self {
             // One that works, and one that replaces it.
             Self::QuorumSnapshot => 2,
+            Self::Documents => 1,
             Self::QuorumPropose => 64,
             Self::QuorumVote | Self::QuorumRead => 32,
             _ => 8,
@@ -93,9 +98,11 @@ impl StreamKind {
             Self::QuorumVote => 64 * 1024,
             Self::QuorumRead => 1024,
             Self::QuorumControl | Self::Certificates => 256 * 1024,
-            Self::QuorumAppend | Self::QuorumSnapshot | Self::QuorumPropose | Self::Audit => {
-                frame::FRAME_LEN_MAX
-            }
+            Self::QuorumAppend
+            | Self::QuorumSnapshot
+            | Self::QuorumPropose
+            | Self::Audit
+            | Self::Documents => frame::FRAME_LEN_MAX,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};
 
+mod acknowledged;
+mod documents;
 mod features;
 mod members;
 mod memory;

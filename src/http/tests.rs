@@ -4,6 +4,7 @@ mod access;
 mod accounts;
 mod audit;
 mod bad_input;
+mod catch_up;
 mod harness;
 mod history;
 mod keys;

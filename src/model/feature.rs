@@ -18,16 +18,19 @@ pub enum Feature {
     /// It says with its heartbeats whether a balancer may send requests to it. Of who does not, all
     /// that can be known is whether it is heard.
     Readiness,
+    /// It takes documents that are past their first epoch.
+    Epochs,
 }
 
 impl Feature {
     /// All that this program can do.
-    pub const ALL: [Self; 1] = [Self::Readiness];
+    pub const ALL: [Self; 2] = [Self::Readiness, Self::Epochs];
 
     /// Its name between nodes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Readiness => "readiness",
+            Self::Epochs => "epochs",
         }
     }
 

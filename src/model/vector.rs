@@ -121,6 +121,12 @@ impl Vector {
         }
     }
 
+    /// What both include.
+    pub fn meet(&self, other: &Vector) -> Vector {
+        let both = |(&origin, &n): (&Origin, &u64)| (origin, n.min(other.get(origin)));
+        Self(self.0.iter().map(both).filter(|(_, n)| *n > 0).collect())
+    }
+
     /// The last dot of each origin, in the order of origins.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Dot> + '_ {
         self.0.iter().map(|(&origin, &n)| Dot { origin, n })
@@ -203,6 +209,15 @@ mod tests {
         assert_eq!(a.get(Origin([1; 8])), 5);
         assert_eq!(a.ahead_of(&b), 2 + 1);
         assert!(a.includes(dot(3, 2)) && !a.includes(dot(3, 3)));
+    }
+
+    #[test]
+    fn what_two_vectors_meet_in_is_what_both_include() {
+        let a: Vector = [dot(1, 5), dot(2, 1), dot(4, 2)].into_iter().collect();
+        let b: Vector = [dot(1, 3), dot(2, 7), dot(3, 2)].into_iter().collect();
+        let both: Vector = [dot(1, 3), dot(2, 1)].into_iter().collect();
+        assert_eq!((a.meet(&b), b.meet(&a)), (both.clone(), both));
+        assert_eq!((a.meet(&a), a.meet(&Vector::new())), (a.clone(), Vector::new()));
     }
 
     #[test]

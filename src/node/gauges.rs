@@ -8,8 +8,10 @@ use super::{Node, skew};
 use crate::env::{Blocking, Disk, Env};
 use crate::gossip::Gossip;
 use crate::quorum::{QuorumStatus, Times};
-use crate::settings::Settings;
-use crate::telemetry::{Metrics, NodeStanding, PeerStanding, QuorumStanding, STORES};
+use crate::settings::{EpochSettings, Settings};
+use crate::telemetry::{
+    EpochStanding, Metrics, NodeStanding, PeerStanding, QuorumStanding, STORES,
+};
 use crate::topology::Topology;
 
 /// What only the gauges need to know.
@@ -17,7 +19,9 @@ pub(super) struct Gauges {
     disk: Arc<dyn Disk>,
     blocking: Blocking,
     /// From which age of the last contact on there is no quorum.
-    cut_off_after: Duration,
+    pub(super) cut_off_after: Duration,
+    /// The caps that epochs are held to.
+    pub(super) epochs: EpochSettings,
     policy_age_max: Duration,
     queue_bytes_max: usize,
 }
@@ -28,6 +32,7 @@ impl Gauges {
             disk: env.disk.clone(),
             blocking: env.blocking,
             cut_off_after: Times::new(topology, &settings.quorum).cut_off_after(),
+            epochs: settings.epochs.clone(),
             policy_age_max: settings.access.island_token_max_age,
             queue_bytes_max: settings.gossip.queue_bytes_max,
         }
@@ -68,6 +73,15 @@ impl Node {
         }
         metrics.set_rebuilt("quorum", self.0.quorum.rebuilt());
         self.refresh_peers(&quorum);
+        metrics.set_log(counts.log_records, counts.log_trimmed);
+        let epochs = self.epochs();
+        metrics.set_epochs(&EpochStanding {
+            over_soft_cap: epochs.over_soft_cap,
+            over_hard_cap: epochs.over_hard_cap,
+            changes_max: epochs.changes_max,
+            mismatches: counts.epoch_mismatches,
+            mismatched: counts.documents_mismatched,
+        });
         if let Some(offset_us) = offset.filter(|us| skew::is_too_far(*us, self.0.skew_max)) {
             tracing::error!(offset_us, "the clock is off: stamping with the peers' time");
         }

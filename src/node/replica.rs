@@ -9,8 +9,14 @@ use futures_util::future::BoxFuture;
 
 use super::Standing;
 use super::store::Store;
-use crate::gossip::{Applied, ApplyError, Replica};
+use crate::gossip::{Applied, ApplyError, Missing, Need, Replica};
 use crate::model::{Dot, NodeName, Origin, Vector};
+use crate::storage;
+
+/// From this many records on, whole documents may be the better way to catch up,
+const LONG_LOG: u64 = 20_000;
+/// where there are this many times more records than keys.
+const CHEAPER: u64 = 4;
 
 pub(super) struct ConfigReplica {
     pub(super) store: Store,
@@ -50,13 +56,21 @@ impl Replica for ConfigReplica {
         .boxed()
     }
 
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>> {
-        let store = self.store.clone();
-        async move { store.missing(vector, bytes_max).await.map_err(io::Error::other) }.boxed()
+    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
+        let (store, rows) = (self.store.clone(), self.standing.counts().rows);
+        async move {
+            let lacking = store.snapshot().vector.ahead_of(&vector);
+            let storage::Missing { records, more, is_trimmed } =
+                store.missing(vector, bytes_max).await.map_err(io::Error::other)?;
+            let is_long = lacking >= LONG_LOG && lacking / CHEAPER > rows as u64;
+            let documents = match () {
+                () if is_trimmed => Some(Need::Trimmed),
+                () if is_long && more => Some(Need::Cheaper),
+                () => None,
+            };
+            Ok(Missing { records, more, documents })
+        }
+        .boxed()
     }
 
     fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::EpochStatus;
 use crate::gossip::{Gossip, PeerStatus};
 use crate::model::{Feature, Features, NodeName, Origin, RegionName, Vector};
 use crate::quorum::QuorumStatus;
@@ -40,6 +41,8 @@ pub struct ClusterStatus {
     pub regions: Vec<RegionStatus>,
     /// The quorum path.
     pub quorum: QuorumStatus,
+    /// How documents stand with their epochs.
+    pub epochs: EpochStatus,
 }
 
 /// How a node's store stands.

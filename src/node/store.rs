@@ -17,10 +17,12 @@ use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
 use crate::storage::rebuild::{Measure, rest_after_step};
-use crate::storage::writer::Counts;
+use crate::storage::trim::{TrimBounds, Trimmed};
+use crate::storage::whole::{Complete, CutReader};
+use crate::storage::writer::{Counts, TakeError, Taken};
 use crate::storage::{
-    Applied, Command, Committed, EpochReader, HistoryPage, HistoryReader, LogReader, Outcome, Plan,
-    RollError, StoreError, Writer,
+    Applied, Command, Committed, EpochReader, HistoryPage, HistoryReader, LogReader, Missing,
+    Outcome, Plan, RollError, StoreError, Writer,
 };
 
 /// Most commands in one group.
@@ -29,6 +31,8 @@ const GROUP_MAX: usize = 512;
 const QUEUE_MAX: usize = 4_096;
 /// Most bytes of values that wait, in KiB.
 const QUEUE_KIB_MAX: u32 = 64 * 1024;
+/// Most tasks that wait: who gives one waits for it.
+const TASKS_MAX: usize = 4;
 /// How long committed changes may stay out of the derived tables.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
@@ -61,15 +65,25 @@ struct Job {
     _room: Option<OwnedSemaphorePermit>,
 }
 
+/// What the writer does between two groups.
+enum Task {
+    /// Takes whole documents over.
+    Take(Complete, oneshot::Sender<Result<Taken, TakeError>>),
+    /// Takes a step of trimming the log.
+    Trim(TrimBounds, oneshot::Sender<Result<Trimmed, StoreError>>),
+}
+
 /// The handle to a running store. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
+    tasks: mpsc::Sender<Task>,
     room: Arc<Semaphore>,
     published: Arc<ArcSwap<Snapshot>>,
     advanced: watch::Receiver<()>,
     history: HistoryReader,
     log: LogReader,
+    cuts: CutReader,
     epochs: EpochReader,
     measure: Measure,
     rebuilds: mpsc::Sender<u64>,
@@ -87,15 +101,18 @@ impl Store {
         stop: watch::Receiver<bool>,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (jobs, receiver) = mpsc::channel(QUEUE_MAX);
+        let (tasks, task_receiver) = mpsc::channel(TASKS_MAX);
         let (tick, advanced) = watch::channel(());
         let (rebuilds, rebuilds_asked) = mpsc::channel(1);
         let store = Self {
             jobs,
+            tasks,
             room: Arc::new(Semaphore::new(QUEUE_KIB_MAX as usize)),
             published: writer.published(),
             advanced,
             history: writer.history(),
             log: writer.log(),
+            cuts: writer.cuts(),
             epochs: writer.epochs(),
             measure: writer.measure(),
             rebuilds,
@@ -108,6 +125,7 @@ impl Store {
             observer,
             tick,
             jobs: receiver,
+            tasks: task_receiver,
             dirty_since: None,
             prune_at,
             rebuilds: rebuilds_asked,
@@ -217,7 +235,6 @@ impl Store {
     }
 
     /// What a document's next epoch would be; see [`EpochReader::plan_roll`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "the coordinator of rolls is to come"))]
     pub(crate) async fn plan_roll(
         &self,
         document: DocumentId,
@@ -229,12 +246,32 @@ impl Store {
     }
 
     /// Takes a document to its next epoch, as was agreed; gives the record that says so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the coordinator of rolls is to come"))]
     pub(crate) async fn roll(&self, document: DocumentId, roll: Roll) -> Result<Dot, RollError> {
         match self.command(Command::Roll { document, roll }).await {
             Some(Outcome::Rolled(rolled)) => rolled,
             _ => Err(StoreError::Failed("the node is shutting down".into()).into()),
         }
+    }
+
+    /// Takes whole documents over that a peer sent; see [`Writer::take`].
+    pub(crate) async fn take(&self, whole: Complete) -> Result<Taken, TakeError> {
+        self.task(|reply| Task::Take(whole, reply)).await.unwrap_or_else(|| Err(closing().into()))
+    }
+
+    /// Takes a step of trimming the log; see [`Writer::trim`].
+    pub(crate) async fn trim(&self, bounds: TrimBounds) -> Result<Trimmed, StoreError> {
+        self.task(|reply| Task::Trim(bounds, reply)).await.unwrap_or_else(|| Err(closing()))
+    }
+
+    async fn task<T>(&self, task: impl FnOnce(oneshot::Sender<T>) -> Task) -> Option<T> {
+        let (reply, outcome) = oneshot::channel();
+        self.tasks.send(task(reply)).await.ok()?;
+        outcome.await.ok()
+    }
+
+    /// Who reads whole documents.
+    pub(crate) fn cuts(&self) -> &CutReader {
+        &self.cuts
     }
 
     async fn command(&self, command: Command) -> Option<Outcome> {
@@ -248,7 +285,7 @@ impl Store {
         &self,
         vector: Vector,
         bytes_max: usize,
-    ) -> Result<(Vec<Bytes>, bool), StoreError> {
+    ) -> Result<Missing, StoreError> {
         let (log, have) = (self.log.clone(), self.snapshot().vector.clone());
         self.blocking.run(move || log.missing(vector, &have, bytes_max)).await
     }
@@ -276,6 +313,10 @@ impl Store {
     }
 }
 
+fn closing() -> StoreError {
+    StoreError::Failed("the node is shutting down".into())
+}
+
 fn action_bytes(action: &Action) -> usize {
     match action {
         Action::Put(value) | Action::MergePatch(value) => value.as_str().len(),
@@ -289,6 +330,7 @@ struct Driver {
     observer: Arc<dyn Observer>,
     tick: watch::Sender<()>,
     jobs: mpsc::Receiver<Job>,
+    tasks: mpsc::Receiver<Task>,
     dirty_since: Option<Instant>,
     /// When histories are to be looked at.
     prune_at: Instant,
@@ -310,6 +352,10 @@ impl Driver {
             let job = tokio::select! {
                 biased;
                 () = stopped => None,
+                Some(task) = self.tasks.recv() => {
+                    writer = self.task(writer, task).await;
+                    continue;
+                }
                 job = self.jobs.recv() => job,
                 Some(live_bytes) = self.rebuilds.recv() => {
                     writer = self.begin_rebuild(writer, live_bytes).await;
@@ -369,6 +415,38 @@ impl Driver {
         writer
     }
 
+    async fn task(&mut self, mut writer: Writer, task: Task) -> Writer {
+        match task {
+            Task::Take(whole, reply) => {
+                let take = move || {
+                    let taken = writer.take(&whole);
+                    (writer, taken)
+                };
+                let taken;
+                (writer, taken) = self.blocking.run(take).await;
+                self.dirty_since.get_or_insert_with(Instant::now);
+                if taken.is_ok() {
+                    self.tell_reopened(&writer);
+                }
+                let _ = reply.send(taken);
+            }
+            Task::Trim(bounds, reply) => {
+                let trim = move || {
+                    let trimmed = writer.trim(&bounds);
+                    (writer, trimmed)
+                };
+                let trimmed;
+                (writer, trimmed) = self.blocking.run(trim).await;
+                self.observer.tended(writer.counts());
+                if trimmed.is_err() {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                let _ = reply.send(trimmed);
+            }
+        }
+        writer
+    }
+
     /// When the store is to be looked after.
     fn tend_at(&self) -> Instant {
         let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
@@ -385,6 +463,13 @@ impl Driver {
             writer = self.step_rebuild(writer).await;
         }
         writer
+    }
+
+    /// Tells everyone that any row may have changed.
+    fn tell_reopened(&self, writer: &Writer) {
+        let committed = Committed { reopened: true, ..Committed::default() };
+        self.observer.committed(&committed, writer.counts(), writer.origin(), Duration::ZERO);
+        self.tick.send_replace(());
     }
 
     async fn begin_rebuild(&mut self, mut writer: Writer, live_bytes: u64) -> Writer {
@@ -448,10 +533,7 @@ impl Driver {
         }
         self.observer.tended(writer.counts());
         if reopened {
-            let committed = Committed { reopened, ..Committed::default() };
-            let counts = writer.counts();
-            self.observer.committed(&committed, counts, writer.origin(), Duration::ZERO);
-            self.tick.send_replace(());
+            self.tell_reopened(&writer);
         }
         if let Err(error) = written {
             tracing::error!(%error, "a checkpoint failed: opening will read more of the log");

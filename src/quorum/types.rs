@@ -89,6 +89,7 @@ impl fmt::Display for Proposal {
             Command::AddSigningKey(_) => "add signing key",
             Command::RetireSigningKey(_) => "retire signing key",
             Command::SetHistoryPolicy(..) => "set history policy",
+            Command::RollEpoch { .. } => "roll epoch",
         })
     }
 }

@@ -5,6 +5,7 @@
 //! may have known older ones.
 
 mod account;
+mod epoch;
 mod founding;
 mod history;
 mod keys;
@@ -160,6 +161,7 @@ impl Work {
             Command::SetHistoryPolicy(environment, policy) => {
                 self.set_history_policy(environment.as_ref(), *policy)
             }
+            Command::RollEpoch { document, roll } => self.roll_epoch(document, roll),
         }
     }
 }
@@ -274,6 +276,9 @@ fn describe(before: &State, command: &Command) -> (&'static str, String) {
             let action =
                 if policy.is_some() { "history_policy.set" } else { "history_policy.unset" };
             (action, environment.as_ref().map_or("*".to_owned(), ToString::to_string))
+        }
+        Command::RollEpoch { document, roll } => {
+            ("epoch.roll", format!("{document} epoch {}", roll.epoch))
         }
     }
 }

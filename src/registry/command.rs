@@ -11,7 +11,7 @@ use crate::access::scope::Grant;
 use crate::audit::Source;
 use crate::config::HistoryPolicy;
 use crate::model::{
-    AccountName, DocumentId, Environment, Id, Key, RoleName, SecretName, Stamp, Text,
+    AccountName, DocumentId, Environment, Id, Key, RoleName, SecretName, Stamp, Text, Vector,
 };
 use crate::secrets::SealedVersion;
 
@@ -253,6 +253,36 @@ pub enum Command {
     /// have no policy of their own; without a policy, as before one was set.
     #[n(40)]
     SetHistoryPolicy(#[n(0)] Option<Environment>, #[n(1)] Option<HistoryPolicy>),
+    /// A document of configurations goes on in its next epoch. What is decided is written into the
+    /// config path by whoever leads; here it is only seen to that no epoch begins in two ways.
+    #[n(18)]
+    RollEpoch {
+        /// Which document.
+        #[n(0)]
+        document: DocumentId,
+        /// How its epoch begins.
+        #[n(1)]
+        roll: EpochRoll,
+    },
+}
+
+/// How an epoch of a document begins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EpochRoll {
+    /// Which epoch: the one after the document's current one.
+    #[n(0)]
+    pub epoch: u32,
+    /// What its base includes: every member that counts had it on disk.
+    #[n(1)]
+    pub floor: Vector,
+    /// The hash of its base, which every node builds for itself.
+    #[n(2)]
+    #[cbor(with = "minicbor::bytes")]
+    pub base: [u8; 32],
+    /// Removals that are older than this are not carried over.
+    #[n(3)]
+    pub removals_before: Stamp,
 }
 
 /// What a cluster starts with.

@@ -1,6 +1,8 @@
 //! How much of everything the state takes. What is past a limit is refused, and the refusal names
 //! it: the state lies in the memory of every node.
 
+use crate::model::vector::VECTOR_ORIGINS_MAX;
+
 /// Most accounts.
 pub const ACCOUNTS_MAX: usize = 10_000;
 /// Most roles, the built-in ones among them.
@@ -19,6 +21,10 @@ pub const SIGNING_KEYS_MAX: usize = 16;
 pub const HISTORY_POLICIES_MAX: usize = 1_000;
 /// Most keys in one re-wrapping.
 pub const REWRAPPED_MAX: usize = 1_024;
+/// Most documents that are past their first epoch.
+pub const EPOCHS_MAX: usize = 100_000;
+/// Most origins that the floor of an epoch names: no more than are read of any vector.
+pub const FLOOR_ORIGINS_MAX: usize = VECTOR_ORIGINS_MAX;
 /// Most requests that retries are recognised by; the oldest go first, by the index of the log.
 pub const REMEMBERED_MAX: usize = 10_000;
 

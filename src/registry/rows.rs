@@ -13,6 +13,7 @@
 //! | 7 | `kid` | [`SigningKey`] |
 //! | 8 | nothing | the key of idempotency hashes |
 //! | 9 | index of the log (8 bytes, big-endian) | a request that retries are recognised by |
+//! | 10 | `service/environment` | [`EpochRoll`] of the document's newest epoch |
 //! | 20 | environment, or nothing for all others | [`HistoryPolicy`] |
 //!
 //! A row lives as long as its thing. Nothing here decides; what is damaged is refused by name.
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::command::{Generation, SealedKey, SigningKey};
+use super::command::{EpochRoll, Generation, SealedKey, SigningKey};
 use super::state::{Remembered, Row, State};
 use crate::access::account::{Account, Role};
 use crate::config::HistoryPolicy;
@@ -50,6 +51,7 @@ pub(super) enum Which {
     HashKey,
     Remembered(u64),
     HistoryPolicy(Option<Environment>),
+    Epoch(DocumentId),
 }
 
 /// A secret without its versions.
@@ -86,6 +88,7 @@ impl Which {
             Self::HistoryPolicy(of) => {
                 (20, of.as_ref().map_or_else(Vec::new, |of| of.as_str().as_bytes().to_vec()))
             }
+            Self::Epoch(document) => (10, document.to_string().into_bytes()),
         };
         [&[kind][..], &rest].concat()
     }
@@ -115,6 +118,7 @@ impl Which {
                 let of = Environment::new(std::str::from_utf8(rest).ok()?).ok()?;
                 Self::HistoryPolicy(Some(of))
             }
+            10 => Self::Epoch(DocumentId::parse(std::str::from_utf8(rest).ok()?).ok()?),
             _ => return None,
         })
     }
@@ -138,6 +142,7 @@ impl Which {
             Self::HashKey => state.hash_key.as_ref().map(value),
             Self::Remembered(index) => state.remembered.get(index).map(|it| value(&**it)),
             Self::HistoryPolicy(of) => state.history.set.get(of).map(value),
+            Self::Epoch(document) => state.epochs.get(document).map(|it| value(&**it)),
         };
         Row { key: self.key(), value }
     }
@@ -185,8 +190,12 @@ impl State {
         let signing = self.signing.keys().map(|kid| Which::Signing(kid.clone()));
         let hash_key = self.hash_key.iter().map(|_| Which::HashKey);
         let remembered = self.remembered.keys().map(|index| Which::Remembered(*index));
+        // As with bindings.
+        let mut epochs: Vec<Which> = self.epochs.keys().cloned().map(Which::Epoch).collect();
+        epochs.sort_by_cached_key(Which::key);
         let all = accounts.chain(roles).chain(bindings).chain(heads).chain(versions);
-        let all = all.chain(generations).chain(signing).chain(hash_key).chain(remembered);
+        let all =
+            all.chain(generations).chain(signing).chain(hash_key).chain(remembered).chain(epochs);
         let history = self.history.set.keys().map(|of| Which::HistoryPolicy(of.clone()));
         let all = all.chain(history);
         Box::new(all.map(|which| which.row(self)))
@@ -258,6 +267,10 @@ impl State {
             Which::HistoryPolicy(of) => {
                 self.history.set.insert(of, read::<HistoryPolicy>(bytes)?);
             }
+            Which::Epoch(document) => {
+                let roll: EpochRoll = read(bytes)?;
+                self.epochs.insert(document, Arc::new(roll));
+            }
         }
         Ok(())
     }
@@ -316,6 +329,9 @@ impl State {
             }
             Which::HistoryPolicy(of) => {
                 self.history.set.remove(of);
+            }
+            Which::Epoch(document) => {
+                self.epochs.remove(document);
             }
         }
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use super::command::{Generation, Outcome, Refusal, SealedKey, SigningKey};
+use super::command::{EpochRoll, Generation, Outcome, Refusal, SealedKey, SigningKey};
 use crate::access::rules::Rules;
 use crate::audit::Event;
 use crate::config::Policies;
-use crate::model::{Id, SecretName, Text};
+use crate::model::{DocumentId, Id, SecretName, Text};
 use crate::secrets::Secret;
 
 pub use super::rows::RowError;
@@ -32,6 +32,8 @@ pub struct State {
     pub hash_key: Option<SealedKey>,
     /// How much of histories is kept.
     pub history: Policies,
+    /// How the newest epoch of each document begins that is past its first.
+    pub epochs: OrdMap<DocumentId, Arc<EpochRoll>>,
     /// What retries are recognised by, by the index it was decided at.
     pub(super) remembered: OrdMap<u64, Arc<Remembered>>,
     /// Those indices, by the request's key.

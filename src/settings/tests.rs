@@ -21,6 +21,9 @@ fn every_part_reads_from_toml() {
         request_timeout = "1m 30s"
         [gossip]
         max_clock_skew = "2s"
+        [epochs]
+        soft_cap = 0
+        removals_keep = "2h"
         [rates]
         reads_per_second = 0
         [access]
@@ -45,6 +48,8 @@ fn every_part_reads_from_toml() {
     assert_eq!(settings.http.session_wait_default, Duration::from_millis(250));
     assert_eq!(settings.http.request_timeout, Duration::from_secs(90));
     assert_eq!(settings.gossip.max_clock_skew, Duration::from_secs(2));
+    assert_eq!((settings.epochs.soft_cap, settings.epochs.hard_cap), (0, 100_000));
+    assert_eq!(settings.epochs.removals_keep, Duration::from_secs(7_200));
     assert_eq!(settings.access.keys[0].algorithms, [Algorithm::ES256, Algorithm::RS256]);
     assert_eq!(settings.access.roles["dev-team"].len(), 2);
     assert_eq!(settings.log.format, LogFormat::Text);
@@ -74,6 +79,10 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[storage]\ncompact_check_every = '0s'", "storage.compact_check_every"),
         ("[traces]\notlp_url = 'ftp://x'", "traces.otlp_url"),
         ("[traces]\notlp_url = 'https://x'", "otlp_ca_file"),
+        ("[epochs]\nsoft_cap = 5", "epochs.soft_cap"),
+        ("[epochs]\nsoft_cap = 50\nhard_cap = 50", "epochs.hard_cap"),
+        ("[epochs]\ncheck_every = '0s'", "epochs.check_every"),
+        ("[epochs]\nevict_after = '10s'", "epochs.evict_after"),
         ("[traces]\nsample = -1.0", "traces.sample"),
         ("[log]\nread_sample = 1.5", "log.read_sample"),
         ("[log]\nread_sample = nan", "log.read_sample"),

@@ -1,6 +1,7 @@
 //! Table `audit`: seq u64 → record: the audit records that belong to no change (denied attempts,
-//! reads). Those of changes stand in the changes' own rows of the log, so that no change is on disk
-//! without its record; all share one chain. Lifetime: the store's.
+//! reads), and those of changes that are gone from the log. Those of the others stand in the
+//! changes' own rows of the log, so that no change is on disk without its record; all share one
+//! chain. Lifetime: the store's.
 //!
 //! Which rows of the log carry records, `meta` says (`Span`): along those, numbers only rise, so
 //! that a record is found by bisection, without an index that each write would have to keep.
@@ -51,6 +52,17 @@ pub(super) fn encode_list(records: &[Vec<u8>]) -> Vec<u8> {
 
 fn decode_list(list: &[u8]) -> Result<Vec<&ByteSlice>, StoreError> {
     cbor::decode(list).map_err(StoreError::damaged)
+}
+
+/// The records that a row of the log carries, each with its number.
+pub(super) fn numbered(row: &[u8]) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+    let (_, list) = log::parts(row)?;
+    let records = list.map(decode_list).transpose()?.unwrap_or_default();
+    let numbered = records.into_iter().map(|record| {
+        let seq = Record::decode(record).map_err(StoreError::damaged)?.seq;
+        Ok((seq, record.to_vec()))
+    });
+    numbered.collect()
 }
 
 type Visit<'a> = &'a mut dyn FnMut(&[u8]) -> ControlFlow<()>;
@@ -186,8 +198,13 @@ fn bisect(
     // The rows up to `low` begin at or before `from`; those behind `high` do not.
     while low < high {
         let middle = low + (high - low).div_ceil(2);
-        let first = table.get((origin, middle))?.and_then(|row| first_seq(row.value()));
-        if first.is_some_and(|first| first <= from) { low = middle } else { high = middle - 1 }
+        // Rows that were trimmed are no more there.
+        let next = table.range((origin, middle)..=(origin, high))?.next().transpose()?;
+        let next = next.and_then(|(key, row)| Some((key.value().1, first_seq(row.value())?)));
+        match next {
+            Some((n, first)) if first <= from => low = n,
+            _ => high = middle - 1,
+        }
     }
     Ok(low)
 }
@@ -198,18 +215,25 @@ fn first_seq(row: &[u8]) -> Option<u64> {
 
 /// Whether the changes that the chain's records stand beside are whole: each origin's own chain of
 /// hashes goes through, up to what the store says of it. So a change cannot be replaced under its
-/// record.
+/// record. What was trimmed has no change any more that could be replaced, and its records stand in
+/// the table.
 fn check_changes(tx: &ReadTransaction) -> Result<Option<String>, StoreError> {
     let spans = meta::KEY_AUDIT_SPANS.get(tx)?.unwrap_or_default();
     let (vector, hashes) = origins::read(tx)?;
+    let trimmed = meta::KEY_TRIMMED.get(tx)?.unwrap_or_default();
     let table = tx.open_table(log::LOG)?;
     for span in spans {
         let origin = u64::from_be_bytes(span.origin.0);
+        let trimmed = trimmed.get(span.origin);
         let mut expected = span.n;
         let mut previous = None;
         for row in table.range((origin, span.n)..=(origin, u64::MAX))? {
             let (key, row) = row?;
             let dot = Dot { origin: span.origin, n: key.value().1 };
+            if dot.n > expected && dot.n - 1 <= trimmed {
+                expected = dot.n;
+                previous = None;
+            }
             if dot.n != expected {
                 let n = expected;
                 return Ok(Some(format!("change {} is missing", Dot { n, ..dot })));
@@ -233,7 +257,8 @@ fn check_changes(tx: &ReadTransaction) -> Result<Option<String>, StoreError> {
             expected += 1;
         }
         let last = vector.get(span.origin);
-        if expected != last + 1 || previous.as_ref() != hashes.get(&span.origin) {
+        let is_end = expected == last + 1 && previous.as_ref() == hashes.get(&span.origin);
+        if !is_end && last > trimmed {
             let dot = Dot { origin: span.origin, n: last };
             return Ok(Some(format!("the changes do not end with {dot}, as the store says")));
         }

@@ -63,6 +63,17 @@ pub(super) fn read(
     Ok((base, dots))
 }
 
+/// Whether a document is loaded from this change, beside its base.
+pub(super) fn has_change(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+    dot: Dot,
+) -> Result<bool, StoreError> {
+    let key = (id.to_string(), u64::from_be_bytes(dot.origin.0), dot.n);
+    let table = tx.open_table(CHANGES)?;
+    Ok(table.get((key.0.as_str(), key.1, key.2))?.is_some())
+}
+
 /// Adds to a document's changes since its base.
 pub(super) fn add_changes(
     tx: &WriteTransaction,
@@ -77,18 +88,26 @@ pub(super) fn add_changes(
     Ok(())
 }
 
+/// Sets a document's base to one that is encoded already, and forgets what came since the old one.
+pub(super) fn replace(
+    tx: &WriteTransaction,
+    id: &DocumentId,
+    base: &[u8],
+) -> Result<(), StoreError> {
+    let name = id.to_string();
+    tx.open_table(BASES)?.insert(name.as_str(), base)?;
+    tx.open_table(CHANGES)?.retain_in(span(&name), |_, ()| false)?;
+    Ok(())
+}
+
 /// Sets a document's base to all that it holds now.
 pub(super) fn put_base(
     tx: &WriteTransaction,
     id: &DocumentId,
     document: &Document,
 ) -> Result<(), StoreError> {
-    let name = id.to_string();
-    let base = cbor::encode(&document.save());
-    tx.open_table(BASES)?.insert(name.as_str(), base.as_slice())?;
     if let Some(base) = document.epoch_base() {
         epochs::put_base(tx, id, base)?;
     }
-    tx.open_table(CHANGES)?.retain_in(span(&name), |_, ()| false)?;
-    Ok(())
+    replace(tx, id, &cbor::encode(&document.save()))
 }

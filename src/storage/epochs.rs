@@ -73,6 +73,21 @@ pub(super) fn put_base(
     Ok(())
 }
 
+/// Forgets what a document began an epoch as: it is in its first one.
+pub(super) fn remove_base(tx: &WriteTransaction, id: &DocumentId) -> Result<(), StoreError> {
+    tx.open_table(EPOCH_BASES)?.remove(id.to_string().as_str())?;
+    Ok(())
+}
+
+/// A document as its epoch began, encoded.
+pub(super) fn base_bytes(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let base = tx.open_table(EPOCH_BASES)?.get(id.to_string().as_str())?;
+    Ok(base.map(|base| base.value().to_vec()))
+}
+
 /// A document as its epoch began.
 pub(super) fn base(
     tx: &ReadTransaction,
@@ -149,7 +164,7 @@ impl EpochReader {
         }
         let unwritten = unwritten(&tx, document, &vector)?;
         let loaded = past::load(&tx, document, unwritten)?;
-        let mut past = StoredPast { tx: &tx, id: document, staged: BTreeMap::new() };
+        let mut past = StoredPast { tx: &tx, id: document, staged: BTreeMap::new(), begun: None };
         let (base, late) = loaded.plan_roll(document, floor, removals_before, &mut past)?;
         let (epoch, changes) = (loaded.epoch() + 1, loaded.changes_in_epoch());
         Ok(Plan { epoch, base, changes, late })

@@ -43,6 +43,13 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Puts one entry in, under its key's row.
+pub(super) fn put_row(tx: &WriteTransaction, name: &str, entry: &Entry) -> Result<(), StoreError> {
+    let key = (name, entry.version, u64::from_be_bytes(entry.dot.origin.0), entry.dot.n);
+    tx.open_table(HISTORY)?.insert(key, cbor::encode(entry).as_slice())?;
+    Ok(())
+}
+
 /// A part of a key's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage {

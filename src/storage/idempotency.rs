@@ -2,7 +2,7 @@
 //! carried the request out. Derived. A row counts for [`RETENTION_US`] after its write; older ones
 //! are passed over. Lifetime: for ever, until histories are pruned.
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
 use crate::model::{Dot, Origin};
@@ -20,6 +20,15 @@ pub(super) fn put<'a>(
     let mut table = tx.open_table(IDEMPOTENCY)?;
     for (key, dot) in rows {
         table.insert(*key, (u64::from_be_bytes(dot.origin.0), dot.n))?;
+    }
+    Ok(())
+}
+
+/// Visits the change of each row.
+pub(super) fn each(tx: &ReadTransaction, mut visit: impl FnMut(Dot)) -> Result<(), StoreError> {
+    for row in tx.open_table(IDEMPOTENCY)?.iter()? {
+        let (origin, n) = row?.1.value();
+        visit(Dot { origin: Origin(origin.to_be_bytes()), n });
     }
     Ok(())
 }

@@ -1,19 +1,23 @@
 //! Table `log`: (origin u64, n u64) → the record, as it is sent. The truth everything else is made
-//! from. Lifetime: until every member has it; as members cannot be evicted yet, for ever.
+//! from. Lifetime: until its document's epoch includes it and every member has it (`storage::trim`).
+//! Up to which number of an origin rows may be gone, `meta` says; above that none is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
 };
 
 use super::database::Database;
 use super::error::StoreError;
+use super::past::Checked;
+use super::{meta, origins};
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
-use crate::model::{Dot, Origin, Vector, cbor};
+use crate::model::{Dot, Origin, Stamp, Vector, cbor};
 
 pub(super) const LOG: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("log");
 
@@ -50,6 +54,17 @@ pub(super) fn put(
     Ok(())
 }
 
+/// Puts a record in that came with whole documents, if it is not there; says whether.
+pub(super) fn put_missing(tx: &WriteTransaction, record: &Record) -> Result<bool, StoreError> {
+    let mut table = tx.open_table(LOG)?;
+    if table.get(key(record.dot))?.is_some() {
+        return Ok(false);
+    }
+    let row = cbor::encode(&LogRow { record: &record.bytes, audit: None });
+    table.insert(key(record.dot), row.as_slice())?;
+    Ok(true)
+}
+
 pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
     let table = tx.open_table(LOG)?;
     let Some(row) = table.get(key(dot))? else { return Ok(None) };
@@ -60,6 +75,44 @@ pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Stor
         return Err(damaged(&"the row holds another change"));
     }
     Ok(Some(record))
+}
+
+/// How many records there are.
+pub(super) fn count(tx: &ReadTransaction) -> Result<u64, StoreError> {
+    Ok(tx.open_table(LOG)?.len()?)
+}
+
+/// How a log stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogFacts {
+    /// How many records it has.
+    pub(crate) records: u64,
+    /// How many changes the store's state includes.
+    pub(crate) changes: u64,
+    /// The first change that should be there and is not.
+    pub(crate) missing: Option<Dot>,
+}
+
+/// Goes along the whole log: above what was trimmed nothing may be missing.
+pub(crate) fn facts(tx: &ReadTransaction) -> Result<LogFacts, StoreError> {
+    let (vector, _) = origins::read(tx)?;
+    let trimmed = meta::KEY_TRIMMED.get(tx)?.unwrap_or_default();
+    let table = tx.open_table(LOG)?;
+    let mut missing = None;
+    for last in vector.iter() {
+        let origin = u64::from_be_bytes(last.origin.0);
+        let mut expected = trimmed.get(last.origin) + 1;
+        for row in table.range((origin, expected)..=(origin, last.n))? {
+            if row?.0.value().1 != expected {
+                break;
+            }
+            expected += 1;
+        }
+        if expected <= last.n {
+            missing = missing.or(Some(Dot { n: expected, ..last }));
+        }
+    }
+    Ok(LogFacts { records: count(tx)?, changes: vector.ahead_of(&Vector::new()), missing })
 }
 
 /// A row of these parts.
@@ -76,7 +129,66 @@ pub(super) fn parts(row: &[u8]) -> Result<(&[u8], Option<&[u8]>), StoreError> {
 
 /// As [`get`], where the row has to be there.
 pub(super) fn require(tx: &ReadTransaction, dot: Dot) -> Result<Record, StoreError> {
-    get(tx, dot)?.ok_or_else(|| StoreError::damaged(format!("log {dot} is missing")))
+    get(tx, dot)?.ok_or_else(|| lost(dot))
+}
+
+fn lost(dot: Dot) -> StoreError {
+    StoreError::damaged(format!("log {dot} is missing"))
+}
+
+/// As [`get`], where the row has to be there unless it was trimmed.
+pub(super) fn find(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
+    let record = get(tx, dot)?;
+    if record.is_none() && !meta::KEY_TRIMMED.get(tx)?.unwrap_or_default().includes(dot) {
+        return Err(lost(dot));
+    }
+    Ok(record)
+}
+
+/// About up to which change each origin's were written before `before`: found by halves, as stamps
+/// rise along an origin's changes.
+pub(super) fn written_before(
+    tx: &ReadTransaction,
+    vector: &Vector,
+    before: Stamp,
+) -> Result<Vector, StoreError> {
+    let table = tx.open_table(LOG)?;
+    let mut found = Vector::new();
+    for last in vector.iter() {
+        let origin = u64::from_be_bytes(last.origin.0);
+        let (mut low, mut high) = (0, last.n);
+        while low < high {
+            let middle = low + (high - low).div_ceil(2);
+            // Rows that are gone, and such without entries, are passed over.
+            let mut written = None;
+            for row in table.range((origin, middle)..=(origin, high))? {
+                let (key, row) = row?;
+                let dot = Dot { n: key.value().1, ..last };
+                if let Some(at) = written_at(row.value(), dot)? {
+                    written = Some((dot.n, at));
+                    break;
+                }
+            }
+            match written {
+                Some((n, at)) if at < before => low = n,
+                _ => high = middle - 1,
+            }
+        }
+        if low > 0 {
+            found.advance(Dot { n: low, ..last });
+        }
+    }
+    Ok(found)
+}
+
+/// When the last of a row's entries was written; none where it has none.
+fn written_at(row: &[u8], dot: Dot) -> Result<Option<Stamp>, StoreError> {
+    let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
+    let (record, _) = parts(row)?;
+    let record = Record::decode(Bytes::copy_from_slice(record)).map_err(|e| damaged(&e))?;
+    let checked = Checked::of(&record).map_err(|e| damaged(&e))?;
+    let entries = checked.change().into_iter().flat_map(|change| &change.entries);
+    Ok(entries.map(|(_, entry)| entry.stamp).max())
 }
 
 /// The dots of those records that `is_asked_for`, out of the whole log.
@@ -99,6 +211,17 @@ pub(super) fn dots_of(
 /// How many turns of origins fill an answer.
 const TURNS: usize = 8;
 
+/// What a peer misses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Records, in an order that can be applied.
+    pub records: Vec<Bytes>,
+    /// Whether there are more.
+    pub more: bool,
+    /// Whether some are gone from this log: they come with whole documents.
+    pub is_trimmed: bool,
+}
+
 /// Answers peers that ask for what they miss.
 #[derive(Clone)]
 pub struct LogReader(Arc<Database>);
@@ -110,15 +233,17 @@ impl LogReader {
     }
 
     /// The records up to `have` that a state with `vector` does not include, in an order that it
-    /// can apply, some `bytes_max` bytes of them; and whether there are more.
+    /// can apply, some `bytes_max` bytes of them.
     pub fn missing(
         &self,
         vector: Vector,
         have: &Vector,
         bytes_max: usize,
-    ) -> Result<(Vec<Bytes>, bool), StoreError> {
+    ) -> Result<Missing, StoreError> {
         let database = self.0.get()?;
         let tx = database.begin_read()?;
+        let trimmed = meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default();
+        let mut is_trimmed = false;
         let mut at = vector;
         // Each origin's next record, read once even where it has to wait for another origin's.
         let mut next: BTreeMap<Origin, Record> = BTreeMap::new();
@@ -132,14 +257,21 @@ impl LogReader {
                     let dot = Dot { origin: last.origin, n: at.get(last.origin) + 1 };
                     let record = match next.remove(&dot.origin) {
                         Some(record) => record,
-                        None => require(&tx, dot)?,
+                        None => match get(&tx, dot)? {
+                            Some(record) => record,
+                            None if trimmed.includes(dot) => {
+                                is_trimmed = true;
+                                break;
+                            }
+                            None => return Err(lost(dot)),
+                        },
                     };
                     if !is_applicable(&record, &at) {
                         next.insert(dot.origin, record);
                         break;
                     }
                     if bytes > 0 && bytes + record.bytes.len() > bytes_max {
-                        return Ok((records, true));
+                        return Ok(Missing { records, more: true, is_trimmed });
                     }
                     bytes += record.bytes.len();
                     at.advance(dot);
@@ -148,6 +280,6 @@ impl LogReader {
                 }
             }
         }
-        Ok((records, false))
+        Ok(Missing { records, more: false, is_trimmed })
     }
 }

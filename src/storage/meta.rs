@@ -1,6 +1,6 @@
 //! Table `meta`: name → CBOR. What the store is as a whole. Lifetime: the store's.
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::audit::Span;
 use super::error::StoreError;
@@ -26,6 +26,8 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+/// For each origin, up to which number its records may be gone from the log.
+pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");
@@ -43,6 +45,14 @@ impl<T> Key<T> {
 
 impl<T: minicbor::Encode<()> + for<'b> minicbor::Decode<'b, ()>> Key<T> {
     pub(crate) fn get(&self, tx: &ReadTransaction) -> Result<Option<T>, StoreError> {
+        let table = tx.open_table(META)?;
+        let Some(value) = table.get(self.0)? else { return Ok(None) };
+        let value = cbor::decode(value.value());
+        value.map(Some).map_err(|e| StoreError::damaged(format!("meta {}: {e}", self.0)))
+    }
+
+    /// As [`Key::get`], of a transaction that writes.
+    pub(crate) fn read(&self, tx: &WriteTransaction) -> Result<Option<T>, StoreError> {
         let table = tx.open_table(META)?;
         let Some(value) = table.get(self.0)? else { return Ok(None) };
         let value = cbor::decode(value.value());

@@ -11,7 +11,7 @@ use crate::config::document::{CheckedChange, Document, DocumentError, Past, Save
 use crate::config::record::Record;
 use crate::config::roll::Roll;
 use crate::config::waiting::in_causal_order;
-use crate::model::{DocumentId, Dot};
+use crate::model::{DocumentId, Dot, cbor};
 
 /// A record's change: what it does to its document.
 #[derive(Clone, Debug)]
@@ -50,6 +50,8 @@ pub(super) struct StoredPast<'a> {
     pub(super) id: &'a DocumentId,
     /// Of this document.
     pub(super) staged: BTreeMap<Dot, Record>,
+    /// The document as its epoch began, encoded, where that is another one than the store's.
+    pub(super) begun: Option<Vec<u8>>,
 }
 
 /// Why a document could not be rolled.
@@ -77,7 +79,11 @@ impl Past for StoredPast<'_> {
     type Error = PastError;
 
     fn base(&mut self) -> Result<SavedDocument, PastError> {
-        let base = epochs::base(self.tx, self.id)?;
+        let damaged = |e| StoreError::damaged(format!("the base of {}'s epoch: {e}", self.id));
+        let base = match &self.begun {
+            Some(base) => Some(cbor::decode(base).map_err(damaged)?),
+            None => epochs::base(self.tx, self.id)?,
+        };
         base.ok_or_else(|| {
             StoreError::damaged(format!("the base of {}'s epoch is missing", self.id)).into()
         })
@@ -96,7 +102,7 @@ impl Past for StoredPast<'_> {
     fn record(&mut self, dot: Dot) -> Result<Record, PastError> {
         match self.staged.get(&dot) {
             Some(record) => Ok(record.clone()),
-            None => Ok(log::require(self.tx, dot)?),
+            None => Ok(log::find(self.tx, dot)?.ok_or(DocumentError::Trimmed(dot))?),
         }
     }
 }
@@ -110,6 +116,16 @@ pub(super) fn load(
 ) -> Result<Document, StoreError> {
     let (base, mut dots) = documents::read(tx, id)?;
     dots.extend(unwritten);
+    build(StoredPast { tx, id, staged: BTreeMap::new(), begun: None }, base, dots)
+}
+
+/// The document of this base, with these of the log's changes on top.
+pub(super) fn build(
+    mut past: StoredPast<'_>,
+    base: Option<SavedDocument>,
+    dots: Vec<Dot>,
+) -> Result<Document, StoreError> {
+    let id = past.id;
     let damaged = |why: &dyn std::fmt::Display| {
         StoreError::damaged(format!("document {id} does not load: {why}"))
     };
@@ -118,12 +134,11 @@ pub(super) fn load(
         None => Document::new(),
     };
     let records: Result<Vec<Record>, StoreError> =
-        dots.into_iter().map(|dot| log::require(tx, dot)).collect();
+        dots.into_iter().map(|dot| log::require(past.tx, dot)).collect();
     for record in in_causal_order(records?) {
         match Checked::of(&record).map_err(|e| damaged(&e))? {
             Checked::Change(change) => document.apply([&change]).map_err(|e| damaged(&e))?,
             Checked::Roll(roll) => {
-                let mut past = StoredPast { tx, id, staged: BTreeMap::new() };
                 let rolled = document.roll(id, &roll, record.dot, &mut past);
                 rolled.map_err(|error| match error {
                     PastError::Store(error) => error,

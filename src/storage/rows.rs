@@ -58,6 +58,20 @@ pub(super) fn put<'a>(
     Ok(())
 }
 
+/// Sets a document's rows to these.
+pub(super) fn replace<'a>(
+    tx: &WriteTransaction,
+    document: &DocumentId,
+    rows: impl Iterator<Item = (&'a Key, &'a Row)>,
+) -> Result<(), StoreError> {
+    {
+        // The document's names: `0` comes behind `/`.
+        let (from, to) = (format!("{document}/"), format!("{document}0"));
+        tx.open_table(ROWS)?.retain_in(from.as_str()..to.as_str(), |_, _| false)?;
+    }
+    put(tx, rows.map(|(key, row)| (document, key, Some(row))))
+}
+
 pub(super) fn read(
     tx: &ReadTransaction,
 ) -> Result<OrdMap<DocumentId, Arc<DocumentView>>, StoreError> {

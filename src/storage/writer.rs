@@ -22,6 +22,8 @@ use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
 use super::prune::{Pruned, Pruner};
 use super::rebuild::Rebuild;
+use super::trim::Trimmer;
+use super::whole::CutReader;
 use super::{log, meta, origins, past};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
@@ -42,9 +44,12 @@ mod pruning;
 mod rebuilding;
 mod recovery;
 mod rolling;
+mod take;
+mod trim;
 
 use audited::Chain;
 use group::{Abort, Group};
+pub use take::{TakeError, Taken};
 
 /// Most records of peers that are remembered as refused.
 const REFUSED_MAX: usize = 4_096;
@@ -172,6 +177,10 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// Records in the log, as of the last checkpoint.
+    pub log_records: u64,
+    /// Records that were trimmed from it since the start.
+    pub log_trimmed: u64,
     /// How many rolls since the start were not taken, because what is here does not come to the
     /// base that was agreed.
     pub epoch_mismatches: u64,
@@ -263,6 +272,10 @@ pub struct Writer {
     pruner: Pruner,
     rebuild: Option<Rebuild>,
     rebuilt: u64,
+    trimmer: Trimmer,
+    /// How many records are in the log, as of the last checkpoint, and were trimmed since the start.
+    log_records: u64,
+    log_trimmed: u64,
     published: Arc<ArcSwap<Snapshot>>,
     /// How many spans of the audit chain the store itself names.
     stored_spans: usize,
@@ -322,6 +335,9 @@ impl Writer {
             pruner: Pruner::default(),
             rebuild: None,
             rebuilt: 0,
+            trimmer: Trimmer::default(),
+            log_records: 0,
+            log_trimmed: 0,
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
@@ -366,6 +382,11 @@ impl Writer {
         log::LogReader::new(self.database.clone())
     }
 
+    /// A reader of whole documents.
+    pub fn cuts(&self) -> CutReader {
+        CutReader::new(self.database.clone(), self.published.clone())
+    }
+
     /// Who plans rolls.
     pub fn epochs(&self) -> EpochReader {
         EpochReader::new(self.database.clone())
@@ -393,6 +414,8 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            log_records: self.log_records,
+            log_trimmed: self.log_trimmed,
             epoch_mismatches: self.epoch_mismatches,
             documents_mismatched: self.mismatched.values().collect::<BTreeSet<_>>().len(),
             pruned: self.pruned(),

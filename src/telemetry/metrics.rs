@@ -13,8 +13,10 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::catch_up::CatchUpMetrics;
 use super::copies::CopiesMetrics;
 use super::disk::DiskMetrics;
+use super::epochs::EpochMetrics;
 use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
 use super::peers::PeerMetrics;
@@ -56,7 +58,9 @@ pub struct Metrics {
     audit_broken: Counter,
     quarantined: Counter,
     pub(super) copies: CopiesMetrics,
+    pub(super) catch_up: CatchUpMetrics,
     pub(super) disk: DiskMetrics,
+    pub(super) epochs: EpochMetrics,
     pub(super) spans: SpanMetrics,
     pub(super) node: NodeMetrics,
     pub(super) process: OnceLock<ProcessMetrics>,
@@ -194,7 +198,9 @@ impl Metrics {
                 "Records from peers that were set aside.",
             ),
             copies: CopiesMetrics::new(&it),
+            catch_up: CatchUpMetrics::new(&it),
             disk: DiskMetrics::new(&it),
+            epochs: EpochMetrics::new(&it),
             spans: SpanMetrics::new(&it),
             node: NodeMetrics::new(&it),
             process: OnceLock::new(),

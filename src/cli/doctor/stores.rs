@@ -13,6 +13,7 @@ use crate::quorum::store::{QuorumChain, copy as quorum};
 use crate::registry::command::Generation;
 use crate::secrets::Keyring;
 use crate::settings::SecretSettings;
+use crate::storage::log::{self, LogFacts};
 use crate::storage::{ConfigChain, copy as config, meta};
 
 const ASK: &str = "give a token with cluster:read and audit:read (--token-file)";
@@ -41,6 +42,7 @@ pub(super) fn open(
                     check_whose(files[0], found, (meta::FORMAT, cluster, node), report);
                 }
             }
+            check_log(&chain, report);
             check_chain("config", &chain, report);
         }
     }
@@ -80,6 +82,21 @@ fn check_whose(
         report.fail("stores", file, format!("it is of {node} in {cluster}"), advice);
     } else {
         report.ok("stores", file, format!("format {format}, of {node} in {cluster}"));
+    }
+}
+
+fn check_log(chain: &ConfigChain, report: &mut Report) {
+    match chain.begin_read().and_then(|tx| log::facts(&tx)) {
+        Err(error) => report.fail("stores", "log", error, DAMAGED),
+        Ok(LogFacts { missing: Some(dot), .. }) => {
+            report.fail("stores", "log", format!("change {dot} is missing"), DAMAGED);
+        }
+        Ok(LogFacts { records, changes, .. }) => {
+            let gone = changes.saturating_sub(records);
+            let says =
+                format!("{records} records; {gone} of {changes} changes were trimmed from it");
+            report.ok("stores", "log", says);
+        }
     }
 }
 

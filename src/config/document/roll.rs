@@ -97,6 +97,12 @@ impl Document {
         self.changes.len() as u64 - 1
     }
 
+    /// The changes of its epoch that it holds, late ones among them; nothing where that is not known,
+    /// because it was loaded from what earlier programs saved.
+    pub fn dots_held(&self) -> Option<impl ExactSizeIterator<Item = Dot> + '_> {
+        self.has_dots.then(|| self.by_dot.keys().copied())
+    }
+
     /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
     pub fn epoch_base(&self) -> Option<&[u8]> {
         self.epoch_base.as_deref()

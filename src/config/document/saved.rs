@@ -150,6 +150,13 @@ impl From<SavedOp> for OpId {
     }
 }
 
+impl SavedDocument {
+    /// The changes that a next one would build on.
+    pub fn head_dots(&self) -> impl Iterator<Item = Dot> + '_ {
+        self.heads.iter().map(|head| head.dot)
+    }
+}
+
 const HASH_LEN: usize = 32;
 const KNOWN_LEN: usize = HASH_LEN + 8;
 const DOT_LEN: usize = 8 + 8;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::gossip::{Applied, ApplyError, Replica};
+use crate::gossip::{Applied, ApplyError, Missing, Need, Replica};
 use crate::model::{Dot, NodeName, Origin, Vector, cbor};
 
 /// A replica in memory. A record is a dot and some bytes; records apply in the order of their
@@ -21,6 +21,8 @@ pub(super) struct Memory {
     vector: Mutex<Arc<Vector>>,
     waiting: Mutex<BTreeMap<Dot, Bytes>>,
     pub(super) witnessed: Mutex<Vec<(Origin, u64)>>,
+    /// Why whoever lacks something is sent to whole documents.
+    pub(super) trimmed: Mutex<Option<Need>>,
     /// Nothing more is taken.
     pub(super) is_full: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Memory {
             vector: Mutex::default(),
             waiting: Mutex::default(),
             witnessed: Mutex::default(),
+            trimmed: Mutex::default(),
             is_full: AtomicBool::new(false),
         })
     }
@@ -109,11 +112,7 @@ impl Replica for Memory {
         std::future::ready(applied).boxed()
     }
 
-    fn missing(
-        &self,
-        vector: Vector,
-        bytes_max: usize,
-    ) -> BoxFuture<'static, io::Result<(Vec<Bytes>, bool)>> {
+    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
         let log = locked(&self.log);
         let mut bytes = 0;
         let missing: Vec<&Bytes> =
@@ -125,7 +124,8 @@ impl Replica for Memory {
         let sent: Vec<Bytes> =
             missing.iter().take_while(fits).map(|&bytes| bytes.clone()).collect();
         let more = sent.len() < missing.len();
-        std::future::ready(Ok((sent, more))).boxed()
+        std::future::ready(Ok(Missing { records: sent, more, documents: *locked(&self.trimmed) }))
+            .boxed()
     }
 
     fn witnessed(&self, _by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()> {

@@ -90,13 +90,18 @@ pub(super) async fn island() -> World {
 
 /// Two regions that are cut from each other until the links are healed.
 pub(super) async fn cut_pair() -> (World, World, Links) {
+    cut_pair_with(Settings::default()).await
+}
+
+/// The same, with these settings.
+pub(super) async fn cut_pair_with(settings: Settings) -> (World, World, Links) {
     let topology = Arc::new(topology(&["eu-west", "us-east"]));
     let links = topology.links();
     links.cut(&name("eu-west"), &name("us-east"));
     let authority = authority();
     let own = Some(links.clone());
-    let a = start(Settings::default(), &topology, "eu-west", own.clone(), &authority).await;
-    let b = start(Settings::default(), &topology, "us-east", own, &authority).await;
+    let a = start(settings.clone(), &topology, "eu-west", own.clone(), &authority).await;
+    let b = start(settings, &topology, "us-east", own, &authority).await;
     (a, b, links)
 }
 

@@ -17,9 +17,10 @@ pub(super) struct Refused {
 pub(super) fn leave(state: &State, proposal: &Proposal) -> Result<Text, Refused> {
     let Some(caller) = &proposal.caller else {
         return match &proposal.command {
-            Command::Found(_) | Command::AddSigningKey(_) | Command::RetireSigningKey(_) => {
-                Ok("the cluster itself".into())
-            }
+            Command::Found(_)
+            | Command::AddSigningKey(_)
+            | Command::RetireSigningKey(_)
+            | Command::RollEpoch { .. } => Ok("the cluster itself".into()),
             _ => {
                 let why = "nobody may do this without a token".to_owned();
                 Err(Refused { stands: false, denied: Denied { why } })
@@ -64,6 +65,7 @@ fn grant(state: &State, caller: &Caller, command: &Command) -> Result<Text, Deni
         | Command::RetireGeneration(_)
         | Command::AddSigningKey(_)
         | Command::RetireSigningKey(_)
-        | Command::SetHistoryPolicy(..) => cluster(ClusterAction::ManageCluster),
+        | Command::SetHistoryPolicy(..)
+        | Command::RollEpoch { .. } => cluster(ClusterAction::ManageCluster),
     }
 }

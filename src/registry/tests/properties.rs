@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use crate::access::decide;
 use crate::access::{Caller, ClusterAction, Grant, Identity};
 use crate::config::HistoryPolicy;
-use crate::model::{DocumentId, Id, Stamp};
-use crate::registry::command::{Command, Expect, Proposal, Refusal, Rewrapped, Wrapped};
+use crate::model::{DocumentId, Dot, Id, Origin, Stamp};
+use crate::registry::command::{Command, EpochRoll, Expect, Proposal, Refusal, Rewrapped, Wrapped};
 use crate::registry::fixture::{
     ADMIN, ADMIN_CREDENTIAL, NOW, admin, credential, founded, generation, name, of_account,
     proposal, retryable, sealed, sealed_key, signing_key,
@@ -125,6 +125,17 @@ fn of_histories() -> impl Strategy<Value = Command> {
         .prop_map(|(of, policy)| Command::SetHistoryPolicy(of, policy))
 }
 
+fn of_epochs() -> impl Strategy<Value = Command> {
+    let document = prop_oneof![Just("web/dev"), Just("web/dev.1"), Just("web-2/dev")];
+    let dot = (0..3_u8, 1..4_u64).prop_map(|(origin, n)| Dot { origin: Origin([origin; 8]), n });
+    let floor = proptest::collection::vec(dot, 0..4);
+    (document, 0..4_u32, floor, 0..2_u8).prop_map(|(document, epoch, floor, base)| {
+        let floor = floor.into_iter().collect();
+        let roll = EpochRoll { epoch, floor, base: [base; 32], removals_before: NOW };
+        Command::RollEpoch { document: DocumentId::parse(document).unwrap(), roll }
+    })
+}
+
 fn a_caller() -> impl Strategy<Value = Option<Caller>> {
     prop_oneof![
         6 => Just(Some(admin())),
@@ -139,7 +150,7 @@ fn a_caller() -> impl Strategy<Value = Option<Caller>> {
 }
 
 fn proposals() -> impl Strategy<Value = Vec<Proposal>> {
-    let command = prop_oneof![of_accounts(), of_roles(), of_secrets(), of_histories()];
+    let command = prop_oneof![of_accounts(), of_roles(), of_secrets(), of_histories(), of_epochs()];
     let one = (a_caller(), command, proptest::option::of((0..20_u64, 0..2_u8)));
     let one = one.prop_map(|(caller, command, retry)| {
         let proposal = proposal(caller, command);

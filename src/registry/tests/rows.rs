@@ -1,9 +1,9 @@
 //! The format of rows: what is stored today is read by every later program.
 
-use crate::model::Id;
+use crate::model::{DocumentId, Dot, Id, Origin};
 use crate::registry::State;
-use crate::registry::command::{Command, Expect};
-use crate::registry::fixture::{admin, founded, name, proposal, retryable, sealed};
+use crate::registry::command::{Command, EpochRoll, Expect};
+use crate::registry::fixture::{NOW, admin, founded, name, proposal, retryable, sealed};
 use crate::registry::state::Row;
 
 fn hex(bytes: &[u8]) -> String {
@@ -14,7 +14,7 @@ fn hex(bytes: &[u8]) -> String {
 fn every_kind() -> State {
     let mut state = founded();
     let bind = Command::Bind {
-        document: crate::model::DocumentId::parse("web/dev").unwrap(),
+        document: DocumentId::parse("web/dev").unwrap(),
         key: name("a"),
         role: name("developer"),
     };
@@ -28,6 +28,16 @@ fn every_kind() -> State {
     };
     let applied = state.next(&retryable(proposal(Some(admin()), put), 1, 1));
     assert_eq!(applied.rows.len(), 3, "a put writes the secret, its version, and the retry's row");
+    let dots = [(1, 7), (2, 1)].map(|(origin, n)| Dot { origin: Origin([origin; 8]), n });
+    let roll = EpochRoll {
+        epoch: 1,
+        floor: dots.into_iter().collect(),
+        base: [5; 32],
+        removals_before: NOW,
+    };
+    let document = DocumentId::parse("web/dev").unwrap();
+    let applied = state.next(&proposal(None, Command::RollEpoch { document, roll }));
+    assert_eq!(applied.rows.len(), 1, "{:?}", applied.outcome);
     state
 }
 

@@ -4,13 +4,13 @@
 
 use std::sync::PoisonError;
 
-use redb::WriteTransaction;
+use redb::{ReadableDatabase as _, WriteTransaction};
 
 use super::{Unwritten, Writer};
 use crate::config::document::Document;
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
-use crate::storage::{documents, epochs, history, idempotency, meta, rows};
+use crate::storage::{documents, epochs, history, idempotency, log, meta, rows};
 
 /// A document gets a new base when at least this many changes came since the last one, and a
 /// half of what it held then: the work for bases stays a constant share of the work for changes,
@@ -54,10 +54,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes note of the file's size.
+    /// Takes note of the file's size, and the log's.
     pub(super) fn note_size(&mut self) -> Result<(), StoreError> {
         let len = self.disk.len(FILE).map_err(super::io_error)?;
         self.database_bytes = len.unwrap_or(0);
+        self.log_records = log::count(&self.database.get()?.begin_read()?)?;
         Ok(())
     }
 

@@ -313,7 +313,8 @@ impl Group {
             None => idempotency::get(&tx, &idempotency.key)?,
         };
         let Some(dot) = dot else { return Ok(None) };
-        let record = log::require(&tx, dot)?;
+        // What was trimmed is older than retries are recognised.
+        let Some(record) = log::find(&tx, dot)? else { return Ok(None) };
         let change = CheckedChange::decode(&record.change, dot)
             .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
         let mut keys = Vec::new();

@@ -25,6 +25,7 @@ impl Writer {
         self.unwritten = Unwritten::default();
         self.pruner.restart();
         self.give_up_rebuild(&"the store was opened anew");
+        self.trimmer.restart();
         let (vector, hashes) = origins::read(&tx)?;
         let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());

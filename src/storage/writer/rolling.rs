@@ -82,7 +82,7 @@ impl Group {
         match rolling {
             Ok(rolling) => Ok(self.begin(&record.document, rolling)),
             Err(PastError::Store(error)) => Err(error.into()),
-            Err(PastError::Document(DocumentError::Mismatch(_))) => {
+            Err(PastError::Document(DocumentError::Mismatch(_) | DocumentError::Trimmed(_))) => {
                 Err(Abort::Mismatched(Box::new(record.clone())))
             }
             Err(PastError::Document(error)) => {
@@ -124,7 +124,7 @@ impl Writer {
         let tx = database.begin_read().map_err(StoreError::from)?;
         let staged = staged.filter(|record| record.document == *id);
         let staged: BTreeMap<Dot, Record> = staged.map(|it| (it.dot, it.clone())).collect();
-        let mut past = StoredPast { tx: &tx, id, staged };
+        let mut past = StoredPast { tx: &tx, id, staged, begun: None };
         let document = self.documents.get_mut(id);
         let document =
             document.ok_or_else(|| StoreError::Failed(format!("document {id} is not loaded")))?;

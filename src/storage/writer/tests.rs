@@ -5,6 +5,7 @@ use super::*;
 use crate::config::{Action, Check, Operation};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::JsonText;
+use crate::storage::Missing;
 use proptest::prelude::*;
 
 mod chain;
@@ -12,6 +13,8 @@ mod epochs;
 mod format;
 mod pruning;
 mod rebuilding;
+mod trim;
+mod whole;
 
 fn settings() -> WriterSettings {
     WriterSettings {
@@ -288,7 +291,7 @@ fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
     let page = writer.history().read(&id, &key, None, 10, 1 << 20).unwrap();
     assert!(!page.entries.is_empty(), "reads go on");
     let have = writer.published.load().vector.clone();
-    assert!(!writer.log().missing(Vector::new(), &have, 1_000).unwrap().0.is_empty());
+    assert!(!writer.log().missing(Vector::new(), &have, 1_000).unwrap().records.is_empty());
     disk.free();
     writer.resting = None;
     let committed = writer.commit(Stamp(10_000_000), &[put("web/dev", &[("a", "3")])]);
@@ -320,9 +323,10 @@ fn one_origin_that_cannot_be_applied_starves_no_other() {
     let mut c = open(&MemoryDisk::new());
     c.commit(Stamp(2), &[Command::Apply([from_a, from_b].concat())]);
     let have = c.published.load().vector.clone();
-    let (page, more) = c.log().missing(Vector::new(), &have, 2_000).unwrap();
+    let page = c.log().missing(Vector::new(), &have, 2_000).unwrap();
+    let more = page.more;
     let origins: BTreeSet<Origin> =
-        page.into_iter().map(|bytes| Record::decode(bytes).unwrap().dot.origin).collect();
+        page.records.into_iter().map(|bytes| Record::decode(bytes).unwrap().dot.origin).collect();
     assert!(more && origins.len() == 2, "both have their turn");
 }
 
@@ -374,8 +378,9 @@ fn records_in_any_order_give_the_same_view_and_duplicates_do_nothing() {
     let again = b.commit(Stamp(1), &[Command::Apply(records.clone())]);
     assert_eq!(applied(&again, 0), Applied { duplicate: 40, ..Applied::default() });
     let missing = b.log().missing(Vector::new(), &b.published.load().vector, 1 << 20).unwrap();
-    assert_eq!(missing, (records.clone(), false));
-    let (some, more) = b.log().missing(Vector::new(), &b.published.load().vector, 500).unwrap();
+    assert_eq!(missing, Missing { records: records.clone(), ..Missing::default() });
+    let Missing { records: some, more, .. } =
+        b.log().missing(Vector::new(), &b.published.load().vector, 500).unwrap();
     assert!(more && !some.is_empty() && some.len() < 40);
 }
 
@@ -578,7 +583,7 @@ proptest! {
             let (me, other) = (stores[who].as_ref().unwrap(), stores[1 - who].as_ref().unwrap());
             let vector = (*me.published.load().vector).clone();
             let have = other.published.load().vector.clone();
-            let (records, _) = other.log().missing(vector, &have, 1 << 20).unwrap();
+            let records = other.log().missing(vector, &have, 1 << 20).unwrap().records;
             stores[who].as_mut().unwrap().commit(Stamp(1), &[Command::Apply(records)]);
         };
         for (i, step) in steps.iter().enumerate() {
@@ -608,7 +613,7 @@ proptest! {
         // A third store gets the bare changes, all at once.
         let mut c = open(&MemoryDisk::new());
         let have = a.published.load().vector.clone();
-        let (records, _) = a.log().missing(Vector::new(), &have, 1 << 24).unwrap();
+        let records = a.log().missing(Vector::new(), &have, 1 << 24).unwrap().records;
         c.commit(Stamp(1), &[Command::Apply(records)]);
         prop_assert_eq!(view(a), view(b));
         prop_assert_eq!(view(a), view(&c));

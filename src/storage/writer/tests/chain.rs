@@ -12,7 +12,7 @@ fn source() -> Source {
     Source { node: "here-1".into(), address: Some("192.0.2.1".into()), request: "r1".into() }
 }
 
-fn audited(command: Command) -> Command {
+pub(super) fn audited(command: Command) -> Command {
     let Command::Write(mut write) = command else { panic!() };
     write.behalf = Some(Behalf { grant: "config:write:*".into(), source: source() });
     Command::Write(write)
@@ -56,7 +56,7 @@ fn check(writer: &Writer) -> Result<Vec<AuditRecord>, ChainError> {
     records
 }
 
-fn targets(writer: &Writer) -> Vec<String> {
+pub(super) fn targets(writer: &Writer) -> Vec<String> {
     check(writer).unwrap().iter().map(|it| it.event.target.to_string()).collect()
 }
 

@@ -38,7 +38,7 @@ fn roll(writer: &mut Writer, document: &str, roll: &Roll) -> Result<Dot, RollErr
 
 fn records(writer: &Writer, vector: &Vector) -> Vec<Bytes> {
     let have = writer.published.load().vector.clone();
-    writer.log().missing(vector.clone(), &have, 1 << 28).unwrap().0
+    writer.log().missing(vector.clone(), &have, 1 << 28).unwrap().records
 }
 
 fn hear(writer: &mut Writer, other: &Writer) -> Applied {

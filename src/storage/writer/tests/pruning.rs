@@ -178,9 +178,9 @@ fn a_newcomer_gets_all_and_keeps_what_the_policy_keeps() {
     here.checkpoint().unwrap();
     pass(&mut here, 100 * S, &policies(3, 0));
     let have = here.published().load().vector.clone();
-    let (records, more) = here.log().missing(Vector::default(), &have, usize::MAX).unwrap();
-    assert!(!more);
-    there.commit(Stamp(100 * S), &[Command::Apply(records)]);
+    let missing = here.log().missing(Vector::default(), &have, usize::MAX).unwrap();
+    assert!(!missing.more);
+    there.commit(Stamp(100 * S), &[Command::Apply(missing.records)]);
     there.checkpoint().unwrap();
     assert_eq!(versions(&there, "web/dev", "k").len(), 30);
     pass(&mut there, 100 * S, &policies(3, 0));

@@ -1,0 +1,231 @@
+//! Next epochs of documents. Whoever leads the quorum looks which documents have more changes than
+//! they should, works out what their next epoch would begin with, has the quorum decide that, and
+//! writes what was decided into the config path, where it spreads as any change. Nobody stops
+//! writing for it, and where there is no quorum nothing is rolled. Every node says when documents
+//! are past the hard cap, and who holds them up.
+//!
+//! What was decided and not written, because its leader was lost in between, the next one writes.
+//! Two records of one decision say the same, and the second changes nothing.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::audit::Source;
+use crate::config::roll::Roll;
+use crate::env::Env;
+use crate::model::{DocumentId, Stamp, Vector};
+use crate::node::{EpochStatus, Node};
+use crate::planted::{Bug, is_planted};
+use crate::registry::command::EpochRoll;
+use crate::registry::limits::FLOOR_ORIGINS_MAX;
+use crate::registry::{Command, Proposal};
+use crate::settings::{EpochSettings, Settings};
+use crate::storage::{Plan, RollError};
+use crate::telemetry::RollResult;
+
+mod due;
+
+use due::Due;
+
+/// Most documents that are looked at more closely in one round; a round is also over when the next
+/// one is due.
+const PLANS_MAX: usize = 64;
+/// How long a proposal may take.
+const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is said that documents are past the hard cap.
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// Looks after epochs until it is told to stop.
+pub(super) async fn run(
+    node: Node,
+    env: Env,
+    settings: Arc<Settings>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut coordinator = Coordinator {
+        node,
+        env,
+        settings: settings.epochs.clone(),
+        due: Due::default(),
+        unfinished: BTreeSet::new(),
+        said_at: None,
+    };
+    loop {
+        let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
+        if tokio::time::timeout(coordinator.settings.check_every, stopped).await.is_ok() {
+            return;
+        }
+        let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
+        tokio::select! {
+            biased;
+            _ = stopped => return,
+            () = coordinator.round() => {}
+        }
+    }
+}
+
+struct Coordinator {
+    node: Node,
+    env: Env,
+    settings: EpochSettings,
+    due: Due,
+    /// Epochs that were decided and had not begun here when it was looked last.
+    unfinished: BTreeSet<(DocumentId, u32)>,
+    said_at: Option<Instant>,
+}
+
+impl Coordinator {
+    async fn round(&mut self) {
+        self.say_past_hard_cap();
+        let quorum = self.node.quorum();
+        if quorum.status().role != "leader" || !quorum.glance().is_founded() {
+            self.due = Due::default();
+            self.unfinished.clear();
+            return;
+        }
+        let until = Instant::now() + self.settings.check_every;
+        self.finish(until).await;
+        if self.settings.soft_cap == 0 {
+            return;
+        }
+        let Some(floor) = self.floor() else { return };
+        let snapshot = self.node.snapshot();
+        let over = snapshot.documents_over(self.settings.soft_cap);
+        for document in self.due.pick(over, PLANS_MAX) {
+            if Instant::now() >= until {
+                break;
+            }
+            let result = self.roll(&document, &floor).await;
+            self.node.metrics().roll_done(result);
+            match result {
+                RollResult::Rolled => self.due.rolled(&document),
+                RollResult::HeldUp | RollResult::Refused | RollResult::Failed => {
+                    self.due.rest(&document);
+                }
+            }
+        }
+    }
+
+    /// What everybody has that is waited for; none where that is not known, or too long to decide,
+    /// and where somebody's program would refuse what comes of it.
+    fn floor(&self) -> Option<Vector> {
+        let acknowledged = self.node.acknowledged();
+        if !self.node.all_take_epochs(&acknowledged) {
+            return None;
+        }
+        let floor = acknowledged.floor?;
+        if floor.len() > FLOOR_ORIGINS_MAX {
+            tracing::warn!(origins = floor.len(), "no epoch is rolled: too many origins");
+            return None;
+        }
+        (!floor.is_empty()).then_some(floor)
+    }
+
+    /// Writes what was decided before, and had not been written one round ago either.
+    async fn finish(&mut self, until: Instant) {
+        let (state, snapshot) = (self.node.quorum().state(), self.node.snapshot());
+        let is_ahead = |(document, roll): &(&DocumentId, &Arc<EpochRoll>)| {
+            let epoch = snapshot.document(document).map_or(0, |view| view.epoch());
+            roll.epoch > epoch
+        };
+        let mut unfinished = BTreeSet::new();
+        for (document, roll) in state.epochs.iter().filter(is_ahead) {
+            let this = (document.clone(), roll.epoch);
+            let is_old = self.unfinished.contains(&this);
+            unfinished.insert(this);
+            if is_old && Instant::now() < until {
+                tracing::info!(%document, epoch = roll.epoch, "an epoch was decided and not begun");
+                self.write(document, roll).await;
+            }
+        }
+        self.unfinished = unfinished;
+    }
+
+    async fn roll(&self, document: &DocumentId, floor: &Vector) -> RollResult {
+        let keep = u64::try_from(self.settings.removals_keep.as_micros()).unwrap_or(u64::MAX);
+        let now = self.node.corrected(self.env.clock.now());
+        let removals_before = Stamp(now.0.saturating_sub(keep));
+        let plan = match self.node.plan_roll(document, floor, removals_before).await {
+            Ok(plan) => plan,
+            Err(RollError::Behind | RollError::Ahead) => return RollResult::HeldUp,
+            Err(error) => {
+                tracing::warn!(%document, %error, "a next epoch cannot be worked out");
+                return RollResult::Failed;
+            }
+        };
+        let Plan { epoch, base, changes, late } = plan;
+        if !due::is_worth_it(changes, late) {
+            return RollResult::HeldUp;
+        }
+        let roll = EpochRoll { epoch, floor: floor.clone(), base, removals_before };
+        match self.decide(document, &roll).await {
+            RollResult::Rolled => {}
+            other => return other,
+        }
+        tracing::info!(%document, epoch, changes, late, "a next epoch was decided");
+        self.write(document, &roll).await
+    }
+
+    async fn decide(&self, document: &DocumentId, roll: &EpochRoll) -> RollResult {
+        if is_planted(Bug::RollWithoutDecision) {
+            return RollResult::Rolled;
+        }
+        let node = self.node.name().as_str().into();
+        let proposal = Proposal {
+            at: self.env.clock.now(),
+            caller: None,
+            source: Source { node, address: None, request: "epochs".into() },
+            idempotency: None,
+            command: Command::RollEpoch { document: document.clone(), roll: roll.clone() },
+        };
+        let epoch = roll.epoch;
+        match self.node.quorum().propose(proposal, Instant::now() + PROPOSE_TIMEOUT).await {
+            Ok(decided) => match decided.outcome {
+                Ok(_) => RollResult::Rolled,
+                Err(refusal) => {
+                    tracing::warn!(%document, epoch, %refusal, "a next epoch was refused");
+                    RollResult::Refused
+                }
+            },
+            Err(error) => {
+                tracing::warn!(%document, epoch, %error, "no next epoch was decided");
+                RollResult::Failed
+            }
+        }
+    }
+
+    async fn write(&self, document: &DocumentId, decided: &EpochRoll) -> RollResult {
+        let EpochRoll { epoch, floor, base, removals_before } = decided.clone();
+        let roll = Roll { epoch, floor, base, removals_before };
+        match self.node.roll(document, roll).await {
+            Ok(_) => RollResult::Rolled,
+            Err(error) => {
+                tracing::warn!(%document, epoch, %error, "an epoch that was decided did not begin");
+                RollResult::Failed
+            }
+        }
+    }
+
+    fn say_past_hard_cap(&mut self) {
+        if self.said_at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return;
+        }
+        let over = self.node.snapshot().documents_over(self.settings.hard_cap).count();
+        if over == 0 {
+            return;
+        }
+        self.said_at = Some(Instant::now());
+        let EpochStatus { changes_max, held_up_by, .. } = self.node.epochs();
+        let by: Vec<String> = held_up_by.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            documents = over,
+            changes_max,
+            held_up_by = by.join(", "),
+            "documents are past the hard cap of changes: each costs more than it should"
+        );
+    }
+}

@@ -1,0 +1,354 @@
+//! Taking whole documents over that a peer sent, once all of one cut are there: in one transaction,
+//! with the vector that names their changes, so that a crash leaves all of it or nothing.
+//!
+//! Documents of the cut take the place of this store's. What the store has of them that the cut does not
+//! include stays in the log, and the cut is what the derived tables are taken to be as of: so opening
+//! applies it on top, and nothing that was acknowledged here is lost.
+
+use std::collections::BTreeMap;
+
+use redb::{ReadTransaction, ReadableDatabase as _, WriteTransaction};
+
+use super::Writer;
+use crate::config::document::{Document, SavedDocument};
+use crate::config::record::{Record, RecordHash};
+use crate::config::{DocumentView, Row};
+use crate::model::{DocumentId, Dot, Key, Origin, Vector, cbor};
+use crate::storage::error::StoreError;
+use crate::storage::past::{self, Checked, StoredPast};
+use crate::storage::whole::{Complete, Piece, Table};
+use crate::storage::{documents, epochs, history, idempotency, log, meta, origins, rows};
+
+/// What was taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// How many documents.
+    pub documents: usize,
+    /// How many records came with them.
+    pub records: usize,
+    /// How many rows of histories.
+    pub versions: usize,
+}
+
+/// Why whole documents were not taken over. Nothing was changed, unless it says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TakeError {
+    /// The cut lacks changes that are gone from this store's log.
+    #[error("it ends before {0}, up to which this node's log is trimmed")]
+    Behind(Dot),
+    /// An origin has two changes under one number.
+    #[error("the origin {0} has two changes under one number")]
+    Fork(Origin),
+    /// What this store has of a document does not build on it: somewhere an origin has two changes
+    /// under one number.
+    #[error("what this node has of {0} does not build on it")]
+    Unfit(DocumentId),
+    /// It is not what nodes send.
+    #[error("it is damaged: {0}")]
+    Illegal(String),
+    /// The store failed: what became of it shows when it is open again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<E: Into<redb::Error>> From<E> for TakeError {
+    fn from(error: E) -> Self {
+        Self::Store(StoreError::from(error.into()))
+    }
+}
+
+fn illegal(why: &dyn std::fmt::Display) -> TakeError {
+    TakeError::Illegal(why.to_string())
+}
+
+impl Writer {
+    /// Takes the documents of a cut over, and publishes them. Where the store has all of it already,
+    /// nothing happens.
+    pub fn take(&mut self, whole: &Complete) -> Result<Taken, TakeError> {
+        self.ensure_open()?;
+        if self.state.vector.covers(whole.vector()) {
+            return Ok(Taken::default());
+        }
+        // What is not in the derived tables yet would be put beside documents of another state.
+        self.checkpoint()?;
+        let heads = whole.head.heads().ok_or_else(|| illegal(&"hashes are missing"))?;
+        let own = self.actor.origin;
+        if whole.vector().get(own) > self.state.vector.get(own) {
+            self.renew_origin(
+                &"a peer sent whole documents with changes of it that it does not have",
+            );
+        }
+        let checked = self.check_heads(&heads);
+        let taken = match checked.and_then(|()| self.write_whole(whole, &heads)) {
+            Ok(taken) => taken,
+            Err(error @ (TakeError::Fork(_) | TakeError::Unfit(_))) => {
+                self.forks += 1;
+                tracing::error!(%error, "whole documents of a peer are refused");
+                return Err(error);
+            }
+            Err(TakeError::Store(error)) => {
+                // Everything is read anew once it opens, whichever of the two it is.
+                self.rest(&error);
+                self.database.close();
+                return Err(error.into());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = self.recover() {
+            self.rest(&error);
+            self.database.close();
+            return Err(error.into());
+        }
+        // A roll that did not come to what was agreed may fit what was taken.
+        self.mismatched.clear();
+        Ok(taken)
+    }
+
+    /// Whether what the store has builds on the same changes, and can be applied on top.
+    fn check_heads(&self, heads: &[(Dot, RecordHash)]) -> Result<(), TakeError> {
+        let tx = self.database.get()?.begin_read()?;
+        let cut: Vector = heads.iter().map(|(dot, _)| *dot).collect();
+        let trimmed = meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default();
+        if let Some(dot) = trimmed.iter().find(|dot| !cut.includes(*dot)) {
+            return Err(TakeError::Behind(dot));
+        }
+        for (dot, hash) in heads {
+            let own = self.state.vector.get(dot.origin);
+            let known = match dot.n {
+                n if n == own => self.state.hashes.get(&dot.origin).copied(),
+                n if n < own => Some(log::require(&tx, Dot { n: n + 1, ..*dot })?.previous),
+                // What comes behind what is here cannot be told from the hash of what comes last.
+                _ => continue,
+            };
+            if known.is_some_and(|known| known != *hash) {
+                return Err(TakeError::Fork(dot.origin));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_whole(
+        &self,
+        whole: &Complete,
+        heads: &[(Dot, RecordHash)],
+    ) -> Result<Taken, TakeError> {
+        let database = self.database.get()?;
+        let tx = self.begin(&database)?;
+        let mut taking = Taking {
+            tx: &tx,
+            own: self.own_changes(whole.vector())?,
+            store: database.begin_read()?,
+            cut: whole.vector(),
+            open: None,
+            begun: None,
+            records: BTreeMap::new(),
+            taken: Taken::default(),
+        };
+        let mut refused = None;
+        let read = whole.each(|piece| {
+            taking.take(piece).map_err(|error| match error {
+                TakeError::Store(error) => error,
+                other => {
+                    refused = Some(other);
+                    StoreError::Failed("refused".into())
+                }
+            })
+        });
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        read?;
+        let taken = taking.end()?;
+        if self.format < meta::FORMAT {
+            // A program that knows no epochs takes a log with gaps for damaged.
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+        }
+        let mut trimmed = self.trimmed()?;
+        for (dot, hash) in heads {
+            if dot.n > self.state.vector.get(dot.origin) {
+                origins::put(&tx, *dot, *hash)?;
+                // What lies between came without its records.
+                trimmed.advance(*dot);
+            }
+        }
+        if self.stored_origin.is_some_and(|stored| stored != self.actor.origin) {
+            meta::KEY_ORIGIN.put(&tx, &self.actor.origin)?;
+        }
+        meta::KEY_TRIMMED.put(&tx, &trimmed)?;
+        meta::KEY_CHECKPOINT.put(&tx, whole.vector())?;
+        tx.commit()?;
+        Ok(taken)
+    }
+
+    /// The changes that the store has and a cut with this vector does not, by document.
+    fn own_changes(&self, cut: &Vector) -> Result<BTreeMap<DocumentId, Vec<Dot>>, StoreError> {
+        let tx = self.database.get()?.begin_read()?;
+        let mut own: BTreeMap<DocumentId, Vec<Dot>> = BTreeMap::new();
+        for last in self.state.vector.iter() {
+            for n in cut.get(last.origin) + 1..=last.n {
+                let record = log::require(&tx, Dot { n, ..last })?;
+                own.entry(record.document).or_default().push(record.dot);
+            }
+        }
+        Ok(own)
+    }
+
+    /// For each origin, up to which number its records may be gone from the log.
+    pub(super) fn trimmed(&self) -> Result<Vector, StoreError> {
+        let tx = self.database.get()?.begin_read()?;
+        Ok(meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default())
+    }
+}
+
+/// A cut on its way into the tables.
+struct Taking<'a> {
+    tx: &'a WriteTransaction,
+    /// The store as it is.
+    store: ReadTransaction,
+    /// What it has and the cut does not.
+    own: BTreeMap<DocumentId, Vec<Dot>>,
+    cut: &'a Vector,
+    /// The value of which the last part has not come.
+    open: Option<Open>,
+    /// What came of the document whose base has not: how its epoch began, encoded, and records.
+    begun: Option<Vec<u8>>,
+    records: BTreeMap<Dot, Record>,
+    taken: Taken,
+}
+
+struct Open {
+    document: DocumentId,
+    table: Table,
+    bytes: Vec<u8>,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, piece: Piece<'_>) -> Result<(), TakeError> {
+        match piece {
+            Piece::Cut(_) | Piece::End(_) => {}
+            Piece::Part(part) => {
+                let id = DocumentId::parse(part.document).map_err(|e| illegal(&e))?;
+                let open = match self.open.take() {
+                    None => Open { document: id, table: part.table, bytes: part.bytes.to_vec() },
+                    Some(mut open) if open.document == id && open.table == part.table => {
+                        open.bytes.extend_from_slice(part.bytes);
+                        open
+                    }
+                    Some(_) => return Err(illegal(&"a value's last part is missing")),
+                };
+                match part.is_last {
+                    true => self.take_value(open)?,
+                    false => self.open = Some(open),
+                }
+            }
+            Piece::Records(records) => {
+                for bytes in records.0 {
+                    let record = Record::decode(bytes).map_err(|e| illegal(&e))?;
+                    self.take_record(&record)?;
+                    self.records.insert(record.dot, record);
+                }
+            }
+            Piece::Retries(records) => {
+                for bytes in records.0 {
+                    self.take_record(&Record::decode(bytes).map_err(|e| illegal(&e))?)?;
+                }
+            }
+            Piece::History(rows) => {
+                self.taken.versions += rows.len();
+                for row in &rows {
+                    if !self.cut.includes(row.dot) {
+                        return Err(illegal(&"a version of after the cut"));
+                    }
+                    let name = row.name;
+                    let entry = cbor::decode(row.entry).map_err(|e| illegal(&e))?;
+                    history::put_row(self.tx, name, &entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<Taken, TakeError> {
+        match self.open {
+            None => Ok(self.taken),
+            Some(_) => Err(illegal(&"a value's last part is missing")),
+        }
+    }
+
+    fn take_value(&mut self, value: Open) -> Result<(), TakeError> {
+        match value.table {
+            Table::EpochBase => self.begun = Some(value.bytes),
+            Table::Base => {
+                self.take_document(&value.document, &value.bytes)?;
+                self.begun = None;
+                self.records.clear();
+                self.taken.documents += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a document, of which everything else has come before.
+    fn take_document(&mut self, id: &DocumentId, base: &[u8]) -> Result<(), TakeError> {
+        let damaged = |e: &dyn std::fmt::Display| illegal(&format!("document {id}: {e}"));
+        let saved: SavedDocument = cbor::decode(base).map_err(|e| damaged(&e))?;
+        let document = Document::load(saved).map_err(|e| damaged(&e))?;
+        let mut found: Vec<(Key, Row)> = Vec::new();
+        for key in document.keys() {
+            let siblings = document.siblings(key);
+            if !siblings.iter().all(|entry| self.cut.includes(entry.dot)) {
+                return Err(damaged(&"it shows a change of after the cut"));
+            }
+            found.extend(Row::new(siblings).map(|row| (key.clone(), row)));
+        }
+        match &self.begun {
+            None if document.epoch() > 0 => {
+                return Err(damaged(&"how its epoch began is missing"));
+            }
+            None => epochs::remove_base(self.tx, id)?,
+            Some(begun) => {
+                let _: SavedDocument = cbor::decode(begun).map_err(|e| damaged(&e))?;
+                epochs::put_base(self.tx, id, begun)?;
+            }
+        }
+        let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
+        epochs::put(self.tx, id, &DocumentView { changes, rolled, ..DocumentView::default() })?;
+        self.check_own(id, base)?;
+        documents::replace(self.tx, id, base)?;
+        rows::replace(self.tx, id, found.iter().map(|(key, row)| (key, row)))?;
+        Ok(())
+    }
+
+    /// Whether what the store has of the document, and the cut does not, can be applied on top; as
+    /// opening will do it.
+    fn check_own(&mut self, id: &DocumentId, base: &[u8]) -> Result<(), TakeError> {
+        let Some(own) = self.own.remove(id) else { return Ok(()) };
+        let saved: SavedDocument = cbor::decode(base).map_err(|e| illegal(&e))?;
+        let staged = std::mem::take(&mut self.records);
+        let begun = self.begun.take();
+        match past::build(StoredPast { tx: &self.store, id, staged, begun }, Some(saved), own) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Damaged(why)) => {
+                tracing::error!(document = %id, why, "own changes do not build on a peer's");
+                Err(TakeError::Unfit(id.clone()))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn take_record(&mut self, record: &Record) -> Result<(), TakeError> {
+        if !self.cut.includes(record.dot) {
+            return Err(illegal(&format!("change {} is not of the cut", record.dot)));
+        }
+        if !log::put_missing(self.tx, record)? {
+            return Ok(());
+        }
+        self.taken.records += 1;
+        let checked = Checked::of(record).map_err(|e| illegal(&e))?;
+        let entries = checked.change().into_iter().flat_map(|change| &change.entries);
+        let keys = entries.filter_map(|(_, entry)| entry.idempotency);
+        let keys: Vec<[u8; 16]> = keys.map(|idempotency| idempotency.key).collect();
+        idempotency::put(self.tx, keys.iter().map(|key| (key, &record.dot)))?;
+        Ok(())
+    }
+}

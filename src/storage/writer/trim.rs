@@ -1,0 +1,39 @@
+//! Trimming the log behind the writes: a step that looks, and a transaction that removes what it
+//! found, with where audit records and the mark of what is gone go.
+
+use redb::ReadableDatabase as _;
+
+use super::Writer;
+use crate::storage::error::StoreError;
+use crate::storage::trim::{self, TrimBounds, Trimmed};
+
+impl Writer {
+    /// Takes the next step of a pass over the log, or the first of the next pass where there may be
+    /// something to find.
+    pub fn trim(&mut self, bounds: &TrimBounds) -> Result<Trimmed, StoreError> {
+        if !self.database.is_open() {
+            return Ok(Trimmed::default());
+        }
+        // What is in no derived table yet is loaded from the log.
+        self.checkpoint()?;
+        let database = self.database.get()?;
+        let snapshot = self.published.load_full();
+        let due = self.trimmer.step(&database.begin_read()?, &snapshot, bounds)?;
+        if !due.is_empty() {
+            let removed = self.begin(&database).and_then(|tx| {
+                trim::remove(&tx, &due)?;
+                Ok(tx.commit()?)
+            });
+            drop(database);
+            if let Err(error) = removed {
+                let state = self.state.clone();
+                self.settle(&state, &error);
+                self.trimmer.restart();
+                return Err(error);
+            }
+            self.log_trimmed += due.len() as u64;
+            self.log_records = self.log_records.saturating_sub(due.len() as u64);
+        }
+        Ok(Trimmed { records: due.len(), is_under_way: self.trimmer.is_under_way() })
+    }
+}
