@@ -41,8 +41,9 @@ pub const FAULTS_MAX: usize = 1_000;
 pub const RATE_MAX: f64 = 10_000.0;
 
 /// The checks that there are, by name: those of [`super::checks::all`].
-pub const CHECKS: [&str; 21] = [
+pub const CHECKS: [&str; 22] = [
     "convergence",
+    "epochs",
     "lost_writes",
     "thin_air",
     "identity",

@@ -160,6 +160,8 @@ impl<'a> Script<'a> {
             "damage"
         } else if text.contains("ertificate") {
             "certificate"
+        } else if text.contains("was decided and not begun") {
+            "roll"
         } else {
             return;
         };
