@@ -52,9 +52,9 @@ impl EpochSettings {
         refuse(self.hard_cap <= self.soft_cap, "epochs.hard_cap", "is not above epochs.soft_cap")?;
         refuse(self.check_every.is_zero(), "epochs.check_every", "may not be 0")?;
         refuse(
-            self.evict_after < Duration::from_secs(60),
+            self.evict_after < Duration::from_secs(10),
             "epochs.evict_after",
-            "may not be below 1m: a node that only starts again is silent for as long",
+            "may not be below 10s: a node that only starts again is silent for as long",
         )
     }
 }
