@@ -18,6 +18,7 @@ pub mod log;
 pub mod mark;
 pub mod meta;
 pub mod origins;
+mod past;
 pub mod rows;
 pub mod writer;
 

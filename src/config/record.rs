@@ -193,7 +193,12 @@ mod tests {
         assert_eq!(Record::decode(record.bytes.clone()), Ok(record.clone()));
         assert_eq!(&record.change[..], b"change");
         let hex: String = record.bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "");
+        assert_eq!(
+            hex,
+            "01a80048010101010101010101070258200909090909090909090909090909090909090909090909090909090909090909\
+             03687765622f70726f6404010581824802020202020202020306466368616e6765078280828248020202020202020203\
+             8248030303030303030319012c"
+        );
     }
 
     #[test]

@@ -96,7 +96,11 @@ mod tests {
     fn the_format_of_a_roll_does_not_change() {
         let bytes = roll().encode();
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "");
+        assert_eq!(
+            hex,
+            "484c524c01a4000301a24801010101010101010748020202020202020219012c0258200909090909090909\
+             090909090909090909090909090909090909090909090909031a000f4240"
+        );
         assert_eq!(Roll::decode(&bytes), Ok(roll()));
         assert!(Roll::is_roll(&bytes) && !Roll::is_roll(&[0x85, 0x6f, 0x4a, 0x83]));
     }

@@ -8,12 +8,82 @@
 //!
 //! Planning reads alone, beside the writer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use redb::{
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 
 use super::database::Database;
 use super::error::StoreError;
+use super::past::{PastError, StoredPast};
+use super::{log, meta, origins, past};
+use crate::config::document::{DocumentError, SavedDocument};
 use crate::config::roll::BaseHash;
-use crate::model::{DocumentId, Stamp, Vector};
+use crate::config::{DocumentView, Rolled};
+use crate::model::{DocumentId, Dot, Stamp, Vector, cbor};
+
+pub(super) const EPOCHS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("epochs");
+pub(super) const EPOCH_BASES: TableDefinition<'_, &str, &[u8]> =
+    TableDefinition::new("epoch_bases");
+
+/// A document's epoch.
+#[derive(Clone, Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub(super) struct EpochRow {
+    /// How many changes it has in its epoch.
+    #[n(0)]
+    pub(super) changes: u64,
+    /// How that began; nothing in epoch 0.
+    #[n(1)]
+    pub(super) rolled: Option<Rolled>,
+}
+
+/// Sets a document's epoch.
+pub(super) fn put(
+    tx: &WriteTransaction,
+    id: &DocumentId,
+    view: &DocumentView,
+) -> Result<(), StoreError> {
+    let row = EpochRow { changes: view.changes, rolled: view.rolled.as_deref().cloned() };
+    tx.open_table(EPOCHS)?.insert(id.to_string().as_str(), cbor::encode(&row).as_slice())?;
+    Ok(())
+}
+
+/// All documents' epochs.
+pub(super) fn read(tx: &ReadTransaction) -> Result<BTreeMap<DocumentId, EpochRow>, StoreError> {
+    let mut epochs = BTreeMap::new();
+    for row in tx.open_table(EPOCHS)?.iter()? {
+        let (name, row) = row?;
+        let damaged = || StoreError::damaged(format!("epoch of {}", name.value()));
+        let id = DocumentId::parse(name.value()).map_err(|_| damaged())?;
+        epochs.insert(id, cbor::decode(row.value()).map_err(|_| damaged())?);
+    }
+    Ok(epochs)
+}
+
+/// Keeps a document as its epoch began.
+pub(super) fn put_base(
+    tx: &WriteTransaction,
+    id: &DocumentId,
+    base: &[u8],
+) -> Result<(), StoreError> {
+    tx.open_table(EPOCH_BASES)?.insert(id.to_string().as_str(), base)?;
+    Ok(())
+}
+
+/// A document as its epoch began.
+pub(super) fn base(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+) -> Result<Option<SavedDocument>, StoreError> {
+    let name = id.to_string();
+    let table = tx.open_table(EPOCH_BASES)?;
+    let Some(base) = table.get(name.as_str())? else { return Ok(None) };
+    let base = cbor::decode(base.value());
+    base.map(Some).map_err(|e| StoreError::damaged(format!("the base of {name}'s epoch: {e}")))
+}
 
 /// What a document's next epoch would be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +142,49 @@ impl EpochReader {
         floor: &Vector,
         removals_before: Stamp,
     ) -> Result<Plan, RollError> {
-        let _ = (&self.0, document, floor, removals_before);
-        Err(RollError::Failed(StoreError::Failed("not there yet".into())))
+        let tx = self.0.get()?.begin_read().map_err(StoreError::from)?;
+        let (vector, _) = origins::read(&tx)?;
+        if !vector.covers(floor) {
+            return Err(RollError::Ahead);
+        }
+        let unwritten = unwritten(&tx, document, &vector)?;
+        let loaded = past::load(&tx, document, unwritten)?;
+        let mut past = StoredPast { tx: &tx, id: document, staged: BTreeMap::new() };
+        let (base, late) = loaded.plan_roll(document, floor, removals_before, &mut past)?;
+        let (epoch, changes) = (loaded.epoch() + 1, loaded.changes_in_epoch());
+        Ok(Plan { epoch, base, changes, late })
     }
+}
+
+impl From<PastError> for RollError {
+    fn from(error: PastError) -> Self {
+        match error {
+            PastError::Store(error) => Self::Failed(error),
+            PastError::Document(error) => match error {
+                DocumentError::Mismatch(epoch) => Self::Mismatch { epoch },
+                DocumentError::OtherRoll(epoch) => Self::Other(epoch),
+                DocumentError::Roll(_) => Self::Behind,
+                error => Self::Failed(StoreError::Failed(error.to_string())),
+            },
+        }
+    }
+}
+
+/// The document's changes that no table names yet: those of the log since the last checkpoint.
+fn unwritten(
+    tx: &ReadTransaction,
+    document: &DocumentId,
+    vector: &Vector,
+) -> Result<Vec<Dot>, StoreError> {
+    let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+    let mut dots = Vec::new();
+    for last in vector.iter() {
+        for n in checkpoint.get(last.origin) + 1..=last.n {
+            let record = log::require(tx, Dot { origin: last.origin, n })?;
+            if record.document == *document {
+                dots.push(record.dot);
+            }
+        }
+    }
+    Ok(dots)
 }
