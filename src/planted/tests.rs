@@ -280,23 +280,30 @@ coverage = ["epoch_rolled", "late_change"]
 /// Whoever led does not know, while it is cut off, that another does.
 const TWO_LEADERS: &str = r#"
 claim = "An epoch begins in one way, whoever leads."
-duration = "16s"
+duration = "23s"
 settle = "10s"
 [topology]
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
 [workload]
-documents = 6
+documents = 40
 keys = 10
 config_writes = 60
 [settings.epochs]
 soft_cap = 10
 check_every = "200ms"
-[nemesis]
-per_minute = 30
-lasts = ["1s", "3s"]
-from = "3s"
-kinds = { isolate = 1, pause = 1 }
+[[faults]]
+at = "6s"
+lasts = "3s"
+isolate = "a"
+[[faults]]
+at = "12s"
+lasts = "3s"
+isolate = "b"
+[[faults]]
+at = "18s"
+lasts = "3s"
+isolate = "c"
 [expect]
 converge_within = "6s"
 coverage = ["epoch_rolled", "leader_change"]
@@ -383,5 +390,5 @@ fn a_late_change_that_forgets_what_it_replaced_is_caught() {
 
 #[test]
 fn a_roll_that_nobody_decided_is_caught() {
-    is_caught(Bug::RollWithoutDecision, "epochs", TWO_LEADERS, 1);
+    is_caught(Bug::RollWithoutDecision, "quarantine", TWO_LEADERS, 1);
 }
