@@ -286,9 +286,9 @@ settle = "10s"
 rtt_ms_default = 60
 regions = ["a", "b", "c"]
 [workload]
-documents = 40
+documents = 20
 keys = 10
-config_writes = 60
+config_writes = 30
 [settings.epochs]
 soft_cap = 10
 check_every = "200ms"
