@@ -451,6 +451,11 @@ impl Node {
         self.0.store.oldest(document.clone(), key.clone()).await
     }
 
+    /// All changes that this node has, in an order that can be applied.
+    pub(crate) fn records(&self) -> Result<Vec<bytes::Bytes>, StoreError> {
+        self.0.store.records()
+    }
+
     /// How full the store's queue is, in percent.
     pub(crate) fn queued_percent(&self) -> usize {
         self.0.store.queued_percent()

@@ -33,6 +33,10 @@ pub(crate) enum Bug {
     ApplyWithoutIdempotencyKey,
     /// Who leads begins a document's next epoch without having it decided.
     RollWithoutDecision,
+    /// What an epoch begins with has the winners alone.
+    BaseForgetsConflicts,
+    /// A change that is made anew in a later epoch stands beside what it replaced.
+    LateForgetsReplaced,
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod scenario;
 pub(crate) mod schedule;
 pub(crate) mod script;
 pub(crate) mod trace;
+pub(crate) mod twin;
 pub(crate) mod wire;
 pub(crate) mod workload;
 pub(crate) mod world;

@@ -38,6 +38,8 @@ pub struct EpochStatus {
     pub held_up_by: Vec<HeldUpBy>,
     /// Documents whose next epoch does not come to the same here as was agreed.
     pub mismatched: usize,
+    /// How often that was so since the node's start.
+    pub mismatches: u64,
 }
 
 /// A document and its epoch.
@@ -112,12 +114,13 @@ impl Node {
     /// How documents stand with their epochs, as this node sees it.
     pub fn epochs(&self) -> EpochStatus {
         let EpochSettings { soft_cap, hard_cap, .. } = self.0.gauges.epochs;
-        let snapshot = self.snapshot();
+        let (snapshot, counts) = (self.snapshot(), self.0.standing.counts());
         let mut status = EpochStatus {
             soft_cap,
             hard_cap,
             changes_max: snapshot.documents.values().map(|it| it.changes).max().unwrap_or(0),
-            mismatched: self.0.standing.counts().documents_mismatched,
+            mismatched: counts.documents_mismatched,
+            mismatches: counts.epoch_mismatches,
             ..EpochStatus::default()
         };
         let cap = if soft_cap == 0 { hard_cap } else { soft_cap };
@@ -200,6 +203,7 @@ pub(super) fn all_take_epochs(members: &Members, acknowledged: &Acknowledged) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::Bounds;
     use crate::model::Features;
     use crate::topology::Topology;
     use std::sync::Arc;

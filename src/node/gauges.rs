@@ -79,8 +79,8 @@ impl Node {
             over_soft_cap: epochs.over_soft_cap,
             over_hard_cap: epochs.over_hard_cap,
             changes_max: epochs.changes_max,
-            mismatches: counts.epoch_mismatches,
-            mismatched: counts.documents_mismatched,
+            mismatches: epochs.mismatches,
+            mismatched: epochs.mismatched,
         });
         if let Some(offset_us) = offset.filter(|us| skew::is_too_far(*us, self.0.skew_max)) {
             tracing::error!(offset_us, "the clock is off: stamping with the peers' time");

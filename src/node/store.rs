@@ -290,6 +290,12 @@ impl Store {
         self.blocking.run(move || log.missing(vector, &have, bytes_max)).await
     }
 
+    /// All records that there are; reads the disk.
+    pub(crate) fn records(&self) -> Result<Vec<Bytes>, StoreError> {
+        let have = self.snapshot().vector.clone();
+        Ok(self.log.missing(Vector::new(), &have, usize::MAX)?.records)
+    }
+
     /// A state that includes `vector`, if one comes within `at_most`; else, as the error, the one
     /// that is there then.
     pub(crate) async fn wait_for(

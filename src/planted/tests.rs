@@ -255,6 +255,60 @@ old_copy = { node = "b-1", age = "2s" }
 converge_within = "5s"
 "#;
 
+/// There are so many keys that what a roll did wrong stays until somebody looks, and regions so far
+/// apart that something is always on its way when it is decided.
+const EPOCHS: &str = r#"
+claim = "A next epoch shows what would have been shown without."
+duration = "12s"
+settle = "10s"
+[topology]
+rtt_ms_default = 200
+regions = ["a", "b", "c"]
+[workload]
+documents = 1
+keys = 150
+key_skew = 0.0
+config_writes = 60
+[settings.epochs]
+soft_cap = 10
+check_every = "300ms"
+[expect]
+converge_within = "5s"
+coverage = ["epoch_rolled", "late_change"]
+"#;
+
+/// Whoever led does not know, while it is cut off, that another does.
+const TWO_LEADERS: &str = r#"
+claim = "An epoch begins in one way, whoever leads."
+duration = "23s"
+settle = "10s"
+[topology]
+rtt_ms_default = 60
+regions = ["a", "b", "c"]
+[workload]
+documents = 20
+keys = 10
+config_writes = 30
+[settings.epochs]
+soft_cap = 10
+check_every = "200ms"
+[[faults]]
+at = "6s"
+lasts = "3s"
+isolate = "a"
+[[faults]]
+at = "12s"
+lasts = "3s"
+isolate = "b"
+[[faults]]
+at = "18s"
+lasts = "3s"
+isolate = "c"
+[expect]
+converge_within = "6s"
+coverage = ["epoch_rolled", "leader_change"]
+"#;
+
 /// The check sees the bug, and finds nothing where there is none. All checks that saw it.
 fn is_caught(bug: Bug, by: &str, text: &str, seed: u64) -> BTreeSet<&'static str> {
     let good = judged(None, text, seed);
@@ -322,4 +376,19 @@ fn an_origin_that_is_used_again_is_caught() {
 #[test]
 fn a_route_that_skips_its_permit_is_caught() {
     is_caught(Bug::PermitSkipped, "revocation", REVOKED, 1);
+}
+
+#[test]
+fn a_base_that_forgets_conflicts_is_caught() {
+    is_caught(Bug::BaseForgetsConflicts, "epochs", EPOCHS, 1);
+}
+
+#[test]
+fn a_late_change_that_forgets_what_it_replaced_is_caught() {
+    is_caught(Bug::LateForgetsReplaced, "epochs", EPOCHS, 1);
+}
+
+#[test]
+fn a_roll_that_nobody_decided_is_caught() {
+    is_caught(Bug::RollWithoutDecision, "quarantine", TWO_LEADERS, 1);
 }

@@ -63,9 +63,9 @@ impl EpochSettings {
             "may not be below 1s: a retry would not be recognised",
         )?;
         refuse(
-            self.evict_after < Duration::from_secs(60),
+            self.evict_after < Duration::from_secs(10),
             "epochs.evict_after",
-            "may not be below 1m: a node that only starts again is silent for as long",
+            "may not be below 10s: a node that only starts again is silent for as long",
         )
     }
 }

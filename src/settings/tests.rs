@@ -82,7 +82,7 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[epochs]\nsoft_cap = 5", "epochs.soft_cap"),
         ("[epochs]\nsoft_cap = 50\nhard_cap = 50", "epochs.hard_cap"),
         ("[epochs]\ncheck_every = '0s'", "epochs.check_every"),
-        ("[epochs]\nevict_after = '10s'", "epochs.evict_after"),
+        ("[epochs]\nevict_after = '9s'", "epochs.evict_after"),
         ("[traces]\nsample = -1.0", "traces.sample"),
         ("[log]\nread_sample = 1.5", "log.read_sample"),
         ("[log]\nread_sample = nan", "log.read_sample"),

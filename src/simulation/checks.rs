@@ -11,6 +11,7 @@ mod bounds;
 mod convergence;
 mod coverage;
 mod entries;
+mod epochs;
 mod findings;
 mod identity;
 mod leadership;
@@ -224,6 +225,7 @@ pub fn all() -> &'static [Check] {
     const ALL: &[Check] = &[
         convergence::CHECK,
         members::CHECK,
+        epochs::CHECK,
         lost_writes::CHECK,
         thin_air::CHECK,
         identity::CHECK,

@@ -47,6 +47,8 @@ pub enum Event {
     Probe(Probe),
     /// Everything a node shows at the end, after the settle time.
     Final(Final),
+    /// What all nodes' changes come to had no document ever gone on in a next epoch.
+    Twin(Twin),
     /// Something was found out by whoever runs the nodes, not by a client: a plaintext on disk or
     /// wire, a broken audit chain, a panic. Never part of a good run.
     Finding(Finding),
@@ -181,6 +183,14 @@ pub enum Coverage {
     ClockOverruled,
     /// A database file was rebuilt while it was in use.
     FileRebuilt,
+    /// A document went on in a next epoch.
+    EpochRolled,
+    /// The same while regions were cut off from each other.
+    RollDuringCut,
+    /// A change was written in an epoch whose end did not wait for it.
+    LateChange,
+    /// An epoch was decided by a leader that was lost before it began, and another one began it.
+    RollFinished,
 }
 
 /// A fault.
@@ -460,6 +470,13 @@ pub struct Probe {
     /// The members of the cluster as it knows them; empty where it was not asked.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub members: BTreeSet<String>,
+    /// Documents that are past their first epoch, and which they are in.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<String, u32>,
+    /// Most changes that a document's epoch has.
+    pub epoch_changes_max: u64,
+    /// Epochs that did not begin here with what was agreed, since its start.
+    pub epoch_mismatches: u64,
 }
 
 /// What a node has sent to a region since the run's start.
@@ -496,6 +513,32 @@ pub struct Final {
     pub quorum_applied: u64,
     /// What `audit verify` says of each of its chains: its name, and what is wrong with it.
     pub audit: BTreeMap<String, Option<String>>,
+}
+
+/// What all nodes' changes come to, by a model that knows no epochs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Twin {
+    /// `document/key` → what it has, the winner first, removals among it.
+    pub rows: BTreeMap<String, Vec<Sibling>>,
+    /// The changes that were found: origin → number.
+    pub vector: BTreeMap<String, u64>,
+    /// A hash of all rows, as in [`Probe`]; empty where not all are known.
+    pub view_hash: String,
+    /// Documents that are past their first epoch, and the newest of them.
+    pub epochs: BTreeMap<String, u32>,
+    /// Changes that were written in an epoch whose end did not wait for them.
+    pub late: u64,
+    /// Epochs that were told more than once, each time counted.
+    pub repeated: u64,
+    /// `document/key` of which not all is known: a change does not say what it replaced.
+    pub unknown: BTreeSet<String>,
+    /// Changes that no log has.
+    pub missing: u64,
+    /// Changes under the number of another one.
+    pub forks: u64,
+    /// Changes that cannot be read.
+    pub unreadable: u64,
 }
 
 /// Something that nobody may ever find.

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use sha2::{Digest as _, Sha256};
 
 use super::history::Probe;
-use crate::config::Snapshot;
+use crate::config::{Entry, Snapshot};
+use crate::model::{DocumentId, Key};
 use crate::server::Server;
 
 /// What a node says of itself. What it has sent is whoever carries it to say.
 pub(crate) fn probe(server: &Server) -> Probe {
     let node = server.node();
-    let status = node.cluster();
+    let (status, snapshot) = (node.cluster(), node.snapshot());
     let queue_bytes: usize =
         status.regions.iter().flat_map(|it| &it.nodes).map(|member| member.queue_bytes).sum();
     Probe {
@@ -20,7 +21,7 @@ pub(crate) fn probe(server: &Server) -> Probe {
         ready: status.ready,
         vector: status.vector,
         origin: status.origin.to_string(),
-        view_hash: view_hash(&node.snapshot()),
+        view_hash: view_hash(&snapshot),
         conflicts: status.store.conflicts as u64,
         role: status.quorum.role,
         term: status.quorum.term,
@@ -41,26 +42,56 @@ pub(crate) fn probe(server: &Server) -> Probe {
             .flat_map(|it| &it.nodes)
             .map(|it| it.node.to_string())
             .collect(),
+        epochs: epochs(&snapshot),
+        epoch_changes_max: status.epochs.changes_max,
+        epoch_mismatches: status.epochs.mismatches,
     }
 }
 
-/// A hash of all rows: their siblings in order, with values, versions and stamps.
+/// Documents that are past their first epoch.
+fn epochs(snapshot: &Snapshot) -> BTreeMap<String, u32> {
+    let rolled = snapshot.documents.iter().filter(|(_, view)| view.epoch() > 0);
+    rolled.map(|(document, view)| (document.to_string(), view.epoch())).collect()
+}
+
 fn view_hash(snapshot: &Snapshot) -> String {
-    let mut hash = Sha256::new();
+    let mut hash = ViewHash::default();
     for (document, view) in &snapshot.documents {
-        hash.update(document.to_string());
+        hash.document(document);
         for (key, row) in &view.rows {
-            hash.update(key.as_str());
-            for entry in row.siblings() {
-                hash.update(entry.dot.origin.0);
-                hash.update(entry.dot.n.to_be_bytes());
-                hash.update(entry.version.to_be_bytes());
-                hash.update(entry.stamp.0.to_be_bytes());
-                hash.update(entry.value.as_ref().map_or("-", |value| value.as_str()));
-            }
+            hash.row(key, row.siblings());
         }
     }
-    hex(&hash.finalize())
+    hash.finish()
+}
+
+/// A hash of all rows, told in their order: their siblings in order, with values, versions and stamps.
+#[derive(Default)]
+pub(crate) struct ViewHash(Sha256);
+
+impl ViewHash {
+    /// A document; its rows follow.
+    pub(crate) fn document(&mut self, document: &DocumentId) {
+        self.0.update(document.to_string());
+    }
+
+    /// A key's row.
+    pub(crate) fn row<'a>(&mut self, key: &Key, siblings: impl IntoIterator<Item = &'a Entry>) {
+        let hash = &mut self.0;
+        hash.update(key.as_str());
+        for entry in siblings {
+            hash.update(entry.dot.origin.0);
+            hash.update(entry.dot.n.to_be_bytes());
+            hash.update(entry.version.to_be_bytes());
+            hash.update(entry.stamp.0.to_be_bytes());
+            hash.update(entry.value.as_ref().map_or("-", |value| value.as_str()));
+        }
+    }
+
+    /// The hash, in hexadecimal.
+    pub(crate) fn finish(self) -> String {
+        hex(&self.0.finalize())
+    }
 }
 
 /// The first half of a hash, in hexadecimal.

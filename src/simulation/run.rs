@@ -16,6 +16,7 @@ use super::recorder::Recorder;
 use super::scenario::{Scenario, TimedFault};
 use super::schedule::Step;
 use super::script::{MARGIN, PROBE_EVERY, SCOPE, Script, canary, lasts, make, micros};
+use super::twin::twin;
 use super::workload::{Account, Site, operate};
 use super::world::{World, WorldError};
 use crate::model::NodeName;
@@ -195,6 +196,7 @@ impl Play<'_> {
         self.run_until(world, self.script.end());
         self.probe(world);
         self.lasts(world);
+        self.twin(world);
         self.findings(world);
         self.look_for_plaintext(world);
         let links = world.topology().clone();
@@ -271,6 +273,16 @@ impl Play<'_> {
         while !*is_done.borrow() && world.now_us() < give_up_us {
             world.run_until(world.now_us() + 10_000);
         }
+    }
+
+    /// What all changes come to that nodes have.
+    fn twin(&self, world: &mut World) {
+        let nodes = self.script.nodes();
+        let logs = nodes.iter().filter_map(|node| {
+            world.look(node, |server| server.node().records()).and_then(Result::ok)
+        });
+        let twin = twin(logs);
+        self.script.recorder.add(world.now_us(), Event::Twin(twin));
     }
 
     /// No secret's value may be in a datagram or a file.

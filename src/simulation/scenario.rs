@@ -41,9 +41,10 @@ pub const FAULTS_MAX: usize = 1_000;
 pub const RATE_MAX: f64 = 10_000.0;
 
 /// The checks that there are, by name: those of [`super::checks::all`].
-pub const CHECKS: [&str; 22] = [
+pub const CHECKS: [&str; 23] = [
     "convergence",
     "members",
+    "epochs",
     "lost_writes",
     "thin_air",
     "identity",

@@ -198,6 +198,8 @@ impl<'a> Script<'a> {
             "certificate"
         } else if text.contains("file was rebuilt") {
             "rebuild"
+        } else if text.contains("was decided and not begun") {
+            "roll"
         } else {
             return;
         };

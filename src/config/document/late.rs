@@ -16,6 +16,7 @@ use super::{
 };
 use crate::config::entry::Entry;
 use crate::model::{Dot, Key, Origin};
+use crate::planted::{Bug, is_planted};
 
 /// Who makes a base's changes: no origin of a node begins like this.
 const BASE_ACTOR_PREFIX: [u8; 4] = [0xff; 4];
@@ -161,6 +162,9 @@ impl Document {
     /// The operations here of those entries that the change's entry number `i` replaces. What the
     /// base left out is in no place any more, and needs no replacing.
     fn late_replaced(&self, change: &CheckedChange, i: usize, key: &Key) -> Vec<OpId> {
+        if is_planted(Bug::LateForgetsReplaced) {
+            return Vec::new();
+        }
         let siblings = self.rows.get(key).into_iter().flatten();
         let siblings = siblings.map(|it| (it.entry.dot, it.op, it.was));
         let gone = self.gone.get(key).into_iter().flatten().map(|it| (it.dot, it.op, it.was));

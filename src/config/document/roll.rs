@@ -15,6 +15,7 @@ use crate::config::roll::{BaseHash, Roll};
 use crate::config::view::Rolled;
 use crate::config::waiting::in_causal_order;
 use crate::model::{DocumentId, Dot, Key, Stamp, Vector, cbor};
+use crate::planted::{Bug, is_planted};
 
 /// What a document was made from, where it has to be made again.
 pub trait Past {
@@ -253,6 +254,10 @@ impl Document {
                 continue;
             }
             let mut siblings: Vec<&Sibling> = siblings.iter().collect();
+            if is_planted(Bug::BaseForgetsConflicts) {
+                siblings.sort_by(|a, b| a.entry.precedence(&b.entry));
+                siblings.truncate(1);
+            }
             siblings.sort_by_key(|sibling| sibling.entry.dot);
             ranks.resize_with(ranks.len().max(siblings.len()), Vec::new);
             for (rank, sibling) in ranks.iter_mut().zip(siblings) {

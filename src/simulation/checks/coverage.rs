@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::entries::{key_read, shown, wrote};
 use super::index::Asked;
 use super::{Check, History, Judge};
-use crate::simulation::history::{AtUs, Coverage, Outcome, Probe, Request};
+use crate::simulation::history::{AtUs, Coverage, Outcome, Probe, Request, Twin};
 use crate::simulation::workload::MOVED;
 
 pub(crate) const CHECK: Check = Check {
@@ -64,6 +64,10 @@ fn in_words(wanted: Coverage) -> &'static str {
         Coverage::CertificateRefused => "a connection was refused for its certificate",
         Coverage::FileRebuilt => "a database file was rebuilt while it was in use",
         Coverage::ClockOverruled => "a node whose clock was off took a write by its peers' time",
+        Coverage::EpochRolled => "a document went on in a next epoch",
+        Coverage::RollDuringCut => "a document went on in a next epoch while regions were cut off",
+        Coverage::LateChange => "a change came too late for the epoch that it was written in",
+        Coverage::RollFinished => "a leader began an epoch that another one had decided",
     }
 }
 
@@ -118,7 +122,7 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         Coverage::OutcomeUnknown => any(&|it| it.is_unknown() && is_write(&it.call.request)),
         Coverage::RetrySettled => retry_settled(history),
         Coverage::DamageDetected => {
-            let other = ["plaintext", "audit", "panic", "certificate", "rebuild"];
+            let other = ["plaintext", "audit", "panic", "certificate", "rebuild", "roll"];
             finding(&|kind| !other.contains(&kind))
         }
         Coverage::VotersChanged => operated(history, "voter") || changed_sides(history),
@@ -126,7 +130,32 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         Coverage::CertificateRefused => finding(&|kind| kind == "certificate"),
         Coverage::FileRebuilt => finding(&|kind| kind == "rebuild"),
         Coverage::ClockOverruled => clock_overruled(history),
+        Coverage::EpochRolled => probes(history).any(|it| !it.epochs.is_empty()),
+        Coverage::RollDuringCut => rolled_during_cut(history),
+        Coverage::LateChange => twin(history, |twin| twin.late > 0),
+        Coverage::RollFinished => finding(&|kind| kind == "roll"),
     }
+}
+
+fn twin(history: &History<'_>, test: impl Fn(&Twin) -> bool) -> bool {
+    history.twin.is_some_and(|(_, twin)| test(twin))
+}
+
+/// Whether a node that runs was in another epoch of a document than half a second before, and all the
+/// time in between regions were cut off.
+fn rolled_during_cut(history: &History<'_>) -> bool {
+    history.probes.values().any(|probes| {
+        probes.windows(2).any(|pair| {
+            let ((from, before), (to, after)) = (pair[0], pair[1]);
+            let is_cut = |span: &super::index::Span<'_>| {
+                !span.fault.links_cut.is_empty() && span.covers(from, to)
+            };
+            before.up
+                && after.up
+                && before.epochs != after.epochs
+                && history.faults.iter().any(is_cut)
+        })
+    })
 }
 
 fn probes<'a>(history: &History<'a>) -> impl Iterator<Item = &'a Probe> {

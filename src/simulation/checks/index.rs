@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::simulation::history::{
-    AtUs, Call, End, Event, Fault, Final, Finding, Outcome, Probe, Record, Request, Run, Watched,
+    AtUs, Call, End, Event, Fault, Final, Finding, Outcome, Probe, Record, Request, Run, Twin,
+    Watched,
 };
 
 /// A history.
@@ -26,6 +27,8 @@ pub struct History<'a> {
     pub probes: BTreeMap<&'a str, Vec<(AtUs, &'a Probe)>>,
     /// What each node showed at the end.
     pub finals: BTreeMap<&'a str, (AtUs, &'a Final)>,
+    /// What all changes come to without epochs.
+    pub twin: Option<(AtUs, &'a Twin)>,
     /// What was found.
     pub findings: Vec<(AtUs, &'a Finding)>,
     /// The end.
@@ -142,6 +145,7 @@ impl<'a> History<'a> {
             watched: BTreeMap::new(),
             probes: BTreeMap::new(),
             finals: BTreeMap::new(),
+            twin: None,
             findings: Vec::new(),
             end: None,
             end_us: records.last().map_or(0, |record| record.at_us),
@@ -194,6 +198,7 @@ impl<'a> History<'a> {
             Event::Final(last) => {
                 self.finals.insert(&last.node, (at_us, last));
             }
+            Event::Twin(twin) => self.twin = Some((at_us, twin)),
             Event::Finding(finding) => self.findings.push((at_us, finding)),
             Event::End(end) => self.end = Some(end),
         }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::testing::{Build, S, down, isolate};
 use super::{Judgement, Verdicts};
-use crate::simulation::history::{AtUs, Event, Fault, Final, Probe, Sibling};
+use crate::simulation::history::{AtUs, Event, Fault, Final, Probe, Sibling, Twin};
 
 use clients::Clients;
 use register::Register;
@@ -47,6 +47,8 @@ pub(crate) enum Bug {
     SessionIgnored,
     /// A minority decides.
     MinorityDecides,
+    /// A document that goes on in a next epoch takes the winners along, and nothing else.
+    RollSettlesConflicts,
 }
 
 /// A stream of numbers that the seed decides (splitmix64).
@@ -253,7 +255,11 @@ impl World {
             }
             let rows = node.rows.keys().map(|key| {
                 let name = format!("{}/{key}", super::testing::DOCUMENT);
-                (name, node.siblings(key))
+                let mut siblings = node.siblings(key);
+                if self.bug == Some(Bug::RollSettlesConflicts) {
+                    siblings.truncate(1);
+                }
+                (name, siblings)
             });
             let last = Final {
                 node: node.name.clone(),
@@ -267,7 +273,32 @@ impl World {
             };
             self.build.push(self.now, Event::Final(last));
         }
+        let twin = self.twin();
+        self.build.push(self.now, Event::Twin(twin));
         self.build
+    }
+
+    /// What all changes come to, as if the document had gone on in a next epoch at the end.
+    fn twin(&self) -> Twin {
+        let changes = self.nodes.iter().flat_map(|node| &node.log);
+        let changes: BTreeMap<Dot, &Arc<Change>> =
+            changes.map(|it| ((it.origin.clone(), it.n), it)).collect();
+        let writes =
+            || changes.iter().flat_map(|(dot, it)| it.writes.iter().map(move |w| (dot, w)));
+        let replaced: BTreeSet<(&str, &Dot)> =
+            writes().flat_map(|(_, (key, _, by))| by.iter().map(move |it| (&**key, it))).collect();
+        let mut twin = Twin {
+            epochs: [(super::testing::DOCUMENT.to_owned(), 1)].into(),
+            vector: self.nodes.first().map(|node| node.vector.clone()).unwrap_or_default(),
+            ..Twin::default()
+        };
+        for (dot, (key, sibling, _)) in writes() {
+            if !replaced.contains(&(&**key, dot)) {
+                let name = format!("{}/{key}", super::testing::DOCUMENT);
+                twin.rows.entry(name).or_default().push(sibling.clone());
+            }
+        }
+        twin
     }
 }
 
@@ -337,7 +368,7 @@ fn right_histories_are_odd_enough() {
 }
 
 /// Each bug, and the checks of which one has to find it.
-const BUGS: [(Bug, &[&str]); 12] = [
+const BUGS: [(Bug, &[&str]); 13] = [
     (Bug::AckBeforeFsync, &["lost_writes"]),
     (Bug::PushBeforeFsync, &["identity"]),
     (Bug::SkipAntiEntropy, &["convergence"]),
@@ -350,6 +381,7 @@ const BUGS: [(Bug, &[&str]); 12] = [
     (Bug::Reapply, &["linearizable"]),
     (Bug::SessionIgnored, &["read_your_writes", "monotonic_reads"]),
     (Bug::MinorityDecides, &["minority"]),
+    (Bug::RollSettlesConflicts, &["epochs"]),
 ];
 
 #[test]

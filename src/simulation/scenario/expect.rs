@@ -25,7 +25,7 @@ pub(crate) const SETTLE_MORE: Duration = Duration::from_secs(4);
 const BOUND_MIN: Duration = Duration::from_millis(1);
 
 /// What can be demanded to have happened, by name.
-const COVERAGE: [&str; 25] = [
+const COVERAGE: [&str; 29] = [
     "conflict",
     "divergence",
     "island_write",
@@ -51,6 +51,10 @@ const COVERAGE: [&str; 25] = [
     "certificate_refused",
     "clock_overruled",
     "file_rebuilt",
+    "epoch_rolled",
+    "roll_during_cut",
+    "late_change",
+    "roll_finished",
 ];
 
 /// Reads the table; `value` is none where the file has none.

@@ -8,7 +8,7 @@ use super::super::testing::{
 use super::*;
 use crate::simulation::history::{Call, Event, Finding};
 
-const ALL: [Coverage; 25] = [
+const ALL: [Coverage; 29] = [
     Coverage::Conflict,
     Coverage::Divergence,
     Coverage::IslandWrite,
@@ -34,6 +34,10 @@ const ALL: [Coverage; 25] = [
     Coverage::CertificateRefused,
     Coverage::ClockOverruled,
     Coverage::FileRebuilt,
+    Coverage::EpochRolled,
+    Coverage::RollDuringCut,
+    Coverage::LateChange,
+    Coverage::RollFinished,
 ];
 
 fn wanting(coverage: Coverage) -> Build {
@@ -189,7 +193,25 @@ fn play(it: &mut Build, coverage: Coverage, really: bool) {
             it.probe(S, Probe { clock_offset_us, ..probe("a-1", &[], "") });
             it.ask((2 * S, 3 * S), "a-1", write("k", "x"), wrote("k", x));
         }
+        Coverage::EpochRolled => {
+            it.probe(2 * S, in_epoch(u32::from(really)));
+        }
+        Coverage::RollDuringCut => {
+            it.probe(4 * S, in_epoch(1)).probe(6 * S, in_epoch(if really { 2 } else { 1 }));
+            it.probe(9 * S, in_epoch(3)).fault(3 * S, Some(7 * S), isolate(1, "c"));
+        }
+        Coverage::LateChange => {
+            let late = u64::from(really);
+            it.push(80 * S, Event::Twin(Twin { late, ..Twin::default() }));
+        }
+        Coverage::RollFinished => found(it, if really { "roll" } else { "certificate" }, true),
     }
+}
+
+/// A node whose only document is in that epoch.
+fn in_epoch(epoch: u32) -> Probe {
+    let epochs = (epoch > 0).then(|| ("web/prod".to_owned(), epoch)).into_iter().collect();
+    Probe { epochs, ..probe("a-1", &[], "") }
 }
 
 #[test]
