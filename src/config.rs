@@ -4,11 +4,13 @@
 pub mod decide;
 pub mod document;
 pub mod entry;
+pub mod epochless;
 pub mod record;
 pub mod request;
+pub mod roll;
 pub mod view;
 pub mod waiting;
 
 pub use entry::{Entry, Idempotency};
 pub use request::{Action, Check, Operation, WriteError, WriteRequest, Written, WrittenKey};
-pub use view::{DocumentView, Row, Snapshot};
+pub use view::{DocumentView, Rolled, Row, Snapshot};

@@ -38,9 +38,10 @@ pub fn decide(
         let rows = view.into_iter().flat_map(|view| view.rows.iter());
         return Ok(rows
             .filter(|(_, row)| is_there(row))
-            .map(|(key, row)| draft(key, Some(row), None, now))
+            .map(|(key, row)| draft(key, Some(row), None, now, 0))
             .collect());
     }
+    let version_floor = view.map_or(0, DocumentView::version_floor);
     let mut drafts = Vec::with_capacity(request.operations.len());
     for operation in &request.operations {
         let key = &operation.key;
@@ -68,7 +69,7 @@ pub fn decide(
                 format!("the value has {len} bytes; at most {max} are allowed"),
             ));
         }
-        drafts.push(draft(key, row, value, now));
+        drafts.push(draft(key, row, value, now, version_floor));
     }
     Ok(drafts)
 }
@@ -83,9 +84,17 @@ fn is_there(row: &Row) -> bool {
     row.siblings().iter().any(|entry| !entry.is_removal())
 }
 
-fn draft(key: &Key, row: Option<&Row>, value: Option<JsonText>, now: Stamp) -> Draft {
+/// A key that has no row goes on above `version_floor`: a removal that was left out of its document
+/// may have had that version.
+fn draft(
+    key: &Key,
+    row: Option<&Row>,
+    value: Option<JsonText>,
+    now: Stamp,
+    version_floor: u64,
+) -> Draft {
     let siblings = row.map_or(&[][..], Row::siblings);
-    let version = siblings.iter().map(|entry| entry.version).max().unwrap_or(0);
+    let version = siblings.iter().map(|entry| entry.version).max().unwrap_or(version_floor);
     let replaced = siblings.iter().map(|entry| entry.stamp).max();
     Draft {
         key: key.clone(),
@@ -153,7 +162,7 @@ mod tests {
 
     fn view(rows: Vec<(&str, Vec<Entry>)>) -> DocumentView {
         let row = |(name, siblings)| (key(name), Arc::new(Row::new(siblings).unwrap()));
-        DocumentView { rows: rows.into_iter().map(row).collect() }
+        DocumentView { rows: rows.into_iter().map(row).collect(), ..DocumentView::default() }
     }
 
     fn request(operations: Vec<(&str, Action, Check)>) -> WriteRequest {

@@ -9,31 +9,39 @@
 //! writes of a key that no other change has replaced, and that needs no history of values. Tests
 //! hold both sides, the bytes and the siblings, to Automerge's own.
 //!
-//! It is never on the read path, and it is never changed but by [`Document::write`] and
-//! [`Document::apply`].
+//! Its history begins anew in each epoch: with a base that everyone makes alone and alike from what
+//! the changes of a floor had left ([`Document::roll`]). Changes of an epoch before that the floor
+//! does not hold are late, and made anew on top ([`late`]). So a document in epoch *e* is that
+//! epoch's base and every known change that its floor does not include, in whichever order they
+//! came.
+//!
+//! It is never on the read path, and it is never changed but by [`Document::write`],
+//! [`Document::apply`] and [`Document::roll`].
 
 mod bound;
 mod change;
 mod encode;
+mod late;
+mod roll;
 mod saved;
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
 
 use automerge::transaction::{CommitOptions, Transactable as _};
 use automerge::{ActorId, Automerge, ChangeHash, ObjType, ROOT};
 
 pub use self::change::CheckedChange;
-pub use self::saved::SavedDocument;
+pub(crate) use self::late::is_reserved;
+pub use self::roll::{Past, Rolling};
+pub use self::saved::{ChangesHeld, SavedDocument};
 use super::entry::Entry;
+use super::view::Rolled;
 use crate::model::{Dot, Key, Origin};
 
 /// How many maps the keys of a document are spread over. Part of the format: the genesis change of
 /// every document makes exactly these.
 pub const BUCKETS: usize = 64;
-
-/// The epoch of every document so far. A later one starts over from the entries that are live.
-pub const EPOCH: u32 = 0;
 
 /// Automerge numbers operations with 32 bits.
 const OPERATIONS_MAX: u64 = u32::MAX as u64;
@@ -86,13 +94,44 @@ pub enum DocumentError {
     /// The change builds on one that is not there; the document must be loaded again.
     #[error("a change it builds on is missing")]
     Unapplied,
+    /// The document has not come to the change's epoch.
+    #[error("it is of epoch {0}, which the document has not come to")]
+    Later(u32),
+    /// The document cannot go to a next epoch in this way.
+    #[error("the roll does not fit: {0}")]
+    Roll(&'static str),
+    /// The document came to this epoch by another roll.
+    #[error("epoch {0} began otherwise here")]
+    OtherRoll(u32),
+    /// What is here does not come to what the roll says.
+    #[error("the base of epoch {0} does not come to what was agreed")]
+    Mismatch(u32),
+}
+
+/// A change that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// As Automerge has it.
+    pub bytes: Vec<u8>,
+    /// For each entry, which changes' entries of its key it replaces, ascending.
+    pub replaces: Vec<Vec<Dot>>,
 }
 
 /// A document in memory, for writes and merges.
 pub struct Document {
-    /// Every change that it holds, with its highest operation's number.
+    /// How its epoch began; nothing in epoch 0.
+    rolled: Option<Arc<Rolled>>,
+    /// Every change of its epoch that it holds, with its highest operation's number; the genesis
+    /// change and the base's among them.
     changes: BTreeMap<ChangeHash, u64>,
-    /// The changes that no other change builds on yet, with their dots. Empty: the genesis change.
+    /// The same by dot, without genesis and base.
+    by_dot: BTreeMap<Dot, ChangeHash>,
+    /// Whether `by_dot` has all: not where it was loaded from what earlier programs saved.
+    has_dots: bool,
+    /// Which of them were made in an epoch before.
+    late: BTreeSet<Dot>,
+    /// The changes that no other change builds on yet, with their dots; the base's with the roll's.
+    /// Empty: the genesis change.
     heads: BTreeMap<ChangeHash, Dot>,
     /// Each actor's last change.
     actors: BTreeMap<ActorBytes, LastChange>,
@@ -100,10 +139,18 @@ pub struct Document {
     max_op: u64,
     /// What nothing has replaced yet, removals among it.
     rows: BTreeMap<Key, Vec<Sibling>>,
+    /// What was replaced in this epoch: a late change may replace it, too, and has to name it. Not
+    /// kept in epoch 0, where nothing is late.
+    gone: BTreeMap<Key, Vec<Gone>>,
+    /// The document as its epoch began, encoded, until it is kept ([`Document::set_base`]).
+    epoch_base: Option<Arc<[u8]>>,
     /// How many changes its last saved base held.
     changes_in_base: usize,
     /// How many were written or applied since.
     changes_since_base: usize,
+    /// The bytes of the base and of late changes, which nobody else sees.
+    #[cfg(test)]
+    trace: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, Copy)]
@@ -115,25 +162,44 @@ struct LastChange {
 
 struct Sibling {
     op: OpId,
+    /// Its operation in epoch 0, where it was written there: changes of programs that knew no other
+    /// name what they replace by that alone.
+    was: Option<OpId>,
     entry: Entry,
+}
+
+/// A sibling that there was.
+struct Gone {
+    dot: Dot,
+    op: OpId,
+    was: Option<OpId>,
 }
 
 impl Document {
     /// A document without any entry.
     pub fn new() -> Self {
         Self {
+            rolled: None,
             changes: BTreeMap::from([(*GENESIS, BUCKETS as u64)]),
+            by_dot: BTreeMap::new(),
+            has_dots: true,
+            late: BTreeSet::new(),
             heads: BTreeMap::new(),
             actors: BTreeMap::new(),
             max_op: BUCKETS as u64,
             rows: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            epoch_base: None,
             changes_in_base: 0,
             changes_since_base: 0,
+            #[cfg(test)]
+            trace: Vec::new(),
         }
     }
 
     /// Takes note that what [`Document::save`] gave is kept now.
     pub fn set_base(&mut self) {
+        self.epoch_base = None;
         self.changes_in_base += std::mem::take(&mut self.changes_since_base);
     }
 
@@ -147,9 +213,52 @@ impl Document {
         self.changes_since_base
     }
 
+    /// Which epoch it is in.
+    pub fn epoch(&self) -> u32 {
+        self.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch)
+    }
+
+    /// How its epoch began.
+    pub fn rolled(&self) -> Option<&Arc<Rolled>> {
+        self.rolled.as_ref()
+    }
+
+    /// How many changes of its epoch it holds, late ones among them.
+    pub fn changes_in_epoch(&self) -> u64 {
+        if self.has_dots {
+            return self.by_dot.len() as u64;
+        }
+        // In epoch 0, where nothing but the genesis change has no dot.
+        self.changes.len() as u64 - 1
+    }
+
+    /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
+    pub fn epoch_base(&self) -> Option<&[u8]> {
+        self.epoch_base.as_deref()
+    }
+
     /// The changes a next one would build on.
     pub fn head_dots(&self) -> impl Iterator<Item = Dot> + '_ {
         self.heads.values().copied()
+    }
+
+    /// Other origins' changes that a next one of `own` would need. Who has all of them, and `own`'s
+    /// before, is in this epoch.
+    pub fn needs(&self, own: Origin) -> Vec<Dot> {
+        let mut needs: Vec<Dot> = Vec::new();
+        for dot in self.heads.values() {
+            if dot.origin != own && !needs.contains(dot) {
+                needs.push(*dot);
+            }
+        }
+        let Some(rolled) = &self.rolled else { return needs };
+        // A change that was made in this epoch needs its roll already; a late one does not.
+        let is_of_epoch = |dot: &Dot| *dot == rolled.record || !self.late.contains(dot);
+        let is_said = self.heads.values().any(is_of_epoch) || rolled.record.origin == own;
+        if !is_said {
+            needs.push(rolled.record);
+        }
+        needs
     }
 
     /// Writes the entries as one change of `actor` and gives back its bytes.
@@ -159,6 +268,16 @@ impl Document {
         dot: Dot,
         entries: &[(Key, Entry)],
     ) -> Result<Vec<u8>, DocumentError> {
+        self.make(actor, dot, entries).map(|made| made.bytes)
+    }
+
+    /// As [`Document::write`]; and says what each entry replaces.
+    pub fn make(
+        &mut self,
+        actor: Actor,
+        dot: Dot,
+        entries: &[(Key, Entry)],
+    ) -> Result<Made, DocumentError> {
         let actor = actor.bytes();
         if entries.is_empty() {
             return Err(DocumentError::Illegal("it is empty"));
@@ -171,17 +290,42 @@ impl Document {
         let deps = self.next_deps(&actor);
         let seq = self.next_seq(&actor);
         let mut operations = Vec::with_capacity(entries.len());
+        let mut replaces = Vec::with_capacity(entries.len());
         for ((key, entry), number) in entries.iter().zip(start_op..) {
-            let sibling = Sibling { op: OpId { number, actor }, entry: entry.clone() };
-            let old = self.rows.insert(key.clone(), vec![sibling]);
-            let mut replaced: Vec<OpId> = old.iter().flatten().map(|sibling| sibling.op).collect();
+            let siblings = self.rows.get(key).into_iter().flatten();
+            let (mut replaced, mut dots): (Vec<OpId>, Vec<Dot>) =
+                siblings.map(|sibling| (sibling.op, sibling.entry.dot)).unzip();
             replaced.sort_unstable();
+            dots.sort_unstable();
+            replaces.push(dots);
+            self.set(
+                key,
+                Sibling { op: OpId { number, actor }, was: None, entry: entry.clone() },
+                &replaced,
+            );
             operations.push(encode::Operation { key, entry, replaced });
         }
         let draft = encode::Draft { actor, seq, start_op, deps: &deps, operations: &operations };
         let (hash, bytes) = encode::change(&draft);
         self.advance(actor, LastChange { seq, hash, max_op }, &deps, dot);
-        Ok(bytes)
+        Ok(Made { bytes, replaces })
+    }
+
+    /// Sets a key, in place of the siblings that have these operations.
+    fn set(&mut self, key: &Key, sibling: Sibling, replaced: &[OpId]) {
+        let siblings = self.rows.entry(key.clone()).or_default();
+        // What is not there any more was replaced by a concurrent change, too.
+        let old = siblings.extract_if(.., |sibling| replaced.contains(&sibling.op));
+        if self.rolled.is_some() {
+            let mut old = old.peekable();
+            if old.peek().is_some() {
+                let gone = self.gone.entry(key.clone()).or_default();
+                gone.extend(old.map(|it| Gone { dot: it.entry.dot, op: it.op, was: it.was }));
+            }
+        } else {
+            old.for_each(drop);
+        }
+        siblings.push(sibling);
     }
 
     /// What Automerge has a change of `actor` build on: all heads, and always the one before.
@@ -208,14 +352,15 @@ impl Document {
         }
         self.heads.insert(last.hash, dot);
         self.changes.insert(last.hash, last.max_op);
+        self.by_dot.insert(dot, last.hash);
         self.actors.insert(actor, last);
         self.max_op = self.max_op.max(last.max_op);
         self.changes_since_base += 1;
     }
 
-    /// Applies changes whose dependencies are all here or among them, in any order; those that
-    /// are here already are passed over. After an error, some may be applied: the document is to be
-    /// loaded again.
+    /// Applies changes whose dependencies are all here or among them, in any order, but for late
+    /// ones: these come after what they build on. Those that are here already are passed over. After
+    /// an error, some may be applied: the document is to be loaded again.
     pub fn apply<'a>(
         &mut self,
         changes: impl IntoIterator<Item = &'a CheckedChange>,
@@ -225,6 +370,13 @@ impl Document {
         for change in changes {
             let mut ready = vec![change];
             while let Some(change) = ready.pop() {
+                if change.epoch < self.epoch() {
+                    self.take_late(change)?;
+                    continue;
+                }
+                if change.epoch > self.epoch() {
+                    return Err(DocumentError::Later(change.epoch));
+                }
                 if self.changes.contains_key(&change.hash) {
                     continue;
                 }
@@ -268,15 +420,40 @@ impl Document {
                 return refused("it replaces what is not there");
             }
         }
-        for (((key, entry), replaced), number) in
-            change.entries.iter().zip(&change.replaced).zip(start_op..)
-        {
-            let siblings = self.rows.entry(key.clone()).or_default();
-            // What is not there any more was replaced by a concurrent change, too.
-            siblings.retain(|sibling| !replaced.contains(&sibling.op));
-            siblings.push(Sibling { op: OpId { number, actor }, entry: entry.clone() });
+        self.check_replaces(change)?;
+        let writes = change.entries.iter().zip(&change.replaced).zip(start_op..);
+        for (((key, entry), replaced), number) in writes {
+            let op = OpId { number, actor };
+            self.set(key, Sibling { op, was: None, entry: entry.clone() }, replaced);
         }
         self.advance(actor, LastChange { seq, hash, max_op }, &change.deps, change.dot);
+        Ok(())
+    }
+
+    /// Refuses a change whose operations replace something else than it says: it would do one thing
+    /// here, and another where it is late. In epoch 0 what others replaced already is not looked at.
+    fn check_replaces(&self, change: &CheckedChange) -> Result<(), DocumentError> {
+        let Some(replaces) = &change.replaces else { return Ok(()) };
+        for (((key, _), ops), dots) in change.entries.iter().zip(&change.replaced).zip(replaces) {
+            let siblings = self.rows.get(key).into_iter().flatten();
+            let gone = self.gone.get(key).into_iter().flatten().map(|gone| (gone.op, gone.dot));
+            let mut known = siblings.map(|it| (it.op, it.entry.dot)).chain(gone);
+            let agrees = match self.rolled {
+                None => known.all(|(op, dot)| ops.contains(&op) == dots.contains(&dot)),
+                Some(_) => {
+                    let named = known.filter(|(op, dot)| ops.contains(op) || dots.contains(dot));
+                    let named: Vec<(OpId, Dot)> = named.collect();
+                    named.len() == ops.len()
+                        && named.len() == dots.len()
+                        && named.iter().all(|(op, dot)| ops.contains(op) && dots.contains(dot))
+                }
+            };
+            if !agrees {
+                return Err(DocumentError::Refused(
+                    "it replaces something else than it says".into(),
+                ));
+            }
+        }
         Ok(())
     }
 

@@ -39,6 +39,8 @@ struct Body<'a> {
     #[n(6)]
     #[cbor(with = "minicbor::bytes")]
     change: &'a [u8],
+    #[n(7)]
+    replaces: Option<Vec<Vec<Dot>>>,
 }
 
 /// One change of one origin.
@@ -54,8 +56,12 @@ pub struct Record {
     pub epoch: u32,
     /// The changes it builds on, but for its origin's own, which are always needed.
     pub needs: Vec<Dot>,
-    /// The Automerge change.
+    /// The Automerge change; or a roll ([`super::roll`]).
     pub change: Bytes,
+    /// For each entry of the change, in its order, which changes' entries of the same key it
+    /// replaces, ascending: what stays true of it in any epoch. Absent in a roll, and in records of
+    /// programs that knew epoch 0 alone.
+    pub replaces: Option<Vec<Vec<Dot>>>,
     /// This record's own hash.
     pub hash: RecordHash,
     /// This record as it is stored and sent.
@@ -77,7 +83,7 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// Makes the record of a change.
+    /// Makes the record of a change that does not say what it replaces.
     pub fn new(
         dot: Dot,
         previous: RecordHash,
@@ -85,6 +91,19 @@ impl Record {
         epoch: u32,
         needs: Vec<Dot>,
         change: &[u8],
+    ) -> Self {
+        Self::with(dot, previous, document, epoch, needs, change, None)
+    }
+
+    /// Makes the record of a change that says what each of its entries replaces, if it does.
+    pub fn with(
+        dot: Dot,
+        previous: RecordHash,
+        document: DocumentId,
+        epoch: u32,
+        needs: Vec<Dot>,
+        change: &[u8],
+        replaces: Option<Vec<Vec<Dot>>>,
     ) -> Self {
         let name = document.to_string();
         let body = Body {
@@ -95,14 +114,17 @@ impl Record {
             epoch,
             needs: needs.clone(),
             change,
+            replaces: replaces.clone(),
         };
         let mut bytes = vec![VERSION];
-        bytes.extend(cbor::encode(&body));
+        cbor::encode_into(&body, &mut bytes);
         let bytes = Bytes::from(bytes);
         let hash = Sha256::digest(&bytes).into();
-        // The change is the body's last field: a slice of the same memory.
-        let change = bytes.slice(bytes.len() - change.len()..);
-        Self { dot, previous, document, epoch, needs, change, hash, bytes }
+        // A slice of the same memory: nothing but what it replaces, with its key, comes behind it.
+        let behind = replaces.as_ref().map_or(0, |replaces| 1 + cbor::encode(replaces).len());
+        let end = bytes.len() - behind;
+        let change = bytes.slice(end - change.len()..end);
+        Self { dot, previous, document, epoch, needs, change, replaces, hash, bytes }
     }
 
     /// Reads what [`Record::new`] made. The change within is not looked at.
@@ -126,6 +148,7 @@ impl Record {
             epoch: body.epoch,
             needs: body.needs,
             change: bytes.slice_ref(body.change),
+            replaces: body.replaces,
             hash: Sha256::digest(&bytes).into(),
             bytes: bytes.clone(),
         })
@@ -157,6 +180,24 @@ mod tests {
             hex,
             "01a70048010101010101010101070258200909090909090909090909090909090909090909090909090909090909090909\
              03687765622f70726f6404000581824802020202020202020306466368616e6765"
+        );
+    }
+
+    #[test]
+    fn the_format_of_a_record_that_says_what_it_replaces_does_not_change() {
+        let dot = |o, n| Dot { origin: Origin([o; 8]), n };
+        let document = DocumentId::parse("web/prod").unwrap();
+        let replaces = Some(vec![vec![], vec![dot(2, 3), dot(3, 300)]]);
+        let needs = vec![dot(2, 3)];
+        let record = Record::with(dot(1, 7), [9; 32], document, 1, needs, b"change", replaces);
+        assert_eq!(Record::decode(record.bytes.clone()), Ok(record.clone()));
+        assert_eq!(&record.change[..], b"change");
+        let hex: String = record.bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(
+            hex,
+            "01a80048010101010101010101070258200909090909090909090909090909090909090909090909090909090909090909\
+             03687765622f70726f6404010581824802020202020202020306466368616e6765078280828248020202020202020203\
+             8248030303030303030319012c"
         );
     }
 

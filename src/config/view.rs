@@ -8,7 +8,8 @@ use bytes::Bytes;
 use imbl::OrdMap;
 
 use super::entry::Entry;
-use crate::model::{DocumentId, Key, Session, Vector};
+use super::roll::Roll;
+use crate::model::{DocumentId, Dot, Key, Session, Vector};
 use crate::planted::{Bug, is_planted};
 
 /// Everything one key has at one moment.
@@ -64,9 +65,49 @@ impl Row {
 pub struct DocumentView {
     /// All rows; `Arc`, because snapshots share them.
     pub rows: OrdMap<Key, Arc<Row>>,
+    /// How many changes there are in its epoch.
+    pub changes: u64,
+    /// How its epoch began; nothing in epoch 0.
+    pub rolled: Option<Arc<Rolled>>,
+}
+
+/// How a document's epoch began.
+#[derive(Clone, Debug, PartialEq, Eq, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+pub struct Rolled {
+    /// What was decided.
+    #[n(0)]
+    pub roll: Roll,
+    /// The record that said so to this node first. Another one of the same content may follow.
+    #[n(1)]
+    pub record: Dot,
+    /// The highest version that went with a row that was dropped, in this roll or one before: a key
+    /// that is not there goes on above it.
+    #[n(2)]
+    pub version_floor: u64,
+    /// For each origin its last removal that was dropped, in this roll or one before. Who has not
+    /// seen all of these cannot be told of single rows: it needs the whole state.
+    #[n(3)]
+    pub pruned: Vector,
 }
 
 impl DocumentView {
+    /// Which epoch it is in.
+    pub fn epoch(&self) -> u32 {
+        self.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch)
+    }
+
+    /// What the versions of keys that are not there are above.
+    pub fn version_floor(&self) -> u64 {
+        self.rolled.as_ref().map_or(0, |rolled| rolled.version_floor)
+    }
+
+    /// Whether who has seen `seen` may hold keys whose removals are gone from here: then nothing but
+    /// the whole state tells it so.
+    pub fn is_reset_for(&self, seen: &Vector) -> bool {
+        self.rolled.as_ref().is_some_and(|rolled| !seen.covers(&rolled.pruned))
+    }
+
     /// The row of a key that is there: neither unknown nor removed.
     pub fn live(&self, key: &Key) -> Option<&Arc<Row>> {
         self.rows.get(key).filter(|row| !row.winner().is_removal())
@@ -105,6 +146,12 @@ impl Snapshot {
     pub fn only(&self, id: &DocumentId) -> Self {
         let document = self.document(id).map(|view| (id.clone(), view.clone()));
         Self::new(self.vector.clone(), document.into_iter().collect())
+    }
+
+    /// The documents that have more than `cap` changes in their epoch, and how many.
+    pub fn documents_over(&self, cap: u64) -> impl Iterator<Item = (&DocumentId, u64)> {
+        let over = self.documents.iter().filter(move |(_, view)| view.changes > cap);
+        over.map(|(id, view)| (id, view.changes))
     }
 
     /// One document; `None` where it never had a key.

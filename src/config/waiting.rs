@@ -1,7 +1,7 @@
 //! The window of changes that came before what they build on. Bounded: when it is full, what does
 //! not fit is let go, and anti-entropy asks for it again, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::record::Record;
 use crate::model::{Dot, Origin, Vector};
@@ -105,6 +105,37 @@ pub fn is_applicable(record: &Record, vector: &Vector) -> bool {
         && record.needs.iter().all(|dot| vector.includes(*dot))
 }
 
+/// The records of one document in an order in which each comes after those of them that it builds
+/// on. Those that never can, which no node makes, come last.
+pub fn in_causal_order(mut records: Vec<Record>) -> Vec<Record> {
+    records.sort_by_key(|record| record.dot);
+    let mut ordered = Vec::with_capacity(records.len());
+    let mut queues: BTreeMap<Origin, VecDeque<Record>> = BTreeMap::new();
+    for record in records {
+        queues.entry(record.dot.origin).or_default().push_back(record);
+    }
+    let mut progress = true;
+    while std::mem::take(&mut progress) {
+        let origins: Vec<Origin> = queues.keys().copied().collect();
+        for origin in origins {
+            while let Some(record) = queues.get(&origin).and_then(VecDeque::front) {
+                let is_out = |dot: &Dot| {
+                    let next = queues.get(&dot.origin).and_then(VecDeque::front);
+                    next.is_none_or(|next| next.dot.n > dot.n || dot.origin == origin)
+                };
+                if !record.needs.iter().all(is_out) {
+                    break;
+                }
+                ordered.extend(queues.get_mut(&origin).and_then(VecDeque::pop_front));
+                progress = true;
+            }
+        }
+        queues.retain(|_, queue| !queue.is_empty());
+    }
+    ordered.extend(queues.into_values().flatten());
+    ordered
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +195,21 @@ mod tests {
             }
             prop_assert_eq!(seen, (0..30).map(nth).collect::<Vec<_>>());
         }
+
+        #[test]
+        fn records_are_put_in_a_causal_order(order in Just((0..30u64).collect::<Vec<_>>()).prop_shuffle()) {
+            let nth = |i: u64| dot((i % 3) as u8 + 1, i / 3 + 1);
+            // What is not among them is there already.
+            let needs = |i: u64| if i == 0 { vec![dot(9, 4)] } else { vec![nth(i - 1)] };
+            let records = order.into_iter().map(|i| record(nth(i), needs(i))).collect();
+            let dots: Vec<Dot> = in_causal_order(records).iter().map(|record| record.dot).collect();
+            prop_assert_eq!(dots, (0..30).map(nth).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn records_that_need_each_other_are_not_lost() {
+        let records = vec![record(dot(1, 1), vec![dot(2, 1)]), record(dot(2, 1), vec![dot(1, 1)])];
+        assert_eq!(in_causal_order(records).len(), 2);
     }
 }

@@ -11,13 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::audit::Event;
+use crate::config::roll::Roll;
 use crate::config::{Action, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{
-    Applied, Command, Committed, HistoryPage, HistoryReader, LogReader, Outcome, StoreError, Writer,
+    Applied, Command, Committed, EpochReader, HistoryPage, HistoryReader, LogReader, Outcome, Plan,
+    RollError, StoreError, Writer,
 };
 
 /// Most commands in one group.
@@ -53,6 +55,7 @@ pub(crate) struct Store {
     advanced: watch::Receiver<()>,
     history: HistoryReader,
     log: LogReader,
+    epochs: EpochReader,
     blocking: Blocking,
 }
 
@@ -75,6 +78,7 @@ impl Store {
             advanced,
             history: writer.history(),
             log: writer.log(),
+            epochs: writer.epochs(),
             blocking,
         };
         let driver = Driver { blocking, now, observer, tick, jobs: receiver, dirty_since: None };
@@ -158,6 +162,27 @@ impl Store {
         match self.command(Command::Record(events)).await {
             Some(Outcome::Recorded(recorded)) => recorded,
             _ => Err(StoreError::Failed("the node is shutting down".into())),
+        }
+    }
+
+    /// What a document's next epoch would be; see [`EpochReader::plan_roll`].
+    #[expect(dead_code, reason = "the coordinator of rolls comes with its own change")]
+    pub(crate) async fn plan_roll(
+        &self,
+        document: DocumentId,
+        floor: Vector,
+        removals_before: Stamp,
+    ) -> Result<Plan, RollError> {
+        let epochs = self.epochs.clone();
+        self.blocking.run(move || epochs.plan_roll(&document, &floor, removals_before)).await
+    }
+
+    /// Takes a document to its next epoch, as was agreed; gives the record that says so.
+    #[expect(dead_code, reason = "the coordinator of rolls comes with its own change")]
+    pub(crate) async fn roll(&self, document: DocumentId, roll: Roll) -> Result<Dot, RollError> {
+        match self.command(Command::Roll { document, roll }).await {
+            Some(Outcome::Rolled(rolled)) => rolled,
+            _ => Err(StoreError::Failed("the node is shutting down".into()).into()),
         }
     }
 

@@ -9,7 +9,7 @@ use redb::{
 };
 
 use super::error::StoreError;
-use super::{audit, documents, history, idempotency, log, meta, origins, rows};
+use super::{audit, documents, epochs, history, idempotency, log, meta, origins, rows};
 use crate::audit::Head;
 use crate::model::{NodeName, Vector};
 
@@ -95,7 +95,7 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
 }
 
 /// The tables of `config.redb`.
-pub(crate) static TABLES: [&dyn RawTable; 9] = [
+pub(crate) static TABLES: [&dyn RawTable; 11] = [
     &meta::META,
     &log::LOG,
     &origins::ORIGINS,
@@ -103,6 +103,8 @@ pub(crate) static TABLES: [&dyn RawTable; 9] = [
     &history::HISTORY,
     &documents::BASES,
     &documents::CHANGES,
+    &epochs::EPOCHS,
+    &epochs::EPOCH_BASES,
     &idempotency::IDEMPOTENCY,
     &audit::AUDIT,
 ];

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::ReadableDatabase as _;
 
 use super::error::StoreError;
-use super::{audit, documents, history, idempotency, log, meta, origins, rows};
+use super::{audit, documents, epochs, history, idempotency, log, meta, origins, rows};
 use crate::env::{Backend, Disk};
 
 /// The file's name in the node's directory.
@@ -26,7 +26,7 @@ pub(crate) struct Layout {
     pub(crate) make_tables: fn(&redb::WriteTransaction) -> Result<(), redb::Error>,
 }
 
-static CONFIG: Layout = Layout { file: FILE, tables: 9, make_tables };
+static CONFIG: Layout = Layout { file: FILE, tables: 11, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -204,6 +204,8 @@ fn make_tables(tx: &redb::WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(history::HISTORY)?;
     tx.open_table(documents::BASES)?;
     tx.open_table(documents::CHANGES)?;
+    tx.open_table(epochs::EPOCHS)?;
+    tx.open_table(epochs::EPOCH_BASES)?;
     tx.open_table(idempotency::IDEMPOTENCY)?;
     tx.open_table(audit::AUDIT)?;
     Ok(())

@@ -5,10 +5,13 @@
 //! - `changes`: (`service/environment`, origin u64, n u64) → (): the log's changes of that document
 //!   since its base. Lifetime: until the next base, written when they outnumber what it holds.
 
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use std::collections::BTreeMap;
 
+use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+
+use super::epochs;
 use super::error::StoreError;
-use crate::config::document::{Document, SavedDocument};
+use crate::config::document::{ChangesHeld, Document, SavedDocument};
 use crate::model::{DocumentId, Dot, Origin, cbor};
 
 type ChangeKey<'a> = (&'a str, u64, u64);
@@ -19,6 +22,26 @@ pub(super) const CHANGES: TableDefinition<'_, ChangeKey<'static>, ()> =
 
 fn span(name: &str) -> std::ops::RangeInclusive<ChangeKey<'_>> {
     (name, 0, 0)..=(name, u64::MAX, u64::MAX)
+}
+
+/// How many changes each document holds, with its base: what stores that have no table of epochs
+/// tell it by.
+pub(super) fn changes_held(tx: &ReadTransaction) -> Result<BTreeMap<DocumentId, u64>, StoreError> {
+    let damaged = |name: &str| StoreError::damaged(format!("base {name}"));
+    let mut held: BTreeMap<DocumentId, u64> = BTreeMap::new();
+    for row in tx.open_table(BASES)?.iter()? {
+        let (name, base) = row?;
+        let id = DocumentId::parse(name.value()).map_err(|_| damaged(name.value()))?;
+        let base: ChangesHeld = cbor::decode(base.value()).map_err(|_| damaged(name.value()))?;
+        held.insert(id, base.changes);
+    }
+    for row in tx.open_table(CHANGES)?.iter()? {
+        let (key, _) = row?;
+        let (name, _, _) = key.value();
+        let id = DocumentId::parse(name).map_err(|_| damaged(name))?;
+        *held.entry(id).or_insert(0) += 1;
+    }
+    Ok(held)
 }
 
 /// A document's base, if it has one, and its changes since.
@@ -63,6 +86,9 @@ pub(super) fn put_base(
     let name = id.to_string();
     let base = cbor::encode(&document.save());
     tx.open_table(BASES)?.insert(name.as_str(), base.as_slice())?;
+    if let Some(base) = document.epoch_base() {
+        epochs::put_base(tx, id, base)?;
+    }
     tx.open_table(CHANGES)?.retain_in(span(&name), |_, ()| false)?;
     Ok(())
 }

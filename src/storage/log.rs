@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 
 use super::database::Database;
 use super::error::StoreError;
@@ -75,6 +77,23 @@ pub(super) fn parts(row: &[u8]) -> Result<(&[u8], Option<&[u8]>), StoreError> {
 /// As [`get`], where the row has to be there.
 pub(super) fn require(tx: &ReadTransaction, dot: Dot) -> Result<Record, StoreError> {
     get(tx, dot)?.ok_or_else(|| StoreError::damaged(format!("log {dot} is missing")))
+}
+
+/// The dots of those records that `is_asked_for`, out of the whole log.
+pub(super) fn dots_of(
+    tx: &ReadTransaction,
+    is_asked_for: impl Fn(&Record) -> bool,
+) -> Result<Vec<Dot>, StoreError> {
+    let mut dots = Vec::new();
+    for row in tx.open_table(LOG)?.iter()? {
+        let (_, row) = row?;
+        let (record, _) = parts(row.value())?;
+        let record = Record::decode(Bytes::copy_from_slice(record)).map_err(StoreError::damaged)?;
+        if is_asked_for(&record) {
+            dots.push(record.dot);
+        }
+    }
+    Ok(dots)
 }
 
 /// How many turns of origins fill an answer.

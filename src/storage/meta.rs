@@ -9,8 +9,12 @@ use crate::model::{Origin, Vector, cbor};
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// The format this program writes. A store of a later one is refused at opening.
-pub(crate) const FORMAT: u32 = 1;
+/// The latest format this program knows. A store of a later one is refused at opening. In format 2
+/// documents can be in another epoch than the first.
+pub(crate) const FORMAT: u32 = 2;
+/// The format of a store in which no document was rolled yet: programs that know no epochs can
+/// still open it.
+pub(super) const FORMAT_WITHOUT_EPOCHS: u32 = 1;
 
 /// Which format the store has (u32).
 pub(super) const KEY_FORMAT: Key<u32> = Key::new("format");

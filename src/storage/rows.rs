@@ -1,6 +1,6 @@
 //! Table `rows`: `service/environment/key` → the key's siblings. Derived: the materialised view as
 //! of the last checkpoint, so that opening reads it instead of every document. Lifetime: the key's,
-//! its removal included.
+//! its removal included, until a roll leaves that out.
 
 use std::sync::Arc;
 
@@ -39,13 +39,18 @@ fn parse_row_key(text: &str) -> Option<(DocumentId, Key)> {
     Some((DocumentId::parse(document).ok()?, Key::new(key).ok()?))
 }
 
+/// Sets rows; those that are not there any more are removed.
 pub(super) fn put<'a>(
     tx: &WriteTransaction,
-    rows: impl Iterator<Item = (&'a DocumentId, &'a Key, &'a Row)>,
+    rows: impl Iterator<Item = (&'a DocumentId, &'a Key, Option<&'a Row>)>,
 ) -> Result<(), StoreError> {
     let mut table = tx.open_table(ROWS)?;
     let mut bytes = Vec::new();
     for (document, key, row) in rows {
+        let Some(row) = row else {
+            table.remove(row_key(document, key).as_str())?;
+            continue;
+        };
         bytes.clear();
         cbor::encode_into(&RowToStore { siblings: row.siblings() }, &mut bytes);
         table.insert(row_key(document, key).as_str(), bytes.as_slice())?;
@@ -72,7 +77,10 @@ pub(super) fn read(
                 if let Some((id, view)) = open.take() {
                     documents.insert(id, Arc::new(view));
                 }
-                open = Some((document, DocumentView { rows: OrdMap::unit(key, row) }));
+                open = Some((
+                    document,
+                    DocumentView { rows: OrdMap::unit(key, row), ..DocumentView::default() },
+                ));
             }
         }
     }

@@ -17,15 +17,17 @@ use tokio::time::Instant;
 
 use super::audit::ConfigChain;
 use super::database::{self, Database};
+use super::epochs::{EpochReader, RollError};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
-use super::{documents, log, meta, origins};
+use super::{log, meta, origins, past};
 use crate::audit::{Event, Head};
 use crate::config::decide::Limits;
-use crate::config::document::{Actor, CheckedChange, Document, DocumentError};
+use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
+use crate::config::roll::Roll;
 use crate::config::waiting::Waiting;
-use crate::config::{DocumentView, Row, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{DocumentView, Rolled, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
 use crate::planted::{Bug, is_planted};
@@ -35,6 +37,7 @@ mod checkpoint;
 mod group;
 mod origin;
 mod recovery;
+mod rolling;
 
 use audited::Chain;
 use group::{Abort, Group};
@@ -87,6 +90,13 @@ pub enum Command {
     },
     /// Puts events on the audit chain.
     Record(Vec<Event>),
+    /// Takes a document to its next epoch, as was agreed: writes the record that tells everyone.
+    Roll {
+        /// Which document.
+        document: DocumentId,
+        /// What was agreed.
+        roll: Roll,
+    },
 }
 
 /// What came of it, in the order of the commands.
@@ -100,6 +110,9 @@ pub enum Outcome {
     Witnessed,
     /// Of [`Command::Record`].
     Recorded(Result<(), StoreError>),
+    /// Of [`Command::Roll`]: the record that began the epoch. It is another node's, and nothing was
+    /// written, where the document was there already by the same agreement.
+    Rolled(Result<Dot, RollError>),
 }
 
 /// What became of a peer's records.
@@ -155,6 +168,12 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// How many rolls since the start were not taken, because what is here does not come to the
+    /// base that was agreed.
+    pub epoch_mismatches: u64,
+    /// Documents that wait for such a roll, and with it all that its origin wrote after it: they
+    /// have to be fetched whole.
+    pub documents_mismatched: usize,
 }
 
 /// What became of a commit that failed.
@@ -192,6 +211,20 @@ impl State {
             None => self.rows += 1,
         }
     }
+
+    fn remove_row(&mut self, id: &DocumentId, key: &Key) {
+        let Some(view) = self.documents.get_mut(id) else { return };
+        if let Some(old) = Arc::make_mut(view).rows.remove(key) {
+            self.conflicts -= usize::from(!old.conflicts().is_empty());
+            self.rows -= 1;
+        }
+    }
+
+    fn set_epoch(&mut self, id: &DocumentId, changes: u64, rolled: Option<Arc<Rolled>>) {
+        let view = Arc::make_mut(self.documents.entry(id.clone()).or_default());
+        view.changes = changes;
+        view.rolled = rolled;
+    }
 }
 
 /// What is committed and not yet in the derived tables.
@@ -200,6 +233,10 @@ struct Unwritten {
     rows: BTreeSet<(DocumentId, Key)>,
     changes: BTreeMap<DocumentId, Vec<Dot>>,
     idempotency: BTreeMap<[u8; 16], Dot>,
+    /// Documents of which the table of epochs does not say what there is.
+    epochs: BTreeSet<DocumentId>,
+    /// Documents that began an epoch.
+    rolled: BTreeSet<DocumentId>,
 }
 
 /// The store's writer.
@@ -228,6 +265,12 @@ pub struct Writer {
     confirmed_by: BTreeMap<NodeName, Origin>,
     /// Until when nothing is tried after a failure, and which one.
     resting: Option<(Instant, StoreError)>,
+    /// The store's format.
+    format: u32,
+    /// Rolls whose base does not come to what was agreed, with their documents: not taken, and not
+    /// refused for good.
+    mismatched: BTreeMap<RecordHash, DocumentId>,
+    epoch_mismatches: u64,
     /// Records that were refused, so that a group that is tried again refuses them at once.
     refused: BTreeSet<RecordHash>,
     /// Whether documents take one change at a time, to find out which of a batch is bad.
@@ -272,6 +315,9 @@ impl Writer {
             confirmed_by: BTreeMap::new(),
             resting: None,
             mark_of: Default::default(),
+            format: meta::FORMAT_WITHOUT_EPOCHS,
+            mismatched: BTreeMap::new(),
+            epoch_mismatches: 0,
             refused: BTreeSet::new(),
             one_by_one: false,
             quarantined: 0,
@@ -306,6 +352,11 @@ impl Writer {
         log::LogReader::new(self.database.clone())
     }
 
+    /// Who plans rolls.
+    pub fn epochs(&self) -> EpochReader {
+        EpochReader::new(self.database.clone())
+    }
+
     /// A reader of the audit chain.
     pub fn chain(&self) -> ConfigChain {
         ConfigChain::new(self.database.clone())
@@ -328,6 +379,8 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            epoch_mismatches: self.epoch_mismatches,
+            documents_mismatched: self.mismatched.values().collect::<BTreeSet<_>>().len(),
         }
     }
 
@@ -357,6 +410,7 @@ impl Writer {
                 },
                 Err(Abort::Failed(error)) => failure = Some((error, false)),
                 Err(Abort::Refused { record, why }) => self.refuse(&record, &why),
+                Err(Abort::Mismatched(record)) => self.hold_back(&record),
                 Err(Abort::OneByOne) => self.one_by_one = true,
                 Err(Abort::Renewed) => {}
             }
@@ -455,7 +509,15 @@ impl Writer {
         if is_own {
             meta::KEY_ORIGIN.put(&tx, &own)?;
         }
+        let has_epochs = group.records.iter().any(|record| record.epoch > 0);
+        if has_epochs && self.format < meta::FORMAT {
+            // From here on a program that knows no epochs would misread it.
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+        }
         tx.commit()?;
+        if has_epochs {
+            self.format = meta::FORMAT;
+        }
         if is_own {
             self.stored_origin = Some(own);
             if let Err(error) = self.write_mark(false) {
@@ -489,6 +551,8 @@ impl Writer {
             let rows = keys.iter().map(|key| (document.clone(), key.clone()));
             self.unwritten.rows.extend(rows);
         }
+        self.unwritten.rows.extend(group.dropped.iter().cloned());
+        self.unwritten.rolled.extend(group.rolled.iter().cloned());
         self.unwritten.idempotency.extend(&group.idempotency);
         {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -532,23 +596,8 @@ impl Writer {
     fn load(&self, id: &DocumentId) -> Result<Document, StoreError> {
         let database = self.database.get()?;
         let tx = database.begin_read()?;
-        let (base, mut dots) = documents::read(&tx, id)?;
-        dots.extend(self.unwritten.changes.get(id).into_iter().flatten());
-        let damaged =
-            |e: DocumentError| StoreError::damaged(format!("document {id} does not load: {e}"));
-        let mut document = match base {
-            Some(base) => Document::load(base).map_err(damaged)?,
-            None => Document::new(),
-        };
-        let changes: Result<Vec<CheckedChange>, StoreError> = dots
-            .into_iter()
-            .map(|dot| {
-                let record = log::require(&tx, dot)?;
-                CheckedChange::decode(&record.change, dot).map_err(damaged)
-            })
-            .collect();
-        document.apply(&changes?).map_err(damaged)?;
-        Ok(document)
+        let unwritten = self.unwritten.changes.get(id).into_iter().flatten();
+        past::load(&tx, id, unwritten.copied())
     }
 }
 
@@ -569,6 +618,7 @@ fn failed(commands: &[Command], error: &StoreError, is_unknown: bool) -> Committ
         Command::Apply(_) => Outcome::Applied(Err(error.clone())),
         Command::Witnessed { .. } => Outcome::Witnessed,
         Command::Record(_) => Outcome::Recorded(Err(error.clone())),
+        Command::Roll { .. } => Outcome::Rolled(Err(error.clone().into())),
     };
     Committed { outcomes: commands.iter().map(outcome).collect(), ..Committed::default() }
 }

@@ -4,8 +4,10 @@
 use automerge::legacy::{Key as OpKey, ObjectId, OpType};
 use automerge::{ActorId, Change, ChangeHash, ScalarValue};
 
+use super::late::is_reserved;
 use super::{ActorBytes, DocumentError, GENESIS_ACTOR, OpId, bound, bucket_of};
 use crate::config::entry::Entry;
+use crate::config::record::Record;
 use crate::model::{Dot, Key, cbor};
 
 /// A change that was looked through: it only sets entries, each under its own key and dot.
@@ -21,6 +23,12 @@ pub struct CheckedChange {
     pub entries: Vec<(Key, Entry)>,
     /// What each of them replaces.
     pub(super) replaced: Vec<Vec<OpId>>,
+    /// Which epoch's bytes these are.
+    pub(super) epoch: u32,
+    /// Other origins' changes that it builds on.
+    pub(super) needs: Vec<Dot>,
+    /// Whose entries each of `entries` replaces, where the record says so.
+    pub(super) replaces: Option<Vec<Vec<Dot>>>,
 }
 
 impl CheckedChange {
@@ -30,6 +38,43 @@ impl CheckedChange {
         // Automerge's decoder panics on some bytes instead of refusing them.
         std::panic::catch_unwind(guarded)
             .unwrap_or_else(|_| Err(DocumentError::Undecodable("its decoder panicked".into())))
+    }
+
+    /// Looks through a record's change, which is no roll.
+    pub fn of_record(record: &Record) -> Result<Self, DocumentError> {
+        let mut change = Self::decode(&record.change, record.dot)?;
+        let own = record.dot;
+        match &record.replaces {
+            None if record.epoch > 0 => {
+                return Err(DocumentError::Illegal("it does not say what it replaces"));
+            }
+            None => {}
+            Some(replaces) => {
+                let is_good =
+                    |dots: &Vec<Dot>| dots.is_sorted_by(|a, b| a < b) && !dots.contains(&own);
+                if replaces.len() != change.entries.len() || !replaces.iter().all(is_good) {
+                    return Err(DocumentError::Illegal("it does not say rightly what it replaces"));
+                }
+                if is_reserved(&change.actor) {
+                    return Err(DocumentError::Illegal("its actor is a base's"));
+                }
+                change.check_keys()?;
+            }
+        }
+        change.epoch = record.epoch;
+        change.needs.clone_from(&record.needs);
+        change.replaces.clone_from(&record.replaces);
+        Ok(change)
+    }
+
+    /// Refuses a change that sets a key twice: its dot would name two entries of it.
+    pub(super) fn check_keys(&self) -> Result<(), DocumentError> {
+        let mut keys: Vec<&Key> = self.entries.iter().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(DocumentError::Illegal("it sets a key twice"));
+        }
+        Ok(())
     }
 
     fn decode_unguarded(bytes: &[u8], dot: Dot) -> Result<Self, DocumentError> {
@@ -92,6 +137,9 @@ impl CheckedChange {
             dot,
             entries,
             replaced,
+            epoch: 0,
+            needs: Vec::new(),
+            replaces: None,
         })
     }
 }

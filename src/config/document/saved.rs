@@ -1,10 +1,14 @@
 //! What a store keeps of a document, so that loading it need not begin at its first change.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use automerge::{Automerge, ChangeHash};
 
-use super::{ActorBytes, CheckedChange, Document, DocumentError, EPOCH, LastChange, OpId, Sibling};
+use super::{ActorBytes, CheckedChange, Document, DocumentError, Gone, LastChange, OpId, Sibling};
 use crate::config::entry::Entry;
-use crate::model::{Dot, Key};
+use crate::config::view::Rolled;
+use crate::model::{Dot, Key, Origin};
 
 /// A document as of some changes.
 #[derive(Debug, minicbor::Encode, minicbor::Decode)]
@@ -31,6 +35,27 @@ pub struct SavedDocument {
     actors: Option<Vec<SavedActor>>,
     #[n(6)]
     rows: Option<Vec<SavedRow>>,
+    /// The dot of each change in `known`, one behind the other, zeros where it has none. Absent in
+    /// what earlier programs saved.
+    #[n(7)]
+    #[cbor(with = "minicbor::bytes")]
+    dots: Option<Vec<u8>>,
+    /// Which changes are late. Absent in epoch 0, as is all below.
+    #[n(8)]
+    late: Option<Vec<Dot>>,
+    #[n(9)]
+    rolled: Option<Rolled>,
+    #[n(10)]
+    gone: Option<Vec<SavedGone>>,
+}
+
+/// How many changes a saved document holds; all else is passed over.
+#[derive(Clone, Copy, Debug, minicbor::Decode)]
+#[cbor(map)]
+pub struct ChangesHeld {
+    /// Of all epochs that were not rolled from.
+    #[n(3)]
+    pub changes: u64,
 }
 
 #[derive(Debug, minicbor::Encode, minicbor::Decode)]
@@ -77,10 +102,57 @@ struct SavedSibling {
     actor: ActorBytes,
     #[n(2)]
     entry: Entry,
+    /// Its operation in epoch 0, where this is another one and it was written there.
+    #[n(3)]
+    was: Option<SavedOp>,
+}
+
+#[derive(Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+struct SavedOp {
+    #[n(0)]
+    number: u64,
+    #[n(1)]
+    #[cbor(with = "minicbor::bytes")]
+    actor: ActorBytes,
+}
+
+/// Siblings of a key that were replaced in this epoch.
+#[derive(Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+struct SavedGone {
+    #[n(0)]
+    key: String,
+    #[n(1)]
+    siblings: Vec<SavedGoneSibling>,
+}
+
+#[derive(Debug, minicbor::Encode, minicbor::Decode)]
+#[cbor(map)]
+struct SavedGoneSibling {
+    #[n(0)]
+    dot: Dot,
+    #[n(1)]
+    op: SavedOp,
+    #[n(2)]
+    was: Option<SavedOp>,
+}
+
+impl From<OpId> for SavedOp {
+    fn from(op: OpId) -> Self {
+        Self { number: op.number, actor: op.actor }
+    }
+}
+
+impl From<SavedOp> for OpId {
+    fn from(saved: SavedOp) -> Self {
+        Self { number: saved.number, actor: saved.actor }
+    }
 }
 
 const HASH_LEN: usize = 32;
 const KNOWN_LEN: usize = HASH_LEN + 8;
+const DOT_LEN: usize = 8 + 8;
 
 impl Document {
     /// What to keep of it.
@@ -96,6 +168,11 @@ impl Document {
             number: sibling.op.number,
             actor: sibling.op.actor,
             entry: sibling.entry.clone(),
+            was: sibling.was.map(SavedOp::from),
+        };
+        let gone = |(key, gone): (&Key, &Vec<Gone>)| SavedGone {
+            key: key.as_str().into(),
+            siblings: gone.iter().map(SavedGoneSibling::from).collect(),
         };
         let row = |(key, siblings): (&Key, &Vec<Sibling>)| SavedRow {
             key: key.as_str().into(),
@@ -106,15 +183,33 @@ impl Document {
             known.extend_from_slice(&hash.0);
             known.extend_from_slice(&max_op.to_be_bytes());
         }
+        let is_rolled = self.rolled.is_some();
         SavedDocument {
-            epoch: EPOCH,
+            epoch: self.epoch(),
             automerge: None,
             heads: self.heads.iter().map(head).collect(),
             changes: (self.changes_in_base + self.changes_since_base) as u64,
             known: Some(known),
             actors: Some(self.actors.iter().map(actor).collect()),
             rows: Some(self.rows.iter().map(row).collect()),
+            dots: self.has_dots.then(|| self.dots_of_changes()),
+            late: is_rolled.then(|| self.late.iter().copied().collect()),
+            rolled: self.rolled.as_deref().cloned(),
+            gone: is_rolled.then(|| self.gone.iter().map(gone).collect()),
         }
+    }
+
+    fn dots_of_changes(&self) -> Vec<u8> {
+        let dots: BTreeMap<ChangeHash, Dot> =
+            self.by_dot.iter().map(|(dot, hash)| (*hash, *dot)).collect();
+        let none = Dot { origin: Origin([0; 8]), n: 0 };
+        let mut bytes = Vec::with_capacity(self.changes.len() * DOT_LEN);
+        for hash in self.changes.keys() {
+            let dot = dots.get(hash).unwrap_or(&none);
+            bytes.extend_from_slice(&dot.origin.0);
+            bytes.extend_from_slice(&dot.n.to_be_bytes());
+        }
+        bytes
     }
 
     /// The document as it was saved.
@@ -156,6 +251,20 @@ impl Document {
             document.changes.insert(hash, max_op);
             document.max_op = document.max_op.max(max_op);
         }
+        document.has_dots = saved.dots.is_some();
+        if let Some(dots) = &saved.dots {
+            document.set_dots(dots).ok_or_else(damaged)?;
+        }
+        if saved.epoch != saved.rolled.as_ref().map_or(0, |rolled| rolled.roll.epoch) {
+            return Err(damaged());
+        }
+        document.rolled = saved.rolled.map(Arc::new);
+        document.late = saved.late.unwrap_or_default().into_iter().collect();
+        for gone in saved.gone.unwrap_or_default() {
+            let key = Key::new(&gone.key).map_err(|_| damaged())?;
+            let siblings = gone.siblings.into_iter().map(Gone::from).collect();
+            document.gone.insert(key, siblings);
+        }
         document.heads = saved.heads.iter().map(|head| (ChangeHash(head.hash), head.dot)).collect();
         for saved in saved.actors.unwrap_or_default() {
             let SavedActor { actor, seq, hash, max_op } = saved;
@@ -165,6 +274,7 @@ impl Document {
             let key = Key::new(&row.key).map_err(|_| damaged())?;
             let sibling = |saved: SavedSibling| Sibling {
                 op: OpId { number: saved.number, actor: saved.actor },
+                was: saved.was.map(OpId::from),
                 entry: saved.entry,
             };
             document.rows.insert(key, row.siblings.into_iter().map(sibling).collect());
@@ -174,18 +284,52 @@ impl Document {
     }
 }
 
+impl Document {
+    /// Sets the dots of the changes that are known; `None` where the bytes are none.
+    fn set_dots(&mut self, bytes: &[u8]) -> Option<()> {
+        let (chunks, rest) = bytes.as_chunks::<DOT_LEN>();
+        if !rest.is_empty() || chunks.len() > self.changes.len() {
+            return None;
+        }
+        for (chunk, hash) in chunks.iter().zip(self.changes.keys()) {
+            let (origin, n) = chunk.split_at(8);
+            let n = u64::from_be_bytes(n.try_into().ok()?);
+            if n > 0 {
+                self.by_dot.insert(Dot { origin: Origin(origin.try_into().ok()?), n }, *hash);
+            }
+        }
+        Some(())
+    }
+}
+
+impl From<&Gone> for SavedGoneSibling {
+    fn from(gone: &Gone) -> Self {
+        Self { dot: gone.dot, op: gone.op.into(), was: gone.was.map(SavedOp::from) }
+    }
+}
+
+impl From<SavedGoneSibling> for Gone {
+    fn from(saved: SavedGoneSibling) -> Self {
+        Self { dot: saved.dot, op: saved.op.into(), was: saved.was.map(OpId::from) }
+    }
+}
+
 #[cfg(test)]
 impl SavedDocument {
     /// What stores held at first.
     pub(super) fn of_automerge(bytes: Vec<u8>) -> Self {
         Self {
-            epoch: EPOCH,
+            epoch: 0,
             automerge: Some(bytes),
             heads: Vec::new(),
             changes: 0,
             known: None,
             actors: None,
             rows: None,
+            dots: None,
+            late: None,
+            rolled: None,
+            gone: None,
         }
     }
 }

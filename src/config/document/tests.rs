@@ -1,6 +1,7 @@
 //! The merge laws, and what is refused.
 
 mod automerge_itself;
+mod epochs;
 
 use super::*;
 use crate::config::entry::Entry;

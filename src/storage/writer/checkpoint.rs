@@ -8,7 +8,7 @@ use super::{Unwritten, Writer};
 use crate::config::document::Document;
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
-use crate::storage::{documents, history, idempotency, meta, rows};
+use crate::storage::{documents, epochs, history, idempotency, meta, rows};
 
 /// A document gets a new base when at least this many changes came since the last one, and a
 /// half of what it held then: the work for bases stays a constant share of the work for changes,
@@ -57,11 +57,15 @@ impl Writer {
     }
 
     fn write_derived(&mut self) -> Result<(), StoreError> {
+        // A document that began an epoch gets a base, whatever became of it in memory.
+        for id in self.unwritten.rolled.clone() {
+            self.document(&id)?;
+        }
         let database = self.database.get()?;
         let tx = self.begin(&database)?;
-        let changed = self.unwritten.rows.iter().filter_map(|(document, key)| {
-            let row = self.state.view(document)?.rows.get(key)?;
-            Some((document, key, &**row))
+        let changed = self.unwritten.rows.iter().map(|(document, key)| {
+            let row = self.state.view(document).and_then(|view| view.rows.get(key));
+            (document, key, row.map(|row| &**row))
         });
         rows::put(&tx, changed)?;
         {
@@ -76,6 +80,11 @@ impl Writer {
                 documents::put_base(&tx, id, document)?;
             }
         }
+        for id in self.unwritten.changes.keys().chain(&self.unwritten.epochs) {
+            if let Some(view) = self.state.view(id) {
+                epochs::put(&tx, id, view)?;
+            }
+        }
         meta::KEY_CHECKPOINT.put(&tx, &self.state.vector)?;
         tx.commit()?;
         for id in self.unwritten.changes.keys() {
@@ -88,5 +97,6 @@ impl Writer {
 }
 
 fn is_base_due(document: &Document) -> bool {
-    document.changes_since_base() >= CHANGES_FOR_BASE_MIN.max(document.changes_in_base() / 2)
+    let due = CHANGES_FOR_BASE_MIN.max(document.changes_in_base() / 2);
+    document.epoch_base().is_some() || document.changes_since_base() >= due
 }

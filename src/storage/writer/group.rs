@@ -13,7 +13,7 @@ use redb::ReadableDatabase as _;
 use super::audited::Audited;
 use super::{Applied, Command, Committed, Outcome, Writer};
 use crate::config::decide::{Draft, decide};
-use crate::config::document::{CheckedChange, DocumentError, EPOCH};
+use crate::config::document::{CheckedChange, DocumentError};
 use crate::config::record::{NO_RECORD, RECORD_BYTES_MAX, Record};
 use crate::config::waiting::is_applicable;
 use crate::config::{
@@ -22,7 +22,9 @@ use crate::config::{
 use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::model::{DocumentId, Dot, Key, Origin, Stamp};
 use crate::planted::{Bug, is_planted};
+use crate::storage::epochs::RollError;
 use crate::storage::error::StoreError;
+use crate::storage::past::Checked;
 use crate::storage::{idempotency, log};
 
 /// Most entries in one change, and most bytes of them: past either, the next write starts the next
@@ -48,6 +50,8 @@ pub(super) enum Abort {
         /// Why, in words.
         why: String,
     },
+    /// A roll does not come to what it says here: to be tried again without it, for now.
+    Mismatched(Box<Record>),
     /// One of several changes is bad: to be tried again one by one, to find out which.
     OneByOne,
     /// The node makes changes as a new origin from now on: to be tried again as that.
@@ -75,7 +79,11 @@ enum Staged {
     Applied(Applied),
     Witnessed,
     Recorded,
+    Rolled(Result<Dot, RollError>),
 }
+
+/// A record that can be applied, looked through.
+pub(super) type Ready = (Record, Checked);
 
 /// What a group comes to.
 pub(super) struct Group {
@@ -84,7 +92,11 @@ pub(super) struct Group {
     pub(super) entries: Vec<(DocumentId, Key, Entry)>,
     pub(super) idempotency: BTreeMap<[u8; 16], Dot>,
     pub(super) audited: Audited,
-    remote: Vec<Stamp>,
+    /// Rows that rolls left out.
+    pub(super) dropped: BTreeSet<(DocumentId, Key)>,
+    /// Documents that began an epoch.
+    pub(super) rolled: BTreeSet<DocumentId>,
+    pub(super) remote: Vec<Stamp>,
     /// Open changes by document; their numbers are given out, so they are closed together.
     open: BTreeMap<DocumentId, Open>,
     /// Requests with an idempotency key that this group carried out already.
@@ -105,6 +117,8 @@ impl Group {
             entries: Vec::new(),
             idempotency: BTreeMap::new(),
             audited: Audited::default(),
+            dropped: BTreeSet::new(),
+            rolled: BTreeSet::new(),
             remote: Vec::new(),
             open: BTreeMap::new(),
             carried_out: BTreeMap::new(),
@@ -122,6 +136,10 @@ impl Group {
                 Command::Record(events) => {
                     group.audited.record(events);
                     Staged::Recorded
+                }
+                Command::Roll { document, roll } => {
+                    group.close_open(writer)?;
+                    Staged::Rolled(group.roll(writer, document, roll)?)
                 }
             };
             group.staged.push(staged);
@@ -142,6 +160,7 @@ impl Group {
             Staged::Applied(applied) => Outcome::Applied(Ok(applied)),
             Staged::Witnessed => Outcome::Witnessed,
             Staged::Recorded => Outcome::Recorded(Ok(())),
+            Staged::Rolled(rolled) => Outcome::Rolled(rolled),
         };
         Committed {
             own: self.records.iter().filter(is_own).map(|record| record.bytes.clone()).collect(),
@@ -250,12 +269,15 @@ impl Group {
         for (id, open) in open {
             let actor = writer.actor;
             let document = writer.document(&id)?;
-            let needs = document.head_dots().filter(|dot| dot.origin != actor.origin).collect();
-            let change = document
-                .write(actor, open.dot, &open.entries)
+            let (epoch, needs) = (document.epoch(), document.needs(actor.origin));
+            let made = document
+                .make(actor, open.dot, &open.entries)
                 .map_err(|e| StoreError::Failed(format!("document {id}: {e}")))?;
+            let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
+            writer.state.set_epoch(&id, changes, rolled);
             let previous = writer.state.hashes.get(&actor.origin).copied().unwrap_or(NO_RECORD);
-            let record = Record::new(open.dot, previous, id, EPOCH, needs, &change);
+            let replaces = Some(made.replaces);
+            let record = Record::with(open.dot, previous, id, epoch, needs, &made.bytes, replaces);
             if record.bytes.len() > RECORD_BYTES_MAX {
                 let why = format!("a change of {} bytes cannot be sent", record.bytes.len());
                 return Err(StoreError::Failed(why).into());
@@ -318,7 +340,7 @@ impl Group {
 
     fn apply(&mut self, writer: &mut Writer, records: &[Bytes]) -> Result<Applied, Abort> {
         let mut applied = Applied::default();
-        let mut ready: Vec<(Record, CheckedChange)> = Vec::new();
+        let mut ready: Vec<Ready> = Vec::new();
         for bytes in records {
             let record = match Record::decode(bytes.clone()) {
                 Ok(record) => record,
@@ -343,7 +365,7 @@ impl Group {
         &self,
         writer: &mut Writer,
         record: Record,
-        ready: &mut Vec<(Record, CheckedChange)>,
+        ready: &mut Vec<Ready>,
         applied: &mut Applied,
     ) -> Result<(), Abort> {
         if writer.refused.contains(&record.hash) {
@@ -382,20 +404,53 @@ impl Group {
     }
 
     /// Merges changes that can be applied, a document at a time.
-    fn merge(
-        &mut self,
-        writer: &mut Writer,
-        ready: Vec<(Record, CheckedChange)>,
-    ) -> Result<(), Abort> {
+    fn merge(&mut self, writer: &mut Writer, ready: Vec<Ready>) -> Result<(), Abort> {
         let mut by_document: BTreeMap<DocumentId, Vec<usize>> = BTreeMap::new();
         for (i, (record, _)) in ready.iter().enumerate() {
             by_document.entry(record.document.clone()).or_default().push(i);
         }
         for (id, indexes) in by_document {
-            let batch = if writer.one_by_one { 1 } else { indexes.len() };
-            for indexes in indexes.chunks(batch.max(1)) {
-                let changes = indexes.iter().map(|i| &ready[*i].1);
-                let merged = writer.document(&id)?.apply(changes);
+            let keys = self.merge_document(writer, &id, &ready, &indexes)?;
+            self.show(writer, &id, keys)?;
+        }
+        for (record, checked) in ready {
+            if let Checked::Change(change) = checked {
+                self.remote.extend(change.entries.iter().map(|(_, entry)| entry.stamp).max());
+                for (key, entry) in change.entries {
+                    if let Some(idempotency) = entry.idempotency {
+                        self.idempotency.insert(idempotency.key, entry.dot);
+                    }
+                    self.entries.push((record.document.clone(), key, entry));
+                }
+            }
+            self.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// Merges one document's records, those with these indexes, in their order; gives the keys whose
+    /// rows may be others now.
+    fn merge_document(
+        &mut self,
+        writer: &mut Writer,
+        id: &DocumentId,
+        ready: &[Ready],
+        indexes: &[usize],
+    ) -> Result<BTreeSet<Key>, Abort> {
+        let mut keys = BTreeSet::new();
+        let mut rest = indexes;
+        while let [first, behind @ ..] = rest {
+            if let (record, Checked::Roll(roll)) = &ready[*first] {
+                keys.extend(self.merge_roll(writer, record, roll, &ready[..*first])?);
+                rest = behind;
+                continue;
+            }
+            let change = |i: &usize| ready[*i].1.change();
+            let run = rest.iter().take_while(|i| change(i).is_some()).count();
+            let (changes, behind) = rest.split_at(run);
+            let batch = if writer.one_by_one { 1 } else { changes.len() };
+            for indexes in changes.chunks(batch.max(1)) {
+                let merged = writer.document(id)?.apply(indexes.iter().filter_map(change));
                 if let Err(error) = merged {
                     return Err(match indexes {
                         [only] => refused(&ready[*only].0, &error),
@@ -403,32 +458,38 @@ impl Group {
                     });
                 }
             }
-            let keys: BTreeSet<Key> = indexes
-                .iter()
-                .flat_map(|i| ready[*i].1.entries.iter().map(|(key, _)| key.clone()))
-                .collect();
-            for key in &keys {
-                let mut siblings = writer.document(&id)?.siblings(key);
-                if is_planted(Bug::WinnerByArrival) {
-                    let known = writer.state.view(&id).and_then(|view| view.rows.get(key));
-                    siblings.sort_by_key(|it| known.is_none_or(|row| !row.siblings().contains(it)));
-                }
-                if let Some(row) = Row::new(siblings) {
-                    writer.state.set_row(&id, key, Arc::new(row));
-                }
-            }
-            self.touched.entry(id).or_default().extend(keys);
+            let entries = changes.iter().filter_map(change).flat_map(|change| &change.entries);
+            keys.extend(entries.map(|(key, _)| key.clone()));
+            rest = behind;
         }
-        for (record, change) in ready {
-            self.remote.extend(change.entries.iter().map(|(_, entry)| entry.stamp).max());
-            for (key, entry) in change.entries {
-                if let Some(idempotency) = entry.idempotency {
-                    self.idempotency.insert(idempotency.key, entry.dot);
-                }
-                self.entries.push((record.document.clone(), key, entry));
+        Ok(keys)
+    }
+
+    /// Shows these keys of a document as it has them now.
+    pub(super) fn show(
+        &mut self,
+        writer: &mut Writer,
+        id: &DocumentId,
+        keys: BTreeSet<Key>,
+    ) -> Result<(), Abort> {
+        for key in keys {
+            let mut siblings = writer.document(id)?.siblings(&key);
+            if is_planted(Bug::WinnerByArrival) {
+                let known = writer.state.view(id).and_then(|view| view.rows.get(&key));
+                siblings.sort_by_key(|it| known.is_none_or(|row| !row.siblings().contains(it)));
             }
-            self.records.push(record);
+            if let Some(row) = Row::new(siblings) {
+                writer.state.set_row(id, &key, Arc::new(row));
+                self.touched.entry(id.clone()).or_default().insert(key);
+            } else {
+                // Left out by a roll: who can still hold it is told by the whole state.
+                writer.state.remove_row(id, &key);
+                self.dropped.insert((id.clone(), key));
+            }
         }
+        let document = writer.document(id)?;
+        let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
+        writer.state.set_epoch(id, changes, rolled);
         Ok(())
     }
 }
@@ -437,7 +498,7 @@ impl Group {
 fn accept(
     writer: &mut Writer,
     record: Record,
-    ready: &mut Vec<(Record, CheckedChange)>,
+    ready: &mut Vec<Ready>,
     applied: &mut Applied,
 ) -> Result<(), Abort> {
     let origin = record.dot.origin;
@@ -450,12 +511,11 @@ fn accept(
         applied.quarantined += 1;
         return fork(writer, &record);
     }
-    let checked = if record.epoch == EPOCH {
-        CheckedChange::decode(&record.change, record.dot).map_err(|e| e.to_string())
-    } else {
-        Err(format!("epoch {} is not known here", record.epoch))
-    };
-    match checked {
+    if writer.mismatched.contains_key(&record.hash) {
+        applied.dropped += 1;
+        return Ok(());
+    }
+    match Checked::of(&record) {
         Ok(change) => {
             writer.state.vector.advance(record.dot);
             writer.state.hashes.insert(origin, record.hash);
@@ -483,7 +543,7 @@ fn entry_bytes(request: &WriteRequest, draft: &Draft) -> usize {
     draft.key.as_str().len() + value + request.author.len() + message + ENTRY_OVERHEAD
 }
 
-fn refused(record: &Record, error: &DocumentError) -> Abort {
+pub(super) fn refused(record: &Record, error: &DocumentError) -> Abort {
     Abort::Refused { record: Box::new(record.clone()), why: error.to_string() }
 }
 

@@ -6,7 +6,7 @@ use rand::Rng as _;
 use redb::ReadTransaction;
 
 use super::{Command, Writer, io_error};
-use crate::config::document::Actor;
+use crate::config::document::{Actor, is_reserved};
 use crate::model::Origin;
 use crate::planted::{Bug, is_planted};
 use crate::storage::database::FILE;
@@ -22,7 +22,10 @@ impl Writer {
         let boot = self.disk.machine_boot();
         self.mark_of = (identity.unwrap_or_default(), boot.unwrap_or_default());
         self.stored_origin = meta::KEY_ORIGIN.get(tx)?;
-        let origin = self.stored_origin.unwrap_or_else(|| Origin(self.entropy.random()));
+        let origin = match self.stored_origin {
+            Some(stored) => stored,
+            None => self.draw_origin(),
+        };
         self.actor = Actor { origin, incarnation: self.entropy.random() };
         let mark = self.disk.read(mark::FILE).map_err(io_error)?;
         let mark = mark.as_deref().and_then(mark::Mark::decode);
@@ -72,10 +75,20 @@ impl Writer {
     /// Makes changes as a new origin from now on.
     pub(super) fn renew_origin(&mut self, why: &dyn std::fmt::Display) {
         let old = self.actor.origin;
-        self.actor =
-            Actor { origin: Origin(self.entropy.random()), incarnation: self.entropy.random() };
+        let origin = self.draw_origin();
+        self.actor = Actor { origin, incarnation: self.entropy.random() };
         self.fresh = Some(self.actor.origin);
         tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
+    }
+
+    /// A new origin; none that begins as the actors of bases do.
+    fn draw_origin(&mut self) -> Origin {
+        loop {
+            let origin: [u8; 8] = self.entropy.random();
+            if !is_reserved(&origin) {
+                return Origin(origin);
+            }
+        }
     }
 
     /// Says beside the store how far its origin got.

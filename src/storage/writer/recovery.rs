@@ -8,11 +8,11 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 
 use super::audited::Chain;
 use super::{State, Unwritten, Writer};
-use crate::config::document::CheckedChange;
 use crate::config::{Entry, Row, Snapshot};
 use crate::model::{DocumentId, Dot, Key, Vector};
 use crate::storage::error::StoreError;
-use crate::storage::{log, meta, origins, rows};
+use crate::storage::past::Checked;
+use crate::storage::{documents, epochs, log, meta, origins, rows};
 
 impl Writer {
     /// Reads the store from the start, and publishes what it holds.
@@ -33,15 +33,11 @@ impl Writer {
                 self.state.set_row(&id, key, row.clone());
             }
         }
+        self.read_epochs(&tx)?;
         let checkpoint = meta::KEY_CHECKPOINT.get(&tx)?.unwrap_or_default();
         let touched = self.read_log_since(&tx, &checkpoint)?;
         for (id, keys) in touched {
-            for key in keys {
-                if let Some(row) = Row::new(self.document(&id)?.siblings(&key)) {
-                    self.state.set_row(&id, &key, Arc::new(row));
-                }
-                self.unwritten.rows.insert((id.clone(), key));
-            }
+            self.show_again(&id, keys)?;
         }
         self.choose_origin(&tx)?;
         self.note_size()?;
@@ -52,18 +48,59 @@ impl Writer {
         Ok(())
     }
 
+    /// Reads which epochs the documents are in. Of those that the table does not name, which are of
+    /// epoch 0, counts the changes, and has them named.
+    fn read_epochs(&mut self, tx: &ReadTransaction) -> Result<(), StoreError> {
+        let known = epochs::read(tx)?;
+        let is_known = |id: &DocumentId| known.contains_key(id);
+        if !self.state.documents.keys().all(is_known) {
+            for (id, changes) in documents::changes_held(tx)? {
+                if !is_known(&id) {
+                    self.state.set_epoch(&id, changes, None);
+                    self.unwritten.epochs.insert(id);
+                }
+            }
+        }
+        for (id, row) in known {
+            self.state.set_epoch(&id, row.changes, row.rolled.map(Arc::new));
+        }
+        Ok(())
+    }
+
+    /// Shows a document's keys as its log has them: these, and where it began an epoch, all.
+    fn show_again(&mut self, id: &DocumentId, mut keys: BTreeSet<Key>) -> Result<(), StoreError> {
+        if self.unwritten.rolled.contains(id) {
+            keys.extend(self.document(id)?.keys().cloned());
+            let shown = self.state.view(id).into_iter().flat_map(|view| view.rows.keys());
+            keys.extend(shown.cloned());
+        }
+        for key in keys {
+            match Row::new(self.document(id)?.siblings(&key)) {
+                Some(row) => self.state.set_row(id, &key, Arc::new(row)),
+                None => self.state.remove_row(id, &key),
+            }
+            self.unwritten.rows.insert((id.clone(), key));
+        }
+        let document = self.document(id)?;
+        let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
+        self.state.set_epoch(id, changes, rolled);
+        Ok(())
+    }
+
     /// Refuses a store of another format, cluster or node; says in a new one whose it is.
-    fn identify(&self, database: &redb::Database) -> Result<(), StoreError> {
+    fn identify(&mut self, database: &redb::Database) -> Result<(), StoreError> {
         let tx = database.begin_read()?;
         let node = self.settings.node.to_string();
         let Some(format) = meta::KEY_FORMAT.get(&tx)? else {
             let tx = database.begin_write()?;
-            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT_WITHOUT_EPOCHS)?;
             meta::KEY_CLUSTER.put(&tx, &self.settings.cluster)?;
             meta::KEY_NODE.put(&tx, &node)?;
             tx.commit()?;
+            self.format = meta::FORMAT_WITHOUT_EPOCHS;
             return Ok(());
         };
+        self.format = format;
         if format > meta::FORMAT {
             return Err(StoreError::Failed(format!(
                 "the store has format {format}; this program knows formats up to {}",
@@ -97,15 +134,23 @@ impl Writer {
             for n in checkpoint.get(last.origin) + 1..=last.n {
                 let dot = Dot { origin: last.origin, n };
                 let record = log::require(tx, dot)?;
-                let change = CheckedChange::decode(&record.change, dot)
+                let checked = Checked::of(&record)
                     .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
-                for (key, entry) in change.entries {
+                let keys = touched.entry(record.document.clone()).or_default();
+                let entries = match checked {
+                    Checked::Change(change) => change.entries,
+                    Checked::Roll(_) => {
+                        self.unwritten.rolled.insert(record.document.clone());
+                        Vec::new()
+                    }
+                };
+                for (key, entry) in entries {
                     if let Some(idempotency) = entry.idempotency {
                         self.unwritten.idempotency.insert(idempotency.key, dot);
                     }
                     let name = rows::row_key(&record.document, &key);
                     tail.entry(name).or_default().push(entry);
-                    touched.entry(record.document.clone()).or_default().insert(key);
+                    keys.insert(key);
                 }
                 self.unwritten.changes.entry(record.document).or_default().push(dot);
             }

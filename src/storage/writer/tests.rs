@@ -8,6 +8,7 @@ use crate::model::JsonText;
 use proptest::prelude::*;
 
 mod chain;
+mod epochs;
 mod format;
 
 fn settings() -> WriterSettings {

@@ -5,7 +5,7 @@ use super::*;
 use automerge::Change;
 
 /// A document as Automerge keeps it.
-struct Reference(Automerge);
+pub(super) struct Reference(pub(super) Automerge);
 
 impl Reference {
     fn write(&mut self, actor: Actor, entries: &[(Key, Entry)]) -> Vec<u8> {
@@ -19,11 +19,11 @@ impl Reference {
         self.0.get_change_by_hash(&hash.unwrap()).unwrap().raw_bytes().to_vec()
     }
 
-    fn apply(&mut self, bytes: &[u8]) {
+    pub(super) fn apply(&mut self, bytes: &[u8]) {
         self.0.apply_changes([Change::try_from(bytes).unwrap()]).unwrap();
     }
 
-    fn siblings(&self, key: &Key) -> Vec<Entry> {
+    pub(super) fn siblings(&self, key: &Key) -> Vec<Entry> {
         let values = self.0.get_all(bucket(key), key.as_str()).unwrap();
         let entry =
             |(value, _): &(automerge::Value<'_>, _)| cbor::decode(value.as_bytes().unwrap());
@@ -35,7 +35,7 @@ fn bucket(key: &Key) -> ObjId {
     ObjId::Id(bucket_of(key) as u64 + 1, ActorId::from(GENESIS_ACTOR), 0)
 }
 
-fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
+pub(super) fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort_by(Entry::precedence);
     entries
 }

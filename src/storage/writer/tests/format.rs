@@ -1,11 +1,13 @@
-//! The disk format: what a store of today holds, row by row, and that a store made from these rows
-//! can be read. `tests/golden/disk-format-1.txt` is never changed; a new format gets a new file.
+//! The disk format: what a store of today holds, row by row, and that stores made from the rows of
+//! any format can be read. `tests/golden/disk-format-1.txt` and `-2.txt` are never changed; a new
+//! format gets a new file. Those of 1 were written by a program that knew no epochs.
 
 use super::*;
-use crate::storage::{audit, documents, history, idempotency, rows};
+use crate::storage::{audit, documents, epochs, history, idempotency, rows};
 use redb::{Key as RedbKey, ReadableTable as _, TableDefinition, Value as RedbValue};
 
-const GOLDEN: &str = include_str!("../../../../tests/golden/disk-format-1.txt");
+const FORMAT_1: &str = include_str!("../../../../tests/golden/disk-format-1.txt");
+const FORMAT_2: &str = include_str!("../../../../tests/golden/disk-format-2.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -27,6 +29,8 @@ macro_rules! each_table {
         $do("changes", documents::CHANGES $(, $argument)*);
         $do("idempotency", idempotency::IDEMPOTENCY $(, $argument)*);
         $do("audit", audit::AUDIT $(, $argument)*);
+        $do("epochs", epochs::EPOCHS $(, $argument)*);
+        $do("epoch_bases", epochs::EPOCH_BASES $(, $argument)*);
     };
 }
 
@@ -49,11 +53,12 @@ fn fill<K: RedbKey + 'static, V: RedbValue + 'static>(
     name: &str,
     table: TableDefinition<'_, K, V>,
     database: &redb::Database,
+    golden: &str,
 ) {
     let tx = database.begin_write().unwrap();
     {
         let mut table = tx.open_table(table).unwrap();
-        for line in GOLDEN.lines() {
+        for line in golden.lines() {
             let parts: Vec<&str> = line.split(' ').collect();
             let [found, key, value] = parts[..] else { panic!("{line}") };
             if found == name {
@@ -94,31 +99,87 @@ fn example(disk: &MemoryDisk) -> Writer {
     writer
 }
 
+/// The same, and then a roll that comes late to one change, and one more change.
+fn rolled_example(disk: &MemoryDisk) -> Writer {
+    let mut writer = example(disk);
+    let id = DocumentId::parse("web/dev").unwrap();
+    let after = Stamp(1_700_000_000_000_003);
+    writer.commit(after, &[put("web/dev", &[("b", "1")])]);
+    let floor = writer.state.vector.clone();
+    writer.commit(after, &[put("web/dev", &[("a", "3"), ("b", "2"), ("d", "4")])]);
+    let plan = writer.epochs().plan_roll(&id, &floor, after).unwrap();
+    assert_eq!((plan.changes, plan.late), (5, 1));
+    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
+    let mismatched = Command::Roll { document: id.clone(), roll: roll.clone() };
+    let refused = writer.commit(after, &[mismatched]).outcomes.remove(0);
+    assert!(matches!(refused, Outcome::Rolled(Err(RollError::Mismatch { epoch: 1 }))));
+    let roll = Roll { removals_before: after, ..roll };
+    let rolled = writer.commit(after, &[Command::Roll { document: id, roll }]);
+    assert!(matches!(rolled.outcomes[0], Outcome::Rolled(Ok(_))), "{rolled:?}");
+    writer.commit(after, &[put("web/dev", &[("d", "5")])]);
+    writer.checkpoint().unwrap();
+    writer.commit(after, &[put("web/dev", &[("e", "6")])]);
+    writer
+}
+
+fn filled(golden: &str) -> Writer {
+    let disk = MemoryDisk::new();
+    let (database, _) = Database::open(Arc::new(disk.clone())).unwrap();
+    let open = database.get().unwrap();
+    each_table!(fill, &open, golden);
+    drop((open, database));
+    seeded(&disk)
+}
+
 #[test]
 fn the_disk_format_does_not_change() {
     let disk = MemoryDisk::new();
-    let writer = example(&disk);
+    let writer = rolled_example(&disk);
     let mut lines = Vec::new();
     let database = writer.database.get().unwrap();
     each_table!(dump, &database, &mut lines);
     let found = lines.join("\n") + "\n";
-    assert!(found == GOLDEN, "the store holds now:\n{found}");
+    assert!(found == FORMAT_2, "the store holds now:\n{found}");
 }
 
 #[test]
-fn a_store_of_format_1_can_be_read() {
-    let disk = MemoryDisk::new();
-    let (database, _) = Database::open(Arc::new(disk.clone())).unwrap();
-    let open = database.get().unwrap();
-    each_table!(fill, &open);
-    drop((open, database));
-    let expected = example(&MemoryDisk::new());
-    let writer = seeded(&disk);
-    assert_eq!(view(&writer), view(&expected));
-    assert_eq!(writer.state.vector, expected.state.vector);
-    let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("a").unwrap());
-    let history =
-        |writer: &Writer| writer.history().read(&id, &key, None, 10, usize::MAX).unwrap().entries;
-    assert_eq!(history(&writer), history(&expected));
-    assert_eq!(history(&writer).len(), 3);
+fn a_store_of_any_format_can_be_read() {
+    for (golden, expected, writes) in [
+        (FORMAT_1, example(&MemoryDisk::new()), 3),
+        (FORMAT_2, rolled_example(&MemoryDisk::new()), 4),
+    ] {
+        let writer = filled(golden);
+        assert_eq!(view(&writer), view(&expected));
+        assert_eq!(writer.state.vector, expected.state.vector);
+        let (id, key) = (DocumentId::parse("web/dev").unwrap(), Key::new("a").unwrap());
+        let of = |writer: &Writer| {
+            let view = writer.state.documents[&id].clone();
+            (view.changes, view.rolled.clone())
+        };
+        assert_eq!(of(&writer), of(&expected));
+        let history = |writer: &Writer| {
+            writer.history().read(&id, &key, None, 10, usize::MAX).unwrap().entries
+        };
+        assert_eq!(history(&writer), history(&expected));
+        assert_eq!(history(&writer).len(), writes);
+    }
+}
+
+#[test]
+fn a_store_of_format_1_is_rolled_where_changes_come_late() {
+    let mut writer = filled(FORMAT_1);
+    let id = DocumentId::parse("web/dev").unwrap();
+    let shown = view(&writer);
+    // All but the last change, of those that do not say what they replace.
+    let last = writer.state.vector.iter().next().unwrap();
+    let floor: Vector = [Dot { n: last.n - 1, ..last }].into_iter().collect();
+    let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
+    assert_eq!((plan.changes, plan.late), (3, 1));
+    let roll = Roll { epoch: 1, floor, base: plan.base, removals_before: Stamp(0) };
+    let rolled = writer.commit(Stamp(1), &[Command::Roll { document: id.clone(), roll }]);
+    assert!(matches!(rolled.outcomes[0], Outcome::Rolled(Ok(_))), "{rolled:?}");
+    let document = writer.document(&id).unwrap();
+    let siblings: Vec<usize> =
+        ["a", "c"].map(|it| document.siblings(&Key::new(it).unwrap()).len()).into();
+    assert_eq!((view(&writer), siblings), (shown, vec![1, 1]));
 }

@@ -1,0 +1,293 @@
+//! A document's way into its next epoch: the state at the floor, what of it goes on, and the bytes
+//! that everyone comes to. Nothing is agreed on here, and nothing is stored.
+
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+use super::late::base_actor;
+use super::{
+    BUCKETS, CheckedChange, Document, DocumentError, GENESIS, LastChange, OpId, SavedDocument,
+    Sibling, encode,
+};
+use crate::config::record::Record;
+use crate::config::roll::{BaseHash, Roll};
+use crate::config::view::Rolled;
+use crate::config::waiting::in_causal_order;
+use crate::model::{DocumentId, Dot, Key, Stamp, Vector, cbor};
+
+/// What a document was made from, where it has to be made again.
+pub trait Past {
+    /// Why it could not be read.
+    type Error: From<DocumentError>;
+
+    /// The document as its epoch began, which is not epoch 0.
+    fn base(&mut self) -> Result<SavedDocument, Self::Error>;
+
+    /// All changes of epoch 0 of the document, but for rolls.
+    fn dots(&mut self) -> Result<Vec<Dot>, Self::Error>;
+
+    /// A change that the document holds, as it was made.
+    fn record(&mut self, dot: Dot) -> Result<Record, Self::Error>;
+}
+
+/// What became of a roll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rolling {
+    /// The document was there already.
+    Known,
+    /// The document is in the next epoch.
+    Began {
+        /// Keys that the base does not hold any more. Late changes may have set them again.
+        dropped: Vec<Key>,
+    },
+}
+
+/// What a base is, beside the bytes of its changes.
+#[derive(minicbor::Encode)]
+#[cbor(map)]
+struct Hashed<'a> {
+    #[n(0)]
+    document: &'a str,
+    #[n(1)]
+    epoch: u32,
+    #[n(2)]
+    floor: &'a Vector,
+    #[n(3)]
+    version_floor: u64,
+    #[n(4)]
+    pruned: &'a Vector,
+    #[n(5)]
+    changes: u64,
+}
+
+/// Where an epoch begins.
+struct Beginning<'a> {
+    document: &'a DocumentId,
+    epoch: u32,
+    floor: &'a Vector,
+    removals_before: Stamp,
+    record: Dot,
+}
+
+/// A document as an epoch begins.
+struct Begun {
+    document: Document,
+    base: BaseHash,
+    dropped: Vec<Key>,
+}
+
+impl Document {
+    /// Takes the document `id` to its next epoch, by `record`, which says `roll`. After an error,
+    /// the document is as it was.
+    pub fn roll<P: Past>(
+        &mut self,
+        id: &DocumentId,
+        roll: &Roll,
+        record: Dot,
+        past: &mut P,
+    ) -> Result<Rolling, P::Error> {
+        if let Some(rolled) = &self.rolled
+            && roll.epoch <= rolled.roll.epoch
+        {
+            // Of one before the current one no more is known than that it was.
+            if roll.epoch == rolled.roll.epoch && *roll != rolled.roll {
+                return Err(DocumentError::OtherRoll(roll.epoch).into());
+            }
+            return Ok(Rolling::Known);
+        }
+        self.check_next(roll.epoch, &roll.floor)?;
+        let beginning = Beginning {
+            document: id,
+            epoch: roll.epoch,
+            floor: &roll.floor,
+            removals_before: roll.removals_before,
+            record,
+        };
+        let late = self.late_for(&roll.floor, past)?;
+        let Begun { mut document, base, dropped } = self.begin_next(&beginning, &late, past)?;
+        if base != roll.base {
+            return Err(DocumentError::Mismatch(roll.epoch).into());
+        }
+        let late: Result<Vec<Record>, P::Error> =
+            late.into_iter().map(|dot| past.record(dot)).collect();
+        document.apply_records(late?)?;
+        *self = document;
+        Ok(Rolling::Began { dropped })
+    }
+
+    /// What the base of the next epoch would come to at `floor`; and how many changes would be late.
+    pub fn plan_roll<P: Past>(
+        &self,
+        id: &DocumentId,
+        floor: &Vector,
+        removals_before: Stamp,
+        past: &mut P,
+    ) -> Result<(BaseHash, u64), P::Error> {
+        let epoch = self.epoch().saturating_add(1);
+        self.check_next(epoch, floor)?;
+        // Whoever has what the floor includes is then in the epoch that ends. Where it came there by
+        // another record of the same roll, it does not need this one.
+        if self.rolled.as_ref().is_some_and(|rolled| !floor.includes(rolled.record)) {
+            return Err(DocumentError::Roll("its floor does not include the roll before").into());
+        }
+        let record = Dot { origin: crate::model::Origin([0; 8]), n: 0 };
+        let beginning = Beginning { document: id, epoch, floor, removals_before, record };
+        let late = self.late_for(floor, past)?;
+        let begun = self.begin_next(&beginning, &late, past)?;
+        Ok((begun.base, late.len() as u64))
+    }
+
+    fn check_next(&self, epoch: u32, floor: &Vector) -> Result<(), DocumentError> {
+        if epoch.checked_sub(1) != Some(self.epoch()) {
+            return Err(DocumentError::Roll("there is an epoch between"));
+        }
+        if let Some(rolled) = &self.rolled
+            && !floor.covers(&rolled.roll.floor)
+        {
+            return Err(DocumentError::Roll("its floor goes back before the roll before"));
+        }
+        Ok(())
+    }
+
+    /// Which of its changes a floor does not include.
+    fn late_for<P: Past>(&self, floor: &Vector, past: &mut P) -> Result<Vec<Dot>, P::Error> {
+        // A floor is closed under what changes build on, and everything is below a head.
+        if self.heads.values().all(|dot| floor.includes(*dot)) {
+            return Ok(Vec::new());
+        }
+        let is_late = |dot: &Dot| !floor.includes(*dot);
+        Ok(self.dots(past)?.into_iter().filter(is_late).collect())
+    }
+
+    fn dots<P: Past>(&self, past: &mut P) -> Result<Vec<Dot>, P::Error> {
+        match self.has_dots {
+            true => Ok(self.by_dot.keys().copied().collect()),
+            false => past.dots(),
+        }
+    }
+
+    /// The next epoch's document, without late changes.
+    fn begin_next<P: Past>(
+        &self,
+        beginning: &Beginning<'_>,
+        late: &[Dot],
+        past: &mut P,
+    ) -> Result<Begun, P::Error> {
+        if late.is_empty() {
+            return Ok(self.begin(beginning));
+        }
+        let mut at_floor = match (&self.epoch_base, self.epoch()) {
+            (_, 0) => Self::new(),
+            (Some(bytes), _) => {
+                let saved = cbor::decode(bytes);
+                Self::load(saved.map_err(|e| DocumentError::Refused(e.to_string()))?)?
+            }
+            (None, _) => Self::load(past.base()?)?,
+        };
+        let mut records = Vec::new();
+        for dot in self.dots(past)? {
+            if beginning.floor.includes(dot) {
+                records.push(past.record(dot)?);
+            }
+        }
+        at_floor.apply_records(records)?;
+        Ok(at_floor.begin(beginning))
+    }
+
+    fn apply_records(&mut self, records: Vec<Record>) -> Result<(), DocumentError> {
+        for record in in_causal_order(records) {
+            self.apply([&CheckedChange::of_record(&record)?])?;
+        }
+        Ok(())
+    }
+
+    /// The next epoch's document, where all that is here is at the floor.
+    fn begin(&self, beginning: &Beginning<'_>) -> Begun {
+        let (mut version_floor, mut pruned) = match &self.rolled {
+            Some(rolled) => (rolled.version_floor, rolled.pruned.clone()),
+            None => (0, Vector::new()),
+        };
+        let mut dropped = Vec::new();
+        // Each key's siblings by dot: those of one rank make one change.
+        let mut ranks: Vec<Vec<(&Key, &Sibling)>> = Vec::new();
+        for (key, siblings) in &self.rows {
+            let is_old =
+                |it: &Sibling| it.entry.is_removal() && it.entry.stamp < beginning.removals_before;
+            if siblings.iter().all(is_old) {
+                for Sibling { entry, .. } in siblings {
+                    version_floor = version_floor.max(entry.version);
+                    pruned.advance(entry.dot);
+                }
+                dropped.push(key.clone());
+                continue;
+            }
+            let mut siblings: Vec<&Sibling> = siblings.iter().collect();
+            siblings.sort_by_key(|sibling| sibling.entry.dot);
+            ranks.resize_with(ranks.len().max(siblings.len()), Vec::new);
+            for (rank, sibling) in ranks.iter_mut().zip(siblings) {
+                rank.push((key, sibling));
+            }
+        }
+        let mut document = Self::new();
+        let name = beginning.document.to_string();
+        let mut hasher = Sha256::new();
+        hasher.update(cbor::encode(&Hashed {
+            document: &name,
+            epoch: beginning.epoch,
+            floor: beginning.floor,
+            version_floor,
+            pruned: &pruned,
+            changes: ranks.len() as u64,
+        }));
+        for (rank, actor) in ranks.iter().zip(0..) {
+            let actor = base_actor(beginning.epoch, actor);
+            let bytes = document.begin_rank(actor, rank, beginning.record, self.epoch() == 0);
+            hasher.update((bytes.len() as u64).to_be_bytes());
+            hasher.update(&bytes);
+        }
+        let base: BaseHash = hasher.finalize().into();
+        let (epoch, floor) = (beginning.epoch, beginning.floor.clone());
+        let roll = Roll { epoch, floor, base, removals_before: beginning.removals_before };
+        let record = beginning.record;
+        document.rolled = Some(Arc::new(Rolled { roll, record, version_floor, pruned }));
+        document.epoch_base = Some(cbor::encode(&document.save()).into());
+        Begun { document, base, dropped }
+    }
+
+    /// Adds one change of a base, and gives its bytes.
+    fn begin_rank(
+        &mut self,
+        actor: [u8; 12],
+        rank: &[(&Key, &Sibling)],
+        record: Dot,
+        is_from_epoch_0: bool,
+    ) -> Vec<u8> {
+        let start_op = BUCKETS as u64 + 1;
+        let operations: Vec<encode::Operation<'_>> = rank
+            .iter()
+            .map(|(key, sibling)| encode::Operation {
+                key,
+                entry: &sibling.entry,
+                replaced: Vec::new(),
+            })
+            .collect();
+        let deps = [*GENESIS];
+        let draft = encode::Draft { actor, seq: 1, start_op, deps: &deps, operations: &operations };
+        let (hash, bytes) = encode::change(&draft);
+        #[cfg(test)]
+        self.trace.push(bytes.clone());
+        let max_op = BUCKETS as u64 + rank.len() as u64;
+        for ((key, sibling), number) in rank.iter().zip(start_op..) {
+            let was = if is_from_epoch_0 { Some(sibling.op) } else { sibling.was };
+            let op = OpId { number, actor };
+            let siblings = self.rows.entry((*key).clone()).or_default();
+            siblings.push(Sibling { op, was, entry: sibling.entry.clone() });
+        }
+        self.heads.insert(hash, record);
+        self.changes.insert(hash, max_op);
+        self.actors.insert(actor, LastChange { seq: 1, hash, max_op });
+        self.max_op = self.max_op.max(max_op);
+        bytes
+    }
+}

@@ -1,0 +1,136 @@
+//! What a document is made from, out of one read of the store: its base and the log's changes since;
+//! and, for a roll that came late, how its epoch began and the changes of it. It writes nothing.
+
+use std::collections::BTreeMap;
+
+use redb::ReadTransaction;
+
+use super::error::StoreError;
+use super::{documents, epochs, log};
+use crate::config::document::{CheckedChange, Document, DocumentError, Past, SavedDocument};
+use crate::config::record::Record;
+use crate::config::roll::Roll;
+use crate::config::waiting::in_causal_order;
+use crate::model::{DocumentId, Dot};
+
+/// A record's change: what it does to its document.
+#[derive(Clone, Debug)]
+pub(super) enum Checked {
+    /// It sets entries.
+    Change(CheckedChange),
+    /// It begins an epoch.
+    Roll(Roll),
+}
+
+impl Checked {
+    /// Looks through a record.
+    pub(super) fn of(record: &Record) -> Result<Self, String> {
+        if !Roll::is_roll(&record.change) {
+            return CheckedChange::of_record(record).map(Self::Change).map_err(|e| e.to_string());
+        }
+        let roll = Roll::decode(&record.change).map_err(|e| e.to_string())?;
+        match roll.epoch == record.epoch {
+            true => Ok(Self::Roll(roll)),
+            false => Err(format!("it rolls to epoch {}", roll.epoch)),
+        }
+    }
+
+    /// The change, if it sets entries.
+    pub(super) fn change(&self) -> Option<&CheckedChange> {
+        match self {
+            Self::Change(change) => Some(change),
+            Self::Roll(_) => None,
+        }
+    }
+}
+
+/// A document's past, in the store and in what is not committed yet.
+pub(super) struct StoredPast<'a> {
+    pub(super) tx: &'a ReadTransaction,
+    pub(super) id: &'a DocumentId,
+    /// Of this document.
+    pub(super) staged: BTreeMap<Dot, Record>,
+}
+
+/// Why a document could not be rolled.
+#[derive(Debug)]
+pub(super) enum PastError {
+    /// The store could not be read.
+    Store(StoreError),
+    /// The document does not take it.
+    Document(DocumentError),
+}
+
+impl From<DocumentError> for PastError {
+    fn from(error: DocumentError) -> Self {
+        Self::Document(error)
+    }
+}
+
+impl From<StoreError> for PastError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Past for StoredPast<'_> {
+    type Error = PastError;
+
+    fn base(&mut self) -> Result<SavedDocument, PastError> {
+        let base = epochs::base(self.tx, self.id)?;
+        base.ok_or_else(|| {
+            StoreError::damaged(format!("the base of {}'s epoch is missing", self.id)).into()
+        })
+    }
+
+    fn dots(&mut self) -> Result<Vec<Dot>, PastError> {
+        let is_asked_for = |record: &Record| {
+            record.epoch == 0 && record.document == *self.id && !Roll::is_roll(&record.change)
+        };
+        let mut dots = log::dots_of(self.tx, is_asked_for)?;
+        let staged = self.staged.values().filter(|record| is_asked_for(record));
+        dots.extend(staged.map(|record| record.dot));
+        Ok(dots)
+    }
+
+    fn record(&mut self, dot: Dot) -> Result<Record, PastError> {
+        match self.staged.get(&dot) {
+            Some(record) => Ok(record.clone()),
+            None => Ok(log::require(self.tx, dot)?),
+        }
+    }
+}
+
+/// The document from its base, the log's changes since, and those of `unwritten`, which no table
+/// names yet.
+pub(super) fn load(
+    tx: &ReadTransaction,
+    id: &DocumentId,
+    unwritten: impl IntoIterator<Item = Dot>,
+) -> Result<Document, StoreError> {
+    let (base, mut dots) = documents::read(tx, id)?;
+    dots.extend(unwritten);
+    let damaged = |why: &dyn std::fmt::Display| {
+        StoreError::damaged(format!("document {id} does not load: {why}"))
+    };
+    let mut document = match base {
+        Some(base) => Document::load(base).map_err(|e| damaged(&e))?,
+        None => Document::new(),
+    };
+    let records: Result<Vec<Record>, StoreError> =
+        dots.into_iter().map(|dot| log::require(tx, dot)).collect();
+    for record in in_causal_order(records?) {
+        match Checked::of(&record).map_err(|e| damaged(&e))? {
+            Checked::Change(change) => document.apply([&change]).map_err(|e| damaged(&e))?,
+            Checked::Roll(roll) => {
+                let mut past = StoredPast { tx, id, staged: BTreeMap::new() };
+                let rolled = document.roll(id, &roll, record.dot, &mut past);
+                rolled.map_err(|error| match error {
+                    PastError::Store(error) => error,
+                    PastError::Document(error) => damaged(&error),
+                })?;
+            }
+        }
+    }
+    Ok(document)
+}
