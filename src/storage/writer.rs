@@ -11,7 +11,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use imbl::OrdMap;
-use lru::LruCache;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
@@ -33,6 +32,7 @@ use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
 use crate::planted::{Bug, is_planted};
 
 mod audited;
+mod cache;
 mod checkpoint;
 mod group;
 mod origin;
@@ -65,8 +65,8 @@ pub struct WriterSettings {
     pub region: Text,
     /// Largest value, in bytes.
     pub value_bytes_max: usize,
-    /// Most documents kept in memory for writes and merges.
-    pub documents_max: usize,
+    /// Most bytes of documents kept in memory for writes and merges, beside what a group needs.
+    pub documents_bytes_max: usize,
     /// How much may wait for changes that have not come yet, in bytes.
     pub waiting_bytes_max: usize,
     /// How many other nodes there are. An origin that was used before is used again only after all
@@ -168,6 +168,10 @@ pub struct Counts {
     pub documents_needed: u64,
     /// See [`Counts::documents_needed`].
     pub documents_loaded: u64,
+    /// How many documents went from memory since the start, to make room for others.
+    pub documents_evicted: u64,
+    /// What the documents in memory come to, in bytes.
+    pub documents_bytes: usize,
     /// How many rolls since the start were not taken, because what is here does not come to the
     /// base that was agreed.
     pub epoch_mismatches: u64,
@@ -248,7 +252,7 @@ pub struct Writer {
     entropy: Stream,
     actor: Actor,
     state: State,
-    documents: LruCache<DocumentId, Document>,
+    documents: cache::Documents,
     waiting: Waiting,
     unwritten: Unwritten,
     tail: Tail,
@@ -259,10 +263,12 @@ pub struct Writer {
     stored_origin: Option<Origin>,
     /// What tells this store's file and this run of the machine from others.
     mark_of: (Vec<u8>, Vec<u8>),
-    /// The last origin that this process drew, if it did: nobody knows more of it.
+    /// The last origin that this process drew, or that every peer has confirmed: nobody knows more
+    /// of it.
     fresh: Option<Origin>,
-    /// Which peers have said of which origin that they know no more of it than is here.
-    confirmed_by: BTreeMap<NodeName, Origin>,
+    /// Which peers have said that they know no more of this node's origin than is here; until all
+    /// have.
+    confirmed_by: BTreeSet<NodeName>,
     /// Until when nothing is tried after a failure, and which one.
     resting: Option<(Instant, StoreError)>,
     /// The store's format.
@@ -299,20 +305,20 @@ impl Writer {
         let mut writer = Self {
             limits: Limits { value_bytes_max: settings.value_bytes_max },
             waiting: Waiting::new(settings.waiting_bytes_max),
+            documents: cache::Documents::new(settings.documents_bytes_max),
             settings,
             disk,
             database: Arc::new(database),
             entropy,
             actor: Actor { origin: Origin([0; 8]), incarnation: [0; 4] },
             state: State::default(),
-            documents: LruCache::unbounded(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
             published: Arc::default(),
             stored_spans: 0,
             stored_origin: None,
             fresh: None,
-            confirmed_by: BTreeMap::new(),
+            confirmed_by: BTreeSet::new(),
             resting: None,
             mark_of: Default::default(),
             format: meta::FORMAT_WITHOUT_EPOCHS,
@@ -379,6 +385,8 @@ impl Writer {
             database_bytes: self.database_bytes,
             documents_needed: self.documents_needed,
             documents_loaded: self.documents_loaded,
+            documents_evicted: self.documents.evicted(),
+            documents_bytes: self.documents.bytes(),
             epoch_mismatches: self.epoch_mismatches,
             documents_mismatched: self.mismatched.values().collect::<BTreeSet<_>>().len(),
         }
@@ -540,6 +548,7 @@ impl Writer {
         self.stored_spans = self.state.chain.spans.len();
         self.one_by_one = false;
         if group.records.is_empty() {
+            self.documents.settle();
             let snapshot = self.published.load_full();
             return group.into_committed(&snapshot, self.actor.origin);
         }
@@ -566,9 +575,7 @@ impl Writer {
             self.state.documents.clone(),
         ));
         self.published.store(snapshot.clone());
-        while self.documents.len() > self.settings.documents_max {
-            self.documents.pop_lru();
-        }
+        self.documents.settle();
         group.into_committed(&snapshot, self.actor.origin)
     }
 

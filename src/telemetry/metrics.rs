@@ -49,6 +49,8 @@ pub struct Metrics {
     tokens_refused: Counter,
     documents_loaded: Counter,
     documents_remembered: Counter,
+    documents_evicted: Counter,
+    documents_bytes: Gauge,
     pub(super) peer_queue_limit: Gauge,
     audit_dropped: Counter,
     audit_broken: Counter,
@@ -144,7 +146,8 @@ impl Metrics {
             by_result("holm_tokens_total", "Tokens looked at, by result.", result)
         };
         let loads = |result: &'static str| {
-            let what = "Documents needed for writes and merges, by whether they were in memory.";
+            let what = "Documents needed for writes and merges, by whether they were in memory; and \
+                        those that went from there to make room.";
             by_result("holm_document_cache_total", what, result)
         };
         Ok(Self {
@@ -172,6 +175,11 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
+            documents_evicted: loads("evicted"),
+            documents_bytes: gauge(
+                "holm_document_cache_bytes",
+                "What the documents in memory for writes and merges come to, about.",
+            ),
             peer_queue_limit: gauge(
                 "holm_peer_queue_limit_bytes",
                 "How many bytes may wait for one peer; past that the queue is dropped.",
@@ -232,6 +240,12 @@ impl Metrics {
         self.documents.set(documents as f64);
         self.rows.set(rows as f64);
         self.conflicts.set(conflicts as f64);
+    }
+
+    /// What the documents in memory come to, and how many went from there since the start.
+    pub fn set_documents_in_memory(&self, bytes: usize, evicted: u64) {
+        self.documents_bytes.set(bytes as f64);
+        self.documents_evicted.absolute(evicted);
     }
 
     /// What gossip counted under this name since the node's start.

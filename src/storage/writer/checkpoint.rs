@@ -34,6 +34,7 @@ impl Writer {
             return Err(error);
         }
         self.unwritten = Unwritten::default();
+        self.documents.settle();
         self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())

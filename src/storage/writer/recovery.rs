@@ -38,6 +38,7 @@ impl Writer {
         let touched = self.read_log_since(&tx, &checkpoint)?;
         for (id, keys) in touched {
             self.show_again(&id, keys)?;
+            self.documents.settle();
         }
         self.choose_origin(&tx)?;
         self.note_size()?;
