@@ -8,6 +8,7 @@ pub mod epochless;
 pub mod record;
 pub mod request;
 pub mod roll;
+pub mod texts;
 pub mod view;
 pub mod waiting;
 

@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_whose_change_finds_no_room_leaves_nothing_behind() {
+        let mut waiting = Waiting::new(10);
+        for origin in 0..=255 {
+            assert!(!waiting.hold(record(dot(origin, 2), vec![])));
+        }
+        assert!(waiting.shares.is_empty());
+    }
+
+    #[test]
     fn what_waits_comes_out_after_what_it_needs() {
         let mut waiting = Waiting::new(10_000);
         assert!(waiting.hold(record(dot(1, 2), vec![])));

@@ -25,6 +25,7 @@ use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
+use crate::config::texts::Texts;
 use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Rolled, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
@@ -50,6 +51,11 @@ const ATTEMPTS_MAX: usize = 64;
 
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes.
 const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+
+/// Most bytes of records that are committed and not in the derived tables: past it a group has a
+/// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
+/// commits go well would otherwise have memory, and the next opening, grow with every write.
+const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// How long a store that failed rests before it is tried again.
 const REST: Duration = Duration::from_millis(500);
@@ -241,6 +247,8 @@ struct Unwritten {
     epochs: BTreeSet<DocumentId>,
     /// Documents that began an epoch.
     rolled: BTreeSet<DocumentId>,
+    /// What the records come to that all of this is of.
+    bytes: usize,
 }
 
 /// The store's writer.
@@ -254,6 +262,7 @@ pub struct Writer {
     state: State,
     documents: cache::Documents,
     waiting: Waiting,
+    texts: Texts,
     unwritten: Unwritten,
     tail: Tail,
     published: Arc<ArcSwap<Snapshot>>,
@@ -312,6 +321,7 @@ impl Writer {
             entropy,
             actor: Actor { origin: Origin([0; 8]), incarnation: [0; 4] },
             state: State::default(),
+            texts: Texts::default(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
             published: Arc::default(),
@@ -399,6 +409,12 @@ impl Writer {
             Ok(reopened) => reopened,
             Err(error) => return failed(commands, &error, false),
         };
+        if self.unwritten.bytes >= UNWRITTEN_BYTES_MAX
+            && let Err(error) = self.checkpoint()
+        {
+            tracing::error!(%error, "nothing is taken until a checkpoint succeeds");
+            return failed(commands, &error, false);
+        }
         self.hear_witnesses(commands);
         Committed { reopened, ..self.commit_open(now, commands) }
     }
@@ -555,6 +571,7 @@ impl Writer {
         for record in &group.records {
             let changes = self.unwritten.changes.entry(record.document.clone()).or_default();
             changes.push(record.dot);
+            self.unwritten.bytes += record.bytes.len();
         }
         for (document, keys) in &group.touched {
             let rows = keys.iter().map(|key| (document.clone(), key.clone()));

@@ -146,8 +146,7 @@ impl Metrics {
             by_result("holm_tokens_total", "Tokens looked at, by result.", result)
         };
         let loads = |result: &'static str| {
-            let what = "Documents needed for writes and merges, by whether they were in memory; and \
-                        those that went from there to make room.";
+            let what = "Documents needed for writes and merges, by whether they were in memory.";
             by_result("holm_document_cache_total", what, result)
         };
         Ok(Self {
@@ -175,7 +174,10 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
-            documents_evicted: loads("evicted"),
+            documents_evicted: counter(
+                "holm_document_cache_evicted_total",
+                "Documents that went from memory to make room for others.",
+            ),
             documents_bytes: gauge(
                 "holm_document_cache_bytes",
                 "What the documents in memory for writes and merges come to, about.",

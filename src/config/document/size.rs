@@ -66,3 +66,87 @@ pub(super) fn sibling_bytes(sibling: &Sibling) -> usize {
 pub(super) fn gone_bytes(count: usize) -> usize {
     count * size_of::<Gone>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use imbl::OrdMap;
+
+    use super::super::testing::{document_of, rewritten};
+    use super::*;
+    use crate::config::Row;
+    use crate::config::texts::Texts;
+    use crate::model::cbor;
+
+    /// What the process has in memory, in bytes.
+    fn resident() -> usize {
+        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+    }
+
+    /// Says what it takes to keep what `make` makes.
+    fn taken<T>(make: impl FnOnce() -> T) -> (T, usize) {
+        let before = resident();
+        let made = make();
+        (made, resident().saturating_sub(before))
+    }
+
+    #[test]
+    #[ignore = "measures its whole process: the test below starts it alone"]
+    fn measured() {
+        let (keys, took) =
+            taken(|| (0..100).map(|_| document_of(1_000, 256)).collect::<Vec<Document>>());
+        println!("keys {} {took}", keys.iter().map(Document::bytes).sum::<usize>());
+        let (changes, took) = taken(|| rewritten(100_000));
+        println!("changes {} {took}", changes.bytes());
+        let entries = |key: &Key| keys[0].siblings(key).iter().map(cbor::encode).collect();
+        let stored: Vec<(Key, Vec<Vec<u8>>)> =
+            keys[0].keys().map(|key| (key.clone(), entries(key))).collect();
+        let view = |mut texts: Option<Texts>| {
+            let row = |(key, bytes): &(Key, Vec<Vec<u8>>)| {
+                let mut siblings: Vec<Entry> =
+                    bytes.iter().map(|bytes| cbor::decode(bytes).unwrap()).collect();
+                if let Some(texts) = &mut texts {
+                    siblings.iter_mut().for_each(|entry| texts.share(entry));
+                }
+                let key = Key::new(key.as_str()).unwrap();
+                (key, Arc::new(Row::new(siblings).unwrap()))
+            };
+            let mut row = row;
+            (0..100).map(|_| stored.iter().map(&mut row).collect()).collect()
+        };
+        let (own, took): (Vec<OrdMap<Key, Arc<Row>>>, _) = taken(|| view(None));
+        println!("view with texts of its own: {} a key", took / 100_000);
+        let (shared, took): (Vec<OrdMap<Key, Arc<Row>>>, _) =
+            taken(|| view(Some(Texts::default())));
+        println!("view with shared texts: {} a key", took / 100_000);
+        println!("an entry: {} bytes", size_of::<Entry>());
+        drop((own, shared, keys, changes));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn it_is_within_a_factor_of_what_the_process_takes() {
+        let mut measure = std::process::Command::new(std::env::current_exe().unwrap());
+        measure.args(["--exact", "config::document::size::tests::measured", "--ignored"]);
+        let output = measure.arg("--nocapture").output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        for what in ["keys ", "changes "] {
+            let line = text.lines().find_map(|line| line.split_once(what)).unwrap().1;
+            let numbers: Vec<f64> = line.split(' ').map(|n| n.parse().unwrap()).collect();
+            let factor = numbers[0] / numbers[1];
+            assert!((0.6..1.7).contains(&factor), "{what}: {factor}\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_running_sum_is_what_counting_gives() {
+        let document = document_of(100, 50);
+        assert_eq!(document.keys_bytes, document.measure_keys());
+        let document = rewritten(1_000);
+        assert_eq!(document.keys_bytes, document.measure_keys());
+        let loaded = Document::load(document.save()).unwrap();
+        assert_eq!(loaded.bytes(), document.bytes());
+    }
+}

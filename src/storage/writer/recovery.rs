@@ -137,6 +137,7 @@ impl Writer {
                 let record = log::require(tx, dot)?;
                 let checked = Checked::of(&record)
                     .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
+                self.unwritten.bytes += record.bytes.len();
                 let keys = touched.entry(record.document.clone()).or_default();
                 let entries = match checked {
                     Checked::Change(change) => change.entries,

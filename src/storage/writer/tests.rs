@@ -7,6 +7,7 @@ use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::JsonText;
 use proptest::prelude::*;
 
+mod bounds;
 mod chain;
 mod epochs;
 mod format;
