@@ -16,12 +16,11 @@ use metrics_exporter_prometheus::{
 use super::disk::DiskMetrics;
 use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
-use super::peers::PeerMetrics;
+use super::peers::Peers;
 use super::process::ProcessMetrics;
 use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
 use super::standing::NodeMetrics;
-use crate::model::{NodeName, RegionName};
 
 const SECONDS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -61,7 +60,7 @@ pub struct Metrics {
     pub(super) process: OnceLock<ProcessMetrics>,
     pub(super) limits: LimitMetrics,
     pub(super) quorum: QuorumMetrics,
-    peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
+    pub(super) peers: Mutex<Peers>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
 }
 
@@ -213,7 +212,9 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let mut text = self.handle.render();
+        text.push_str(&self.peers.lock().unwrap_or_else(PoisonError::into_inner).render());
+        text
     }
 
     /// To be called every few seconds: what was measured is kept one by one until then.
@@ -334,29 +335,6 @@ impl Metrics {
     /// One more open watch, until the value is dropped.
     pub fn watching(&self) -> Watching {
         Watching::new(&self.watchers)
-    }
-
-    /// Nodes that are no peers any more have no numbers.
-    pub fn keep_peers<'a>(&self, peers: impl Iterator<Item = &'a NodeName>) {
-        let peers: std::collections::BTreeSet<&NodeName> = peers.collect();
-        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|node, metrics| {
-            let is_peer = peers.contains(node);
-            if !is_peer {
-                metrics.clear();
-            }
-            is_peer
-        });
-    }
-
-    pub(super) fn peer(&self, peer: &NodeName, region: &RegionName) -> PeerMetrics {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = peers.get(peer) {
-            return known.clone();
-        }
-        let new = PeerMetrics::new(&Registrar(&self.recorder), peer, region);
-        peers.insert(peer.clone(), new.clone());
-        new
     }
 }
 

@@ -69,8 +69,9 @@ pub(super) fn gone_bytes(count: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
+    use bytes::Bytes;
     use imbl::OrdMap;
 
     use super::super::testing::{document_of, rewritten};
@@ -78,6 +79,9 @@ mod tests {
     use crate::config::Row;
     use crate::config::texts::Texts;
     use crate::model::cbor;
+
+    /// A row as it was kept before: with room for siblings that it does not have.
+    type Grown = (Vec<Entry>, OnceLock<Bytes>);
 
     /// What the process has in memory, in bytes.
     fn resident() -> usize {
@@ -103,10 +107,12 @@ mod tests {
         let entries = |key: &Key| keys[0].siblings(key).iter().map(cbor::encode).collect();
         let stored: Vec<(Key, Vec<Vec<u8>>)> =
             keys[0].keys().map(|key| (key.clone(), entries(key))).collect();
+        let decoded = |bytes: &[Vec<u8>]| -> Vec<Entry> {
+            bytes.iter().map(|bytes| cbor::decode(bytes).unwrap()).collect()
+        };
         let view = |mut texts: Option<Texts>| {
             let row = |(key, bytes): &(Key, Vec<Vec<u8>>)| {
-                let mut siblings: Vec<Entry> =
-                    bytes.iter().map(|bytes| cbor::decode(bytes).unwrap()).collect();
+                let mut siblings = decoded(bytes);
                 if let Some(texts) = &mut texts {
                     siblings.iter_mut().for_each(|entry| texts.share(entry));
                 }
@@ -116,13 +122,23 @@ mod tests {
             let mut row = row;
             (0..100).map(|_| stored.iter().map(&mut row).collect()).collect()
         };
+        let grown = |(key, bytes): &(Key, Vec<Vec<u8>>)| {
+            // As a list grows to which one sibling after the other is added.
+            let mut siblings = Vec::with_capacity(4);
+            siblings.extend(decoded(bytes));
+            let row = Arc::new((siblings, OnceLock::<Bytes>::new()));
+            (Key::new(key.as_str()).unwrap(), row)
+        };
+        let grown = || stored.iter().map(grown).collect::<OrdMap<Key, Arc<Grown>>>();
+        let (grown, took) = taken(|| (0..100).map(|_| grown()).collect::<Vec<_>>());
+        println!("view with room for four siblings: {} a key", took / 100_000);
         let (own, took): (Vec<OrdMap<Key, Arc<Row>>>, _) = taken(|| view(None));
         println!("view with texts of its own: {} a key", took / 100_000);
         let (shared, took): (Vec<OrdMap<Key, Arc<Row>>>, _) =
             taken(|| view(Some(Texts::default())));
         println!("view with shared texts: {} a key", took / 100_000);
         println!("an entry: {} bytes", size_of::<Entry>());
-        drop((own, shared, keys, changes));
+        drop((grown, own, shared, keys, changes));
     }
 
     #[test]
