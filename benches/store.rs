@@ -25,7 +25,7 @@ fn open(disk: Arc<dyn Disk>, node: &str) -> Writer {
         node: NodeName::new(node).expect("a good name"),
         region: "here".into(),
         value_bytes_max: 262_144,
-        documents_max: 256,
+        documents_bytes_max: 256 << 20,
         waiting_bytes_max: 8 << 20,
         peers: 0,
     };

@@ -9,6 +9,7 @@ pub mod record;
 pub mod request;
 pub mod retention;
 pub mod roll;
+pub mod texts;
 pub mod view;
 pub mod waiting;
 

@@ -64,9 +64,6 @@ use store::{Observer, Sources, Store};
 use transfer::{Giver, Taker, Under};
 use trimming::Trimming;
 
-/// Most documents kept in memory for writes and merges.
-const DOCUMENTS_MAX: usize = 256;
-
 /// A handle to a running node. Cheap to clone; clones share everything.
 ///
 /// Reading: [`Node::snapshot`], [`Node::wait_for`], [`Node::history`], [`Node::feed`]. Writing:
@@ -174,6 +171,7 @@ impl Observer for Watcher {
             let loaded = counts.documents_loaded - before.documents_loaded;
             self.metrics.document_needed(needed - before.documents_needed >= loaded);
         }
+        self.metrics.set_documents_in_memory(counts.documents_bytes, counts.documents_evicted);
         let now = self.clock.now();
         for stamp in &committed.remote {
             let age = Duration::from_micros(now.0.saturating_sub(stamp.0));
@@ -750,7 +748,7 @@ fn writer_settings(
         node: name.clone(),
         region: region.as_str().into(),
         value_bytes_max: settings.limits.value_bytes_max,
-        documents_max: DOCUMENTS_MAX,
+        documents_bytes_max: settings.limits.documents_bytes_max,
         waiting_bytes_max: settings.gossip.waiting_bytes_max,
         peers: topology.named().filter(|node| node.name != *name).count(),
     }

@@ -109,6 +109,11 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     /// Most watches at once of one client; further ones are answered 429. Default: 5,000.
     pub watchers_per_client_max: usize,
+    /// About how many bytes of documents are kept in memory for writes and merges, beside the view
+    /// that reads are answered from; others are loaded when they are needed. The one used last
+    /// stays however large it is, and so does what one group of writes needs until its end.
+    /// Default: 268,435,456 (256 MiB).
+    pub documents_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -130,6 +135,7 @@ impl Default for Limits {
             answers_bytes_max: 256 * 1024 * 1024,
             connections_per_address_max: 5_000,
             watchers_per_client_max: 5_000,
+            documents_bytes_max: 256 * 1024 * 1024,
         }
     }
 }
@@ -367,6 +373,7 @@ impl Limits {
             ("limits.requests_max", limits.requests_max),
             ("limits.writes_max", limits.writes_max),
             ("limits.connections_per_address_max", limits.connections_per_address_max),
+            ("limits.documents_bytes_max", limits.documents_bytes_max),
         ] {
             refuse(value == 0, field, "0 would refuse everything")?;
         }

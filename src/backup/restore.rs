@@ -335,7 +335,7 @@ fn record(
         node: target.node.clone(),
         region: target.region.as_str().into(),
         value_bytes_max: settings.limits.value_bytes_max,
-        documents_max: 1,
+        documents_bytes_max: 1,
         waiting_bytes_max: settings.gossip.waiting_bytes_max,
         peers: 0,
     };

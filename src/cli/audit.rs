@@ -364,7 +364,7 @@ mod tests {
             node: node.clone(),
             region: "eu".into(),
             value_bytes_max: 1_000,
-            documents_max: 1,
+            documents_bytes_max: 1,
             waiting_bytes_max: 1_000,
             peers: 0,
         };

@@ -24,6 +24,9 @@ mod encode;
 mod late;
 mod roll;
 mod saved;
+mod size;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -145,6 +148,8 @@ pub struct Document {
     /// What was replaced in this epoch: a late change may replace it, too, and has to name it. Not
     /// kept in epoch 0, where nothing is late.
     gone: BTreeMap<Key, Vec<Gone>>,
+    /// What `rows` and `gone` come to in memory, without their places in the trees.
+    keys_bytes: usize,
     /// The document as its epoch began, encoded, until it is kept ([`Document::set_base`]).
     epoch_base: Option<Arc<[u8]>>,
     /// How many changes its last saved base held.
@@ -192,6 +197,7 @@ impl Document {
             max_op: BUCKETS as u64,
             rows: BTreeMap::new(),
             gone: BTreeMap::new(),
+            keys_bytes: 0,
             epoch_base: None,
             changes_in_base: 0,
             changes_since_base: 0,
@@ -273,19 +279,29 @@ impl Document {
 
     /// Sets a key, in place of the siblings that have these operations.
     fn set(&mut self, key: &Key, sibling: Sibling, replaced: &[OpId]) {
-        let siblings = self.rows.entry(key.clone()).or_default();
+        let (mut added, mut removed) = (size::sibling_bytes(&sibling), 0);
+        let siblings = self.rows.entry(key.clone()).or_insert_with(|| {
+            added += size::key_bytes(key);
+            Vec::new()
+        });
         // What is not there any more was replaced by a concurrent change, too.
-        let old = siblings.extract_if(.., |sibling| replaced.contains(&sibling.op));
-        if self.rolled.is_some() {
-            let mut old = old.peekable();
-            if old.peek().is_some() {
-                let gone = self.gone.entry(key.clone()).or_default();
-                gone.extend(old.map(|it| Gone { dot: it.entry.dot, op: it.op, was: it.was }));
-            }
-        } else {
-            old.for_each(drop);
-        }
+        let old = siblings.extract_if(.., |sibling| replaced.contains(&sibling.op)).map(|it| {
+            removed += size::sibling_bytes(&it);
+            Gone { dot: it.entry.dot, op: it.op, was: it.was }
+        });
+        let old: Vec<Gone> = old.collect();
+        // Nearly always it stays the only one.
+        siblings.reserve_exact(1);
         siblings.push(sibling);
+        if self.rolled.is_some() && !old.is_empty() {
+            added += size::gone_bytes(old.len());
+            let gone = self.gone.entry(key.clone()).or_insert_with(|| {
+                added += size::key_bytes(key);
+                Vec::new()
+            });
+            gone.extend(old);
+        }
+        self.keys_bytes = self.keys_bytes + added - removed;
     }
 
     /// What Automerge has a change of `actor` build on: all heads, and always the one before.

@@ -2,6 +2,7 @@
 //! row and the vector that says which changes they come from; a commit swaps in the next one, so
 //! that a reader sees all of a change or nothing of it, and its session is exact.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -16,9 +17,9 @@ use crate::planted::{Bug, is_planted};
 #[derive(Debug)]
 pub struct Row {
     /// The concurrent writes that nothing has replaced yet, the winner first. Never empty.
-    siblings: Vec<Entry>,
+    siblings: Box<[Entry]>,
     /// What the HTTP layer made of it, kept so that a hot key is rendered once a change.
-    rendered: OnceLock<Bytes>,
+    rendered: OnceLock<Box<Rendered>>,
 }
 
 impl Row {
@@ -30,7 +31,8 @@ impl Row {
         } else if !is_planted(Bug::WinnerByArrival) {
             siblings.sort_by(Entry::precedence);
         }
-        (!siblings.is_empty()).then(|| Self { siblings, rendered: OnceLock::new() })
+        (!siblings.is_empty())
+            .then(|| Self { siblings: siblings.into_boxed_slice(), rendered: OnceLock::new() })
     }
 
     /// The entry that is shown: its value is the key's, and where it is a removal the key is gone.
@@ -54,9 +56,47 @@ impl Row {
         self.siblings.iter().all(|entry| vector.includes(entry.dot))
     }
 
-    /// The rendering of this row, made by `render` the first time.
-    pub fn rendered(&self, render: impl FnOnce(&Row) -> Bytes) -> &Bytes {
-        self.rendered.get_or_init(|| render(self))
+    /// The rendering of this row: made by `render` the first time, and kept while all that are kept
+    /// fit into [`RENDERED_BYTES_MAX`]; else made each time.
+    pub fn rendered(&self, render: impl FnOnce(&Row) -> Bytes) -> Bytes {
+        if let Some(known) = self.rendered.get() {
+            return known.0.clone();
+        }
+        let bytes = render(self);
+        if let Some(kept) = Rendered::new(bytes.clone(), &RENDERED_BYTES) {
+            // Another reader may have been first.
+            let _ = self.rendered.set(Box::new(kept));
+        }
+        bytes
+    }
+}
+
+/// Most bytes of renderings that a process keeps: without it, reading every key once would have the
+/// view take twice its memory for as long as nothing is written.
+const RENDERED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the renderings that are kept come to. It decides what is kept, and nothing that is shown.
+static RENDERED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// A rendering that is kept, and counted as long as it is.
+#[derive(Debug)]
+struct Rendered(Bytes, &'static AtomicUsize);
+
+impl Rendered {
+    /// Nothing where there is no room.
+    fn new(bytes: Bytes, all: &'static AtomicUsize) -> Option<Self> {
+        let len = bytes.len();
+        if all.fetch_add(len, Ordering::Relaxed) + len > RENDERED_BYTES_MAX {
+            all.fetch_sub(len, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(bytes, all))
+    }
+}
+
+impl Drop for Rendered {
+    fn drop(&mut self) {
+        self.1.fetch_sub(self.0.len(), Ordering::Relaxed);
     }
 }
 
@@ -167,5 +207,22 @@ impl Snapshot {
     /// The session of a client that has seen this snapshot.
     pub fn session(&self) -> &Arc<str> {
         self.session.get_or_init(|| Session::of((*self.vector).clone()).encode().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renderings_are_kept_while_there_is_room_and_make_room_when_they_go() {
+        static ALL: AtomicUsize = AtomicUsize::new(0);
+        let large = || Bytes::from(vec![0; RENDERED_BYTES_MAX / 2]);
+        let (one, two) = (Rendered::new(large(), &ALL), Rendered::new(large(), &ALL));
+        assert!(one.is_some() && two.is_some());
+        assert!(Rendered::new(Bytes::from_static(b"x"), &ALL).is_none());
+        drop(one);
+        assert_eq!(ALL.load(Ordering::Relaxed), RENDERED_BYTES_MAX / 2);
+        assert!(Rendered::new(large(), &ALL).is_some());
     }
 }

@@ -49,11 +49,12 @@ impl Waiting {
             return true;
         }
         let len = record.bytes.len();
-        let share = self.shares.entry(record.dot.origin).or_insert(0);
-        if self.bytes + len > self.bytes_max || *share + len > self.bytes_max / SHARE {
+        // Whose change finds no room is not remembered for it: anybody can name any origin.
+        let share = self.shares.get(&record.dot.origin).copied().unwrap_or(0) + len;
+        if self.bytes + len > self.bytes_max || share > self.bytes_max / SHARE {
             return false;
         }
-        *share += len;
+        self.shares.insert(record.dot.origin, share);
         self.bytes += len;
         self.records.insert(record.dot, record);
         true
@@ -158,6 +159,15 @@ mod tests {
             order.push(record.dot);
         }
         order
+    }
+
+    #[test]
+    fn an_origin_whose_change_finds_no_room_leaves_nothing_behind() {
+        let mut waiting = Waiting::new(10);
+        for origin in 0..=255 {
+            assert!(!waiting.hold(record(dot(origin, 2), vec![])));
+        }
+        assert!(waiting.shares.is_empty());
     }
 
     #[test]

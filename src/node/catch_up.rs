@@ -51,6 +51,8 @@ impl CatchingUp {
             return Err("waiting to meet the other peers");
         }
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who went is forgotten: members come and go under ever new names.
+        target.0.retain(|name| peers.iter().any(|peer| peer.node == *name));
         for peer in met {
             if target.0.insert(peer.node.clone()) {
                 target.1.merge(&peer.vector);

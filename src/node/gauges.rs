@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Node, skew};
 use crate::env::{Blocking, Disk, Env};
-use crate::gossip::Gossip;
+use crate::gossip::{Gossip, PeerStatus};
 use crate::quorum::{QuorumStatus, Times};
 use crate::settings::{EpochSettings, Settings};
 use crate::telemetry::{
@@ -97,8 +97,7 @@ impl Node {
         metrics.set_peer_queue_limit(self.0.gauges.queue_bytes_max);
         let Some(gossip) = self.0.gossip.get() else { return };
         let peers = gossip.peers();
-        metrics.keep_peers(peers.iter().map(|peer| &peer.node));
-        for peer in peers {
+        let standing = |peer: PeerStatus| {
             let member = quorum.members.iter().find(|member| member.node == peer.node.as_str());
             let matched = member.and_then(|member| member.matched);
             let standing = PeerStanding {
@@ -111,8 +110,10 @@ impl Node {
                 clock_offset_us: peer.clock_offset,
                 quorum_lag_entries: matched.map(|at| quorum.last_log.saturating_sub(at)),
             };
-            metrics.set_peer(&peer.node, &peer.region, &standing);
-        }
+            (peer.node, peer.region, standing)
+        };
+        let standings: Vec<_> = peers.into_iter().map(standing).collect();
+        metrics.set_peers(&standings);
         for (name, value) in gossip.stats().by_name() {
             metrics.set_gossip(name, value);
         }

@@ -8,6 +8,7 @@ use imbl::OrdMap;
 use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
+use crate::config::texts::Texts;
 use crate::config::{DocumentView, Entry, Row};
 use crate::model::{DocumentId, Key, cbor};
 
@@ -77,11 +78,13 @@ pub(super) fn read(
 ) -> Result<OrdMap<DocumentId, Arc<DocumentView>>, StoreError> {
     let mut documents: OrdMap<DocumentId, Arc<DocumentView>> = OrdMap::new();
     let mut open: Option<(DocumentId, DocumentView)> = None;
+    let mut texts = Texts::default();
     for row in tx.open_table(ROWS)?.iter()? {
         let (name, stored) = row?;
         let damaged = || StoreError::damaged(format!("row {}", name.value()));
         let (document, key) = parse_row_key(name.value()).ok_or_else(damaged)?;
-        let stored: StoredRow = cbor::decode(stored.value()).map_err(|_| damaged())?;
+        let mut stored: StoredRow = cbor::decode(stored.value()).map_err(|_| damaged())?;
+        stored.siblings.iter_mut().for_each(|entry| texts.share(entry));
         let row = Arc::new(Row::new(stored.siblings).ok_or_else(damaged)?);
         match &mut open {
             Some((id, view)) if *id == document => {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use imbl::OrdMap;
-use lru::LruCache;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
@@ -30,6 +29,7 @@ use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
+use crate::config::texts::Texts;
 use crate::config::waiting::Waiting;
 use crate::config::{DocumentView, Rolled, Row, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
@@ -37,6 +37,7 @@ use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
 use crate::planted::{Bug, is_planted};
 
 mod audited;
+mod cache;
 mod checkpoint;
 mod group;
 mod origin;
@@ -60,6 +61,11 @@ const ATTEMPTS_MAX: usize = 64;
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes.
 const QUICK_REPAIR_BYTES: u64 = 1 << 30;
 
+/// Most bytes of records that are committed and not in the derived tables: past it a group has a
+/// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
+/// commits go well would otherwise have memory, and the next opening, grow with every write.
+const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// How long a store that failed rests before it is tried again.
 const REST: Duration = Duration::from_millis(500);
 
@@ -74,8 +80,8 @@ pub struct WriterSettings {
     pub region: Text,
     /// Largest value, in bytes.
     pub value_bytes_max: usize,
-    /// Most documents kept in memory for writes and merges.
-    pub documents_max: usize,
+    /// Most bytes of documents kept in memory for writes and merges, beside what a group needs.
+    pub documents_bytes_max: usize,
     /// How much may wait for changes that have not come yet, in bytes.
     pub waiting_bytes_max: usize,
     /// How many other nodes there are. An origin that was used before is used again only after all
@@ -181,6 +187,10 @@ pub struct Counts {
     pub log_records: u64,
     /// Records that were trimmed from it since the start.
     pub log_trimmed: u64,
+    /// How many documents went from memory since the start, to make room for others.
+    pub documents_evicted: u64,
+    /// What the documents in memory come to, in bytes.
+    pub documents_bytes: usize,
     /// How many rolls since the start were not taken, because what is here does not come to the
     /// base that was agreed.
     pub epoch_mismatches: u64,
@@ -254,6 +264,8 @@ struct Unwritten {
     epochs: BTreeSet<DocumentId>,
     /// Documents that began an epoch.
     rolled: BTreeSet<DocumentId>,
+    /// What the records come to that all of this is of.
+    bytes: usize,
 }
 
 /// The store's writer.
@@ -265,8 +277,9 @@ pub struct Writer {
     entropy: Stream,
     actor: Actor,
     state: State,
-    documents: LruCache<DocumentId, Document>,
+    documents: cache::Documents,
     waiting: Waiting,
+    texts: Texts,
     unwritten: Unwritten,
     tail: Tail,
     pruner: Pruner,
@@ -283,10 +296,12 @@ pub struct Writer {
     stored_origin: Option<Origin>,
     /// What tells this store's file and this run of the machine from others.
     mark_of: (Vec<u8>, Vec<u8>),
-    /// The last origin that this process drew, if it did: nobody knows more of it.
+    /// The last origin that this process drew, or that every peer has confirmed: nobody knows more
+    /// of it.
     fresh: Option<Origin>,
-    /// Which peers have said of which origin that they know no more of it than is here.
-    confirmed_by: BTreeMap<NodeName, Origin>,
+    /// Which peers have said that they know no more of this node's origin than is here; until all
+    /// have.
+    confirmed_by: BTreeSet<NodeName>,
     /// Until when nothing is tried after a failure, and which one.
     resting: Option<(Instant, StoreError)>,
     /// The store's format.
@@ -323,13 +338,14 @@ impl Writer {
         let mut writer = Self {
             limits: Limits { value_bytes_max: settings.value_bytes_max },
             waiting: Waiting::new(settings.waiting_bytes_max),
+            documents: cache::Documents::new(settings.documents_bytes_max),
             settings,
             disk,
             database: Arc::new(database),
             entropy,
             actor: Actor { origin: Origin([0; 8]), incarnation: [0; 4] },
             state: State::default(),
-            documents: LruCache::unbounded(),
+            texts: Texts::default(),
             unwritten: Unwritten::default(),
             tail: Tail::default(),
             pruner: Pruner::default(),
@@ -342,7 +358,7 @@ impl Writer {
             stored_spans: 0,
             stored_origin: None,
             fresh: None,
-            confirmed_by: BTreeMap::new(),
+            confirmed_by: BTreeSet::new(),
             resting: None,
             mark_of: Default::default(),
             format: meta::FORMAT_WITHOUT_EPOCHS,
@@ -416,6 +432,8 @@ impl Writer {
             documents_loaded: self.documents_loaded,
             log_records: self.log_records,
             log_trimmed: self.log_trimmed,
+            documents_evicted: self.documents.evicted(),
+            documents_bytes: self.documents.bytes(),
             epoch_mismatches: self.epoch_mismatches,
             documents_mismatched: self.mismatched.values().collect::<BTreeSet<_>>().len(),
             pruned: self.pruned(),
@@ -430,6 +448,12 @@ impl Writer {
             Ok(reopened) => reopened,
             Err(error) => return failed(commands, &error, false),
         };
+        if self.unwritten.bytes >= UNWRITTEN_BYTES_MAX
+            && let Err(error) = self.checkpoint()
+        {
+            tracing::error!(%error, "nothing is taken until a checkpoint succeeds");
+            return failed(commands, &error, false);
+        }
         self.hear_witnesses(commands);
         Committed { reopened, ..self.commit_open(now, commands) }
     }
@@ -586,12 +610,14 @@ impl Writer {
         self.stored_spans = self.state.chain.spans.len();
         self.one_by_one = false;
         if group.records.is_empty() {
+            self.documents.settle();
             let snapshot = self.published.load_full();
             return group.into_committed(&snapshot, self.actor.origin);
         }
         for record in &group.records {
             let changes = self.unwritten.changes.entry(record.document.clone()).or_default();
             changes.push(record.dot);
+            self.unwritten.bytes += record.bytes.len();
         }
         for (document, keys) in &group.touched {
             let rows = keys.iter().map(|key| (document.clone(), key.clone()));
@@ -612,9 +638,7 @@ impl Writer {
             self.state.documents.clone(),
         ));
         self.published.store(snapshot.clone());
-        while self.documents.len() > self.settings.documents_max {
-            self.documents.pop_lru();
-        }
+        self.documents.settle();
         group.into_committed(&snapshot, self.actor.origin)
     }
 

@@ -19,13 +19,12 @@ use super::disk::DiskMetrics;
 use super::epochs::EpochMetrics;
 use super::limits::LimitMetrics;
 use super::otlp::SpanMetrics;
-use super::peers::PeerMetrics;
+use super::peers::Peers;
 use super::process::ProcessMetrics;
 use super::quorum::QuorumMetrics;
 use super::routes::RouteMetrics;
 use super::standing::NodeMetrics;
 use super::upkeep::UpkeepMetrics;
-use crate::model::{NodeName, RegionName};
 
 const SECONDS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -53,6 +52,8 @@ pub struct Metrics {
     tokens_refused: Counter,
     documents_loaded: Counter,
     documents_remembered: Counter,
+    documents_evicted: Counter,
+    documents_bytes: Gauge,
     pub(super) peer_queue_limit: Gauge,
     audit_dropped: Counter,
     audit_broken: Counter,
@@ -67,7 +68,7 @@ pub struct Metrics {
     pub(super) limits: LimitMetrics,
     pub(super) quorum: QuorumMetrics,
     pub(super) upkeep: UpkeepMetrics,
-    peers: Mutex<BTreeMap<NodeName, PeerMetrics>>,
+    pub(super) peers: Mutex<Peers>,
     gossip: Mutex<BTreeMap<&'static str, Counter>>,
 }
 
@@ -132,6 +133,17 @@ impl Registrar<'_> {
     }
 }
 
+impl Registrar<'_> {
+    fn say_build(&self) {
+        let build = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
+        self.gauge("holm_build_info", "1, with the program's version.", build).set(1.0);
+    }
+
+    fn by_result(&self, name: &'static str, what: &'static str, result: &'static str) -> Counter {
+        self.counter(name, what, vec![Label::new("result", result)])
+    }
+}
+
 impl Metrics {
     /// The metrics of one node. Nothing is registered outside of it.
     pub fn new() -> Result<Self, BuildError> {
@@ -143,17 +155,13 @@ impl Metrics {
         let gauge = |name, what| it.gauge(name, what, vec![]);
         let counter = |name, what| it.counter(name, what, vec![]);
         let histogram = |name, what| it.histogram(name, what, vec![]);
-        let build = vec![Label::new("version", env!("CARGO_PKG_VERSION"))];
-        it.gauge("holm_build_info", "1, with the program's version.", build).set(1.0);
-        let by_result = |name, what, result: &'static str| {
-            it.counter(name, what, vec![Label::new("result", result)])
-        };
+        it.say_build();
         let tokens = |result: &'static str| {
-            by_result("holm_tokens_total", "Tokens looked at, by result.", result)
+            it.by_result("holm_tokens_total", "Tokens looked at, by result.", result)
         };
         let loads = |result: &'static str| {
             let what = "Documents needed for writes and merges, by whether they were in memory.";
-            by_result("holm_document_cache_total", what, result)
+            it.by_result("holm_document_cache_total", what, result)
         };
         Ok(Self {
             handle: recorder.handle(),
@@ -180,6 +188,14 @@ impl Metrics {
             tokens_refused: tokens("refused"),
             documents_loaded: loads("loaded"),
             documents_remembered: loads("remembered"),
+            documents_evicted: counter(
+                "holm_document_cache_evicted_total",
+                "Documents that went from memory to make room for others.",
+            ),
+            documents_bytes: gauge(
+                "holm_document_cache_bytes",
+                "What the documents in memory for writes and merges come to, about.",
+            ),
             peer_queue_limit: gauge(
                 "holm_peer_queue_limit_bytes",
                 "How many bytes may wait for one peer; past that the queue is dropped.",
@@ -215,7 +231,9 @@ impl Metrics {
 
     /// All metrics in Prometheus' text format.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let mut text = self.handle.render();
+        text.push_str(&self.peers.lock().unwrap_or_else(PoisonError::into_inner).render());
+        text
     }
 
     /// To be called every few seconds: what was measured is kept one by one until then.
@@ -244,6 +262,12 @@ impl Metrics {
         self.documents.set(documents as f64);
         self.rows.set(rows as f64);
         self.conflicts.set(conflicts as f64);
+    }
+
+    /// What the documents in memory come to, and how many went from there since the start.
+    pub fn set_documents_in_memory(&self, bytes: usize, evicted: u64) {
+        self.documents_bytes.set(bytes as f64);
+        self.documents_evicted.absolute(evicted);
     }
 
     /// What gossip counted under this name since the node's start.
@@ -330,29 +354,6 @@ impl Metrics {
     /// One more open watch, until the value is dropped.
     pub fn watching(&self) -> Watching {
         Watching::new(&self.watchers)
-    }
-
-    /// Nodes that are no peers any more have no numbers.
-    pub fn keep_peers<'a>(&self, peers: impl Iterator<Item = &'a NodeName>) {
-        let peers: std::collections::BTreeSet<&NodeName> = peers.collect();
-        let mut known = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|node, metrics| {
-            let is_peer = peers.contains(node);
-            if !is_peer {
-                metrics.clear();
-            }
-            is_peer
-        });
-    }
-
-    pub(super) fn peer(&self, peer: &NodeName, region: &RegionName) -> PeerMetrics {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = peers.get(peer) {
-            return known.clone();
-        }
-        let new = PeerMetrics::new(&Registrar(&self.recorder), peer, region);
-        peers.insert(peer.clone(), new.clone());
-        new
     }
 }
 

@@ -1,9 +1,12 @@
 //! What one node counts of each of its peers. Labels are names of members, so that there are as many
-//! series as the deployment has had nodes; of those that left the numbers are none.
+//! series as there are members: of those that left there are none.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use metrics::{Gauge, Label};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use super::metrics::{Metrics, Registrar};
 use crate::model::{NodeName, RegionName};
@@ -82,22 +85,6 @@ impl PeerMetrics {
         }
     }
 
-    /// It is no peer any more: it has no numbers, which no alert compares.
-    pub(super) fn clear(&self) {
-        for gauge in [
-            &self.connected,
-            &self.lag_changes,
-            &self.lag_seconds,
-            &self.heard_ago,
-            &self.rtt,
-            &self.queue_bytes,
-            &self.clock_offset,
-            &self.quorum_lag,
-        ] {
-            gauge.set(f64::NAN);
-        }
-    }
-
     fn set(&self, peer: &PeerStanding) {
         let seconds = |time: Option<Duration>| time.map_or(f64::NAN, |time| time.as_secs_f64());
         self.connected.set(f64::from(u8::from(peer.is_connected)));
@@ -117,9 +104,39 @@ impl Metrics {
         self.peer_queue_limit.set(bytes as f64);
     }
 
-    /// How a peer stands.
-    pub fn set_peer(&self, peer: &NodeName, region: &RegionName, standing: &PeerStanding) {
-        self.peer(peer, region).set(standing);
+    /// How the peers stand: these, and no others.
+    pub fn set_peers(&self, peers: &[(NodeName, RegionName, PeerStanding)]) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).set(peers);
+    }
+}
+
+/// The peers' series, in a recorder of their own. No recorder forgets a series, and members come and
+/// go under ever new names: when one has gone, it is made anew.
+pub(super) struct Peers {
+    recorder: PrometheusRecorder,
+    known: BTreeMap<NodeName, PeerMetrics>,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self { recorder: PrometheusBuilder::new().build_recorder(), known: BTreeMap::new() }
+    }
+}
+
+impl Peers {
+    pub(super) fn render(&self) -> String {
+        self.recorder.handle().render()
+    }
+
+    fn set(&mut self, peers: &[(NodeName, RegionName, PeerStanding)]) {
+        let names: BTreeSet<&NodeName> = peers.iter().map(|(node, ..)| node).collect();
+        if !self.known.keys().all(|node| names.contains(node)) {
+            *self = Self::default();
+        }
+        for (node, region, standing) in peers {
+            let new = || PeerMetrics::new(&Registrar(&self.recorder), node, region);
+            self.known.entry(node.clone()).or_insert_with(new).set(standing);
+        }
     }
 }
 
@@ -138,8 +155,9 @@ mod tests {
             clock_offset_us: Some(-250_000),
             ..PeerStanding::default()
         };
-        metrics.set_peer(&peer, &region, &standing);
-        metrics.set_peer(&peer, &region, &standing);
+        let peers = [(peer, region, standing)];
+        metrics.set_peers(&peers);
+        metrics.set_peers(&peers);
         let text = metrics.render();
         let labels = "{peer=\"us-east-1\",peer_region=\"us-east\"}";
         for (name, value) in [
@@ -154,5 +172,24 @@ mod tests {
             let line = format!("{name}{labels} {value}");
             assert!(text.lines().any(|found| found == line), "no {line} in {text}");
         }
+    }
+
+    #[test]
+    fn who_left_leaves_no_series_behind_and_who_stays_keeps_its_numbers() {
+        let metrics = Metrics::new().unwrap();
+        let region = RegionName::new("us-east").unwrap();
+        let peer = |name: &str, lag_changes: u64| {
+            let standing = PeerStanding { lag_changes, ..PeerStanding::default() };
+            (NodeName::new(name).unwrap(), region.clone(), standing)
+        };
+        for i in 0..100 {
+            metrics.set_peers(&[peer("stays", 7), peer(&format!("pod-{i}"), 1)]);
+        }
+        let text = metrics.render();
+        let series: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("holm_replication_lag_changes{")).collect();
+        assert_eq!(series.len(), 2, "{series:?}");
+        assert!(series.iter().any(|line| line.contains("stays") && line.ends_with(" 7")));
+        assert!(series.iter().any(|line| line.contains("pod-99")));
     }
 }

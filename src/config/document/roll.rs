@@ -286,6 +286,7 @@ impl Document {
         let roll = Roll { epoch, floor, base, removals_before: beginning.removals_before };
         let record = beginning.record;
         document.rolled = Some(Arc::new(Rolled { roll, record, version_floor, pruned }));
+        document.keys_bytes = document.measure_keys();
         document.epoch_base = Some(cbor::encode(&document.save()).into());
         Begun { document, base, dropped }
     }

@@ -287,6 +287,7 @@ impl Document {
             document.rows.insert(key, row.siblings.into_iter().map(sibling).collect());
         }
         document.changes_since_base = usize::try_from(saved.changes).map_err(|_| damaged())?;
+        document.keys_bytes = document.measure_keys();
         Ok(document)
     }
 }

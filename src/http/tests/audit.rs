@@ -38,7 +38,7 @@ fn reopened_chain(world: &World) -> Vec<Event> {
         node: node.name().clone(),
         region: "eu-west".into(),
         value_bytes_max: 1_000,
-        documents_max: 2,
+        documents_bytes_max: 1 << 20,
         waiting_bytes_max: 100_000,
         peers: 0,
     };

@@ -38,6 +38,7 @@ impl Writer {
         }
         self.unwritten = Unwritten::default();
         self.pruner.removed();
+        self.documents.settle();
         self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())

@@ -226,6 +226,8 @@ impl Group {
             // Put back as a whole, mark and all, a store looks as if nothing had happened.
             writer.renew_origin(&"a write came before every peer confirmed the old one");
         }
+        let mut author = request.author.clone();
+        writer.texts.share_text(&mut author);
         let own = writer.actor.origin;
         let next = writer.state.vector.get(own) + self.open.len() as u64 + 1;
         let open = self.open.entry(id.clone()).or_insert_with(|| Open {
@@ -244,7 +246,7 @@ impl Group {
                 version: draft.version,
                 stamp: draft.stamp,
                 dot,
-                author: request.author.clone(),
+                author: author.clone(),
                 region: writer.settings.region.clone(),
                 message: request.message.clone(),
                 idempotency: request.idempotency,
@@ -517,7 +519,10 @@ fn accept(
         return Ok(());
     }
     match Checked::of(&record) {
-        Ok(change) => {
+        Ok(mut change) => {
+            if let Checked::Change(change) = &mut change {
+                change.entries.iter_mut().for_each(|(_, entry)| writer.texts.share(entry));
+            }
             writer.state.vector.advance(record.dot);
             writer.state.hashes.insert(origin, record.hash);
             ready.push((record, change));

@@ -58,18 +58,26 @@ impl Writer {
             }
             if dot.n > self.state.vector.get(dot.origin) {
                 self.renew_origin(&"a peer has seen more of it than it has");
-            } else {
-                self.confirmed_by.insert(by.clone(), dot.origin);
+            } else if self.fresh != Some(dot.origin) {
+                self.confirmed_by.insert(by.clone());
+                self.confirm();
             }
+        }
+    }
+
+    /// Every peer has said it: then it stays so, and who it was need not be remembered. Members come
+    /// and go under ever new names.
+    fn confirm(&mut self) {
+        if self.confirmed_by.len() >= self.settings.peers {
+            self.fresh = Some(self.actor.origin);
+            self.confirmed_by.clear();
         }
     }
 
     /// Whether this node may make changes as its origin: drawn by this process, or every peer has
     /// said that it knows no more of it than is here.
     pub(super) fn is_confirmed(&self) -> bool {
-        let own = self.actor.origin;
-        let confirmed = self.confirmed_by.values().filter(|origin| **origin == own).count();
-        self.fresh == Some(own) || confirmed >= self.settings.peers
+        self.fresh == Some(self.actor.origin) || self.settings.peers == 0
     }
 
     /// Makes changes as a new origin from now on.
@@ -78,6 +86,7 @@ impl Writer {
         let origin = self.draw_origin();
         self.actor = Actor { origin, incarnation: self.entropy.random() };
         self.fresh = Some(self.actor.origin);
+        self.confirmed_by.clear();
         tracing::warn!(%old, new = %self.actor.origin, %why, "the store takes a new origin");
     }
 

@@ -41,6 +41,7 @@ impl Writer {
         let touched = self.read_log_since(&tx, &checkpoint)?;
         for (id, keys) in touched {
             self.show_again(&id, keys)?;
+            self.documents.settle();
         }
         self.choose_origin(&tx)?;
         self.note_size()?;
@@ -139,6 +140,7 @@ impl Writer {
                 let record = log::require(tx, dot)?;
                 let checked = Checked::of(&record)
                     .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
+                self.unwritten.bytes += record.bytes.len();
                 let keys = touched.entry(record.document.clone()).or_default();
                 let entries = match checked {
                     Checked::Change(change) => change.entries,

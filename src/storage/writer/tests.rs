@@ -8,6 +8,7 @@ use crate::model::JsonText;
 use crate::storage::Missing;
 use proptest::prelude::*;
 
+mod bounds;
 mod chain;
 mod epochs;
 mod format;
@@ -22,7 +23,7 @@ fn settings() -> WriterSettings {
         node: NodeName::new("here-1").unwrap(),
         region: "here".into(),
         value_bytes_max: 1_000,
-        documents_max: 2,
+        documents_bytes_max: 8 << 10,
         waiting_bytes_max: 100_000,
         peers: 0,
     }

@@ -31,6 +31,7 @@ impl Writer {
                 self.trimmer.restart();
                 return Err(error);
             }
+            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due));
             self.log_trimmed += due.len() as u64;
             self.log_records = self.log_records.saturating_sub(due.len() as u64);
         }

@@ -230,6 +230,7 @@ impl Told {
 }
 
 fn check(replica: &Replica, told: &Told) -> Result<(), TestCaseError> {
+    prop_assert_eq!(replica.document.keys_bytes, replica.document.measure_keys());
     let model = told.model(&replica.vector, replica.document.epoch());
     prop_assert!(replica.document.keys().eq(model.keys()));
     for key in replica.document.keys() {
