@@ -16,7 +16,7 @@ use super::{paths, write};
 use crate::access::{ClusterAction, decide};
 use crate::config::HistoryPolicy;
 use crate::config::retention::{AGE_S_MAX, VERSIONS_MAX};
-use crate::model::Environment;
+use crate::model::{Environment, Feature, NodeName};
 use crate::registry::Command;
 
 #[derive(Serialize)]
@@ -78,7 +78,16 @@ fn asked(app: &App, incoming: &Incoming) -> Result<Option<Environment>, ApiError
     paths::environment_of_policy(incoming.path())
 }
 
+/// Proposes it, once every member can read what is decided: an older program would stop at it.
 async fn change(app: &App, incoming: &Incoming, command: Command) -> Result<Response, ApiError> {
+    let lacking = app.node().members().lacking(Feature::HistoryPolicy);
+    if !lacking.is_empty() {
+        let names: Vec<&str> = lacking.iter().map(NodeName::as_str).collect();
+        return Err(ApiError::Conflict(format!(
+            "not every node is known to know policies of histories: {}",
+            names.join(", ")
+        )));
+    }
     let proposed = propose::decide(app, incoming, None, command).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     proposed.tell(incoming, response.headers_mut())?;

@@ -20,17 +20,20 @@ pub enum Feature {
     Readiness,
     /// It takes documents that are past their first epoch.
     Epochs,
+    /// It can read a policy of histories that the quorum decided.
+    HistoryPolicy,
 }
 
 impl Feature {
     /// All that this program can do.
-    pub const ALL: [Self; 2] = [Self::Readiness, Self::Epochs];
+    pub const ALL: [Self; 3] = [Self::Readiness, Self::Epochs, Self::HistoryPolicy];
 
     /// Its name between nodes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Readiness => "readiness",
             Self::Epochs => "epochs",
+            Self::HistoryPolicy => "history-policy",
         }
     }
 
