@@ -11,7 +11,7 @@
 //!
 //! Its history begins anew in each epoch: with a base that everyone makes alone and alike from what
 //! the changes of a floor had left ([`Document::roll`]). Changes of an epoch before that the floor
-//! does not hold are late, and made anew on top ([`late`]). So a document in epoch *e* is that
+//! does not hold are late, and made anew on top (`late`). So a document in epoch *e* is that
 //! epoch's base and every known change that its floor does not include, in whichever order they
 //! came.
 //!

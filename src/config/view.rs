@@ -57,7 +57,7 @@ impl Row {
     }
 
     /// The rendering of this row: made by `render` the first time, and kept while all that are kept
-    /// fit into [`RENDERED_BYTES_MAX`]; else made each time.
+    /// fit into `RENDERED_BYTES_MAX`; else made each time.
     pub fn rendered(&self, render: impl FnOnce(&Row) -> Bytes) -> Bytes {
         if let Some(known) = self.rendered.get() {
             return known.0.clone();
