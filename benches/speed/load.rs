@@ -4,7 +4,10 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::time::error::Elapsed;
 
 use crate::http::Connection;
 use crate::measure::Round;
@@ -13,6 +16,10 @@ use crate::measure::Round;
 const REQUESTS_MAX: usize = 1_000_000;
 /// How long after its end a round may wait for answers under way.
 const GRACE: Duration = Duration::from_secs(30);
+/// How often it is looked whether the machine stands still, and from what on that is told beside a
+/// failure.
+const PAUSE_LOOK: Duration = Duration::from_millis(50);
+const PAUSE_TOLD: Duration = Duration::from_secs(1);
 
 /// A request in which numbers of a fixed width are written in place before it is sent.
 #[derive(Clone)]
@@ -62,7 +69,9 @@ where
     F: Future<Output = Round>,
 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(clients);
-    let parts = std::thread::scope(|scope| {
+    let over = AtomicBool::new(false);
+    let (parts, pause) = std::thread::scope(|scope| {
+        let pauses = scope.spawn(|| longest_pause(&over));
         let make = &make;
         let spawn = |thread: usize| {
             scope.spawn(move || {
@@ -73,9 +82,28 @@ where
             })
         };
         let handles: Vec<_> = (0..threads).map(spawn).collect();
-        handles.into_iter().flat_map(|handle| handle.join().expect("a client thread")).collect()
+        let parts = handles.into_iter().flat_map(|it| it.join().expect("a client thread"));
+        let parts = parts.collect::<Vec<_>>();
+        over.store(true, Ordering::Relaxed);
+        (parts, pauses.join().expect("it only sleeps"))
     });
-    Round::merge(parts)
+    let mut round = Round::merge(parts);
+    if let Some(why) = round.why.as_mut().filter(|_| pause > PAUSE_TOLD) {
+        why.push_str(&format!(" (this machine stood still for {pause:?})"));
+    }
+    round
+}
+
+/// How long a thread that does nothing was kept from running at most, until it is `over`: what a
+/// machine's pause looks like from inside.
+fn longest_pause(over: &AtomicBool) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !over.load(Ordering::Relaxed) {
+        let before = Instant::now();
+        std::thread::sleep(PAUSE_LOOK);
+        longest = longest.max(before.elapsed().saturating_sub(PAUSE_LOOK));
+    }
+    longest
 }
 
 /// One client's closed loop for `time`, or until it has sent `count` requests. Answers below 300
@@ -102,15 +130,14 @@ pub(crate) async fn closed<F: FnMut(u64) -> [u64; 3]>(
                 round.latencies.push((now - sent).as_nanos() as u64);
                 round.count += 1;
             } else {
-                round.failed += 1;
+                round.fail(|| refused(status, &connection));
             }
             round.took = now - start;
         }
         std::io::Result::Ok(())
     };
-    if !matches!(tokio::time::timeout(time + GRACE, work).await, Ok(Ok(()))) {
-        round.failed += 1;
-    }
+    let ended = tokio::time::timeout(time + GRACE, work).await;
+    ended_well(ended, &mut round);
     round
 }
 
@@ -143,16 +170,29 @@ pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
                 round.count += 1;
                 seen(n as u64, now);
             } else {
-                round.failed += 1;
+                round.fail(|| refused(status, &connection));
             }
             round.took = now - *first.get_or_insert(pace.start);
         }
         std::io::Result::Ok(())
     };
-    if !matches!(tokio::time::timeout(pace.time + GRACE, work).await, Ok(Ok(()))) {
-        round.failed += 1;
-    }
+    let ended = tokio::time::timeout(pace.time + GRACE, work).await;
+    ended_well(ended, &mut round);
     round
+}
+
+/// Counts a failure where a client's loop did not come to its end.
+fn ended_well(ended: Result<std::io::Result<()>, Elapsed>, round: &mut Round) {
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => round.fail(|| format!("the connection ended: {error}")),
+        Err(_) => round.fail(|| format!("no answer within {GRACE:?} of the end")),
+    }
+}
+
+fn refused(status: u16, connection: &Connection) -> String {
+    let body = String::from_utf8_lossy(connection.body()).into_owned();
+    format!("{status} {}", body.chars().take(200).collect::<String>())
 }
 
 /// When a client of a load at a fixed rate sends.

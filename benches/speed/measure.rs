@@ -10,6 +10,8 @@ pub(crate) struct Round {
     pub(crate) count: usize,
     /// Other answers, and requests without one.
     pub(crate) failed: usize,
+    /// What the first of those came to.
+    pub(crate) why: Option<String>,
     /// How long the load was on.
     pub(crate) took: Duration,
     /// One for each good answer, in nanoseconds, sorted.
@@ -23,11 +25,18 @@ impl Round {
         for part in parts {
             whole.count += part.count;
             whole.failed += part.failed;
+            whole.why = whole.why.or(part.why);
             whole.took = whole.took.max(part.took);
             whole.latencies.extend(part.latencies);
         }
         whole.latencies.sort_unstable();
         whole
+    }
+
+    /// Counts a request that was not answered as it should be.
+    pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {
+        self.failed += 1;
+        self.why.get_or_insert_with(why);
     }
 
     /// Good answers a second.
@@ -42,7 +51,7 @@ impl Round {
 
     /// One line: rate, percentiles, failures.
     pub(crate) fn line(&self) -> String {
-        format!(
+        let mut line = format!(
             "{:9.0}/s   p50 {:7.3} ms   p99 {:7.3} ms   max {:8.3} ms   {} answers, {} failed",
             self.rate(),
             self.percentile_ms(0.50),
@@ -50,7 +59,12 @@ impl Round {
             self.percentile_ms(1.0),
             self.count,
             self.failed
-        )
+        );
+        if let Some(why) = &self.why {
+            line.push_str(": ");
+            line.push_str(why);
+        }
+        line
     }
 }
 

@@ -70,7 +70,10 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Vec<Finding>> {
         let time = if round == 0 { plan.time / 2 } else { plan.time };
         let step = |name: &str, result: Round| {
             println!("  {} {name}: {}", label(round), result.line());
-            if result.failed > 0 { bail!("{} requests failed", result.failed) } else { Ok(result) }
+            if result.failed > 0 {
+                bail!("{} requests failed", result.failed)
+            }
+            Ok(result)
         };
         over_distance(plan, (&three, &ids[0]), time, fsync_ms, &step, counted)?;
         by_itself(plan, (&alone, &ids[1]), time, decrypt_ms, &step, counted)?;
