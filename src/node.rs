@@ -2,30 +2,23 @@
 //! go to the store and are pushed to the peers. It knows nothing of HTTP.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::access::{ReadPermit, WritePermit};
 use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
-use crate::env::{Env, WallClock};
-use crate::gossip::{Gossip, GossipSettings, StreamKind};
-use crate::members::{Bounds, Members};
-use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
-use crate::quorum::{self, Quorum, store as quorum_store};
-use crate::secrets::{KeyError, Keyring};
-use crate::settings::Settings;
+use crate::gossip::Gossip;
+use crate::members::Members;
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Vector};
+use crate::quorum::Quorum;
+use crate::secrets::Keyring;
 use crate::storage::history::Position;
-use crate::storage::writer::Counts;
-use crate::storage::{Committed, HistoryPage, StoreError, Writer, WriterSettings};
+use crate::storage::{HistoryPage, StoreError};
 use crate::telemetry::Metrics;
-use crate::topology::Topology;
-use crate::transport::{self, EndpointError, Identity};
 
 pub mod audit;
 mod backup;
@@ -42,6 +35,8 @@ mod metered;
 pub mod receipts;
 mod replica;
 mod skew;
+mod standing;
+mod start;
 pub mod status;
 mod store;
 mod transfer;
@@ -52,17 +47,16 @@ pub use elsewhere::Elsewhere;
 pub use epochs::{DocumentEpoch, EpochStatus, HeldUpBy};
 pub use feed::{Feed, FeedEvent};
 pub use receipts::{Ack, Receipts, RegionReceipt};
+pub use start::StartError;
 pub use status::ClusterStatus;
 
 use catch_up::CatchingUp;
 use certificates::Certificates;
-use compaction::Compaction;
 use feed::Hub;
-use replica::ConfigReplica;
+use standing::Standing;
 use status::MemberStatus;
-use store::{Observer, Sources, Store};
-use transfer::{Giver, Taker, Under};
-use trimming::Trimming;
+use store::Store;
+use transfer::Under;
 
 /// A handle to a running node. Cheap to clone; clones share everything.
 ///
@@ -102,228 +96,7 @@ struct Inner {
     departure: elsewhere::Departure,
 }
 
-/// How the store stands, as its driver saw it last.
-#[derive(Default)]
-struct Standing(Mutex<(Counts, Option<Origin>)>);
-
-/// Why a node did not start. Nothing runs.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The topology has no such node.
-    #[error("the topology has no node {0}")]
-    UnknownNode(NodeName),
-    /// The node's QUIC address is not one, or is not this machine's.
-    #[error("the address {addr}: {why}")]
-    Address {
-        /// The address, as the topology writes it.
-        addr: String,
-        /// Why, in words.
-        why: String,
-    },
-    /// QUIC does not start.
-    #[error("QUIC: {0}")]
-    Endpoint(#[from] EndpointError),
-    /// The metrics cannot be set up.
-    #[error("the metrics: {0}")]
-    Metrics(String),
-    /// The store cannot be opened.
-    #[error("the store: {0}")]
-    Store(#[from] StoreError),
-    /// Consensus does not start.
-    #[error("the quorum: {0}")]
-    Quorum(String),
-    /// The master keys cannot be used, or are not those that the cluster uses.
-    #[error("{0}")]
-    Keys(#[from] KeyError),
-}
-
-/// Tells everyone of what was committed.
-struct Watcher {
-    hub: Arc<Hub>,
-    standing: Arc<Standing>,
-    metrics: Arc<Metrics>,
-    clock: Arc<dyn WallClock>,
-    published: Arc<ArcSwap<Snapshot>>,
-    gossip: Arc<OnceLock<Gossip>>,
-}
-
-impl Observer for Watcher {
-    fn committed(&self, committed: &Committed, counts: Counts, origin: Origin, took: Duration) {
-        let before = self.standing.set(counts, origin);
-        if (committed.records > 0 || committed.reopened)
-            && let Some(gossip) = self.gossip.get()
-        {
-            gossip.push(&committed.own);
-            gossip.advanced();
-        }
-        if committed.reopened {
-            self.hub.restart(&self.published.load());
-        } else {
-            self.hub.publish(&committed.touched);
-        }
-        if committed.records == 0 && counts.quarantined == before.quarantined {
-            return;
-        }
-        self.metrics.commit_done(took, committed.outcomes.len());
-        let documents = self.published.load().documents.len();
-        self.metrics.set_view(documents, counts.rows, counts.conflicts);
-        for needed in before.documents_needed..counts.documents_needed {
-            let loaded = counts.documents_loaded - before.documents_loaded;
-            self.metrics.document_needed(needed - before.documents_needed >= loaded);
-        }
-        self.metrics.set_documents_in_memory(counts.documents_bytes, counts.documents_evicted);
-        let now = self.clock.now();
-        for stamp in &committed.remote {
-            let age = Duration::from_micros(now.0.saturating_sub(stamp.0));
-            self.metrics.propagation_done(age);
-        }
-        self.metrics.quarantined(counts.quarantined.saturating_sub(before.quarantined));
-    }
-
-    fn tended(&self, counts: Counts) {
-        self.metrics.set_pruned(counts.pruned.rows, counts.pruned.keys_left);
-        self.metrics.set_rebuilt("config", counts.rebuilt);
-        self.standing.set_log(counts);
-    }
-}
-
-impl Watcher {
-    fn new(env: &Env, writer: &Writer, standing: &Arc<Standing>, metrics: &Arc<Metrics>) -> Self {
-        Self {
-            hub: Arc::default(),
-            standing: standing.clone(),
-            metrics: metrics.clone(),
-            clock: env.clock.clone(),
-            published: writer.published(),
-            gossip: Arc::default(),
-        }
-    }
-}
-
-impl Standing {
-    /// Sets what is known now, and gives what was known before.
-    fn set(&self, counts: Counts, origin: Origin) -> Counts {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *standing, (counts, Some(origin))).0
-    }
-
-    /// Takes note of how the log stands; all else is set with commits, which are counted by it.
-    fn set_log(&self, counts: Counts) {
-        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        standing.0.log_records = counts.log_records;
-        standing.0.log_trimmed = counts.log_trimmed;
-    }
-
-    fn counts(&self) -> Counts {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn origin(&self) -> Origin {
-        let standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        standing.1.unwrap_or(Origin([0; 8]))
-    }
-}
-
 impl Node {
-    /// Opens the node's store, starts it, and starts to talk to its peers as `identity`.
-    pub async fn start(
-        env: Env,
-        settings: &Settings,
-        topology: Arc<Topology>,
-        name: &NodeName,
-        identity: &Identity,
-    ) -> Result<Self, StartError> {
-        let keyring = Arc::new(keys::ring(&settings.secrets)?);
-        let region = own_region(&topology, name)?;
-        let (env, metrics) = metered::metered(env)?;
-        let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
-        let standing = Arc::<Standing>::default();
-        let counts = writer.counts();
-        standing.set(counts, writer.origin());
-        let observer = Watcher::new(&env, &writer, &standing, &metrics);
-        let (hub, gossip) = (observer.hub.clone(), observer.gossip.clone());
-        let quorum_store = open_quorum_store(&env, &topology, name).await?;
-        let (stop, stopped) = watch::channel(false);
-        // Until the first commit tells more.
-        set_view(&metrics, &writer);
-        let skew_max = settings.gossip.max_clock_skew;
-        let (sources, decided) = sources(&env, &gossip, skew_max);
-        let chain = writer.chain();
-        let catching_up = CatchingUp::new(writer.published().load().vector.clone());
-        let (store, driver) =
-            Store::start(writer, env.blocking, sources, Arc::new(observer), stopped.clone());
-        let failed = watch::Sender::new(false);
-        let driver = tokio::spawn(supervise(driver, hub.clone(), stopped, failed.clone()));
-        let members = members(&env, settings, &topology, name);
-        if topology.is_open() {
-            let replica = ConfigReplica { store: store.clone(), standing: standing.clone() };
-            let started =
-                start_gossip(&env, settings, members.clone(), name, identity, replica).await?;
-            let _ = gossip.set(started);
-        }
-        let quorum = quorum::start(quorum::Start {
-            env: &env,
-            settings: &settings.quorum,
-            members: members.clone(),
-            node: name,
-            region: &region,
-            gossip: gossip.get().cloned(),
-            store: quorum_store,
-            metrics: metrics.clone(),
-        })
-        .await
-        .map_err(StartError::Quorum)?;
-        if let Err(error) = keys::check(&keyring, &quorum) {
-            end_early(&quorum, gossip.get()).await;
-            return Err(error.into());
-        }
-        let _ = decided.set(quorum.clone());
-        let it = audit::Desk::open(name, chain, &quorum, &env, &metrics, &region, &settings.audit);
-        let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
-        compact(&env, settings, (&store, &quorum), &metrics, &stop);
-        let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
-        let transfer = running.catch_up(gossip.get(), standing.clone());
-        running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
-        Ok(Self::of(Inner {
-            certificates: Certificates::of(identity, gossip.get()),
-            gauges: gauges::Gauges::new(&env, settings, &topology),
-            name: name.clone(),
-            region,
-            members,
-            store,
-            hub,
-            standing,
-            metrics,
-            alone: settings.alone,
-            transfer,
-            catching_up,
-            gossip,
-            quorum,
-            desk,
-            backups: Arc::new(Semaphore::new(1)),
-            recorder,
-            keyring,
-            skew_max,
-            stop,
-            failed,
-            driver: Mutex::new(Some(driver)),
-            departure: elsewhere::Departure::default(),
-        }))
-    }
-
-    /// The node, whose peers are told whether requests may be sent here as long as it lives.
-    fn of(inner: Inner) -> Self {
-        let (keyring, quorum) = (inner.keyring.clone(), inner.quorum.clone());
-        tokio::spawn(keys::watch(keyring, quorum, inner.stop.subscribe()));
-        let inner = Arc::new(inner);
-        let weak = Arc::downgrade(&inner);
-        let is_ready = move || weak.upgrade().is_some_and(|it| Self(it).readiness().is_ok());
-        if let Some(gossip) = inner.gossip.get() {
-            gossip.tell_readiness(is_ready);
-        }
-        Self(inner)
-    }
-
     /// The members of the cluster, and what their programs can do.
     pub fn members(&self) -> &Arc<Members> {
         &self.0.members
@@ -593,221 +366,4 @@ impl Node {
             epochs: self.epochs(),
         }
     }
-}
-
-/// What tasks beside the node's own are started with.
-struct Running<'a> {
-    env: &'a Env,
-    store: &'a Store,
-    metrics: &'a Arc<Metrics>,
-    stop: &'a watch::Sender<bool>,
-}
-
-impl Running<'_> {
-    /// Gives whole documents to peers, and takes them where they are the way to go on.
-    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>) -> Under {
-        let under = Under::default();
-        let Some(gossip) = gossip else { return under };
-        gossip.serve(StreamKind::Documents, Giver::new(self.env, self.store, self.metrics.clone()));
-        let taker = Taker {
-            gossip: gossip.clone(),
-            store: self.store.clone(),
-            standing,
-            disk: self.env.disk.clone(),
-            blocking: self.env.blocking,
-            metrics: self.metrics.clone(),
-            under: under.clone(),
-        };
-        tokio::spawn(taker.run(self.stop.subscribe()));
-        under
-    }
-
-    /// Trims the log behind everything else.
-    fn trim(&self, gossip: Option<&Gossip>, members: Arc<Members>, keep: Duration) {
-        let trimming = Trimming {
-            store: self.store.clone(),
-            gossip: gossip.cloned(),
-            members,
-            clock: self.env.clock.clone(),
-            keep,
-        };
-        tokio::spawn(trimming.run(self.stop.subscribe()));
-    }
-}
-
-type QuorumStore = (quorum_store::LogStore, quorum_store::StateMachine, quorum_store::StoreHandle);
-
-async fn open_quorum_store(
-    env: &Env,
-    topology: &Topology,
-    name: &NodeName,
-) -> Result<QuorumStore, StoreError> {
-    let settings = quorum_store::StoreSettings {
-        cluster: topology.cluster.clone(),
-        node: name.clone(),
-        alone: !topology.is_open(),
-    };
-    let entropy = env.entropy.stream("quorum-store");
-    let opened = quorum_store::open(env.disk.clone(), entropy, env.blocking, settings).await?;
-    opened.2.record_damage(env.clock.now(), name).await?;
-    Ok(opened)
-}
-
-fn own_region(topology: &Topology, name: &NodeName) -> Result<RegionName, StartError> {
-    let region = topology.region_of(name).cloned();
-    region.ok_or_else(|| StartError::UnknownNode(name.clone()))
-}
-
-/// Those of the topology for now. An incarnation that is not above those before, because the clock
-/// was put back, is mended by what others say.
-fn members(
-    env: &Env,
-    settings: &Settings,
-    topology: &Arc<Topology>,
-    name: &NodeName,
-) -> Arc<Members> {
-    let gossip = &settings.gossip;
-    let bounds = Bounds { joined: gossip.evict_after, named: gossip.evict_named_after };
-    let members = Members::new(topology.clone(), name, env.clock.now().0, bounds);
-    Arc::new(members.announcing(env.release.features()))
-}
-
-async fn start_gossip(
-    env: &Env,
-    settings: &Settings,
-    members: Arc<Members>,
-    name: &NodeName,
-    identity: &Identity,
-    replica: ConfigReplica,
-) -> Result<Gossip, StartError> {
-    let addr = peer_addr(env, &members.topology(), name).await?;
-    let endpoint = transport::endpoint(env, name, addr, identity)?;
-    let gossip_settings = GossipSettings {
-        push_queue_bytes_max: settings.gossip.queue_bytes_max,
-        heartbeat: settings.gossip.anti_entropy_every,
-        https: settings.tls.certificate_file.is_some(),
-        evict_after: settings.epochs.evict_after,
-        ..GossipSettings::default()
-    };
-    let replica = Arc::new(replica);
-    Ok(Gossip::start(env, gossip_settings, members, name, endpoint, replica))
-}
-
-/// Starts the audit desk's recorder, and gives what ends it.
-fn record(
-    recorder: audit::DeskRun,
-    store: &Store,
-    gossip: Option<&Gossip>,
-) -> (watch::Sender<bool>, Mutex<Option<JoinHandle<()>>>) {
-    let recording = watch::Sender::new(false);
-    let task = recorder.start(store.clone(), gossip.cloned(), recording.subscribe());
-    (recording, Mutex::new(Some(task)))
-}
-
-/// What there is before anything is committed.
-fn set_view(metrics: &Metrics, writer: &Writer) {
-    let counts = writer.counts();
-    metrics.set_view(writer.published().load().documents.len(), counts.rows, counts.conflicts);
-}
-
-/// Looks after the stores' files.
-fn compact(
-    env: &Env,
-    settings: &Settings,
-    (store, quorum): (&Store, &Quorum),
-    metrics: &Arc<Metrics>,
-    stop: &watch::Sender<bool>,
-) {
-    let compaction = Compaction {
-        store: store.clone(),
-        quorum: quorum.clone(),
-        disk: env.disk.clone(),
-        blocking: env.blocking,
-        metrics: metrics.clone(),
-        settings: settings.storage.clone(),
-    };
-    tokio::spawn(compaction.run(stop.subscribe()));
-}
-
-/// Ends what a start that fails has begun.
-async fn end_early(quorum: &Quorum, gossip: Option<&Gossip>) {
-    quorum.shutdown().await;
-    if let Some(gossip) = gossip {
-        gossip.shutdown().await;
-    }
-}
-
-fn writer_settings(
-    settings: &Settings,
-    topology: &Topology,
-    name: &NodeName,
-    region: &RegionName,
-) -> WriterSettings {
-    WriterSettings {
-        cluster: topology.cluster.clone(),
-        node: name.clone(),
-        region: region.as_str().into(),
-        value_bytes_max: settings.limits.value_bytes_max,
-        documents_bytes_max: settings.limits.documents_bytes_max,
-        waiting_bytes_max: settings.gossip.waiting_bytes_max,
-        peers: topology.named().filter(|node| node.name != *name).count(),
-    }
-}
-
-async fn open_writer(env: &Env, settings: WriterSettings) -> Result<Writer, StoreError> {
-    let (disk, entropy) = (env.disk.clone(), env.entropy.stream("store"));
-    env.blocking.run(move || Writer::open(settings, disk, entropy)).await
-}
-
-/// Waits for the driver's end. Where nobody asked for it, the node cannot go on: watchers are told,
-/// and whoever runs the node.
-async fn supervise(
-    driver: JoinHandle<()>,
-    hub: Arc<Hub>,
-    stop: watch::Receiver<bool>,
-    failed: watch::Sender<bool>,
-) {
-    let ended = driver.await;
-    if *stop.borrow() && ended.is_ok() {
-        return;
-    }
-    tracing::error!(?ended, "the store's driver ended: the node cannot go on");
-    hub.close();
-    failed.send_replace(true);
-}
-
-/// What the store's driver asks for, and where to put the quorum that it asks, once there is one.
-fn sources(
-    env: &Env,
-    gossip: &Arc<OnceLock<Gossip>>,
-    skew_max: Duration,
-) -> (Sources, Arc<OnceLock<Quorum>>) {
-    let quorum = Arc::<OnceLock<Quorum>>::default();
-    let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
-    (Sources { now, policies: history::policies(quorum.clone()) }, quorum)
-}
-
-/// The clock for stamps: this machine's, or its peers' where it is too far off theirs.
-fn stamping_clock(
-    clock: Arc<dyn WallClock>,
-    gossip: Arc<OnceLock<Gossip>>,
-    skew_max: Duration,
-) -> Arc<dyn Fn() -> Stamp + Send + Sync> {
-    Arc::new(move || {
-        let offset = gossip.get().and_then(Gossip::clock_offset);
-        skew::stamp_time(clock.now(), offset, skew_max)
-    })
-}
-
-/// Where the node's QUIC endpoint is to be bound: the address that the topology gives it.
-async fn peer_addr(
-    env: &Env,
-    topology: &Topology,
-    name: &NodeName,
-) -> Result<SocketAddr, StartError> {
-    let node = topology.node(name).ok_or_else(|| StartError::UnknownNode(name.clone()))?;
-    let addr = node.peer.as_str();
-    let failed = |why: String| StartError::Address { addr: addr.to_owned(), why };
-    let found = env.net.lookup(addr).await.map_err(|e| failed(e.to_string()))?;
-    found.first().copied().ok_or_else(|| failed("the name has no address".into()))
 }
