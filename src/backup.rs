@@ -9,6 +9,7 @@ pub(crate) mod restore;
 
 pub(crate) use dump::Dump;
 pub use format::{KeyGeneration, Manifest, TableInfo};
+pub(crate) use restore::is_broken_off;
 
 use crate::storage::copy::RawTable;
 

@@ -171,8 +171,22 @@ fn bad(path: &Path, error: &io::Error) -> RestoreError {
     RestoreError::Target { path: path.to_owned(), why: error.to_string() }
 }
 
+/// Whether a restore into `data` was broken off before all stores were where they belong. A node
+/// that began on some of them would take the others for lost.
+pub(crate) fn is_broken_off(data: &Path) -> io::Result<bool> {
+    match fs::read_dir(data.join(WORKSHOP)) {
+        Ok(mut left) => left.next().transpose().map(|it| it.is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Refuses a directory in which there is anything. A new file system has its `lost+found`.
 fn check_empty(data: &Path) -> Result<(), RestoreError> {
+    if is_broken_off(data).map_err(|e| bad(data, &e))? {
+        let why = "a restore was broken off here: remove all that is in it first".to_owned();
+        return Err(RestoreError::Target { path: data.to_owned(), why });
+    }
     let entries = match fs::read_dir(data) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -183,13 +197,10 @@ fn check_empty(data: &Path) -> Result<(), RestoreError> {
         if name == "lost+found" {
             continue;
         }
-        let why = match name == WORKSHOP {
-            true => format!("a restore was broken off here: remove {WORKSHOP}/ first"),
-            false => format!(
-                "the directory is not empty ({} is in it), and nothing is written over",
-                name.display()
-            ),
-        };
+        let why = format!(
+            "the directory is not empty ({} is in it), and nothing is written over",
+            name.display()
+        );
         return Err(RestoreError::Target { path: data.to_owned(), why });
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 mod catch_up;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -10,6 +10,7 @@ use clap::Args;
 use super::node_files::NodeFiles;
 use super::pki::node;
 use super::{Failure, Terminal};
+use crate::backup::is_broken_off;
 use crate::env::Env;
 use crate::model::{NodeName, RegionName};
 use crate::server::{Server, ServerError};
@@ -91,11 +92,12 @@ impl Serve {
         settings.alone |= self.alone;
         settings.log.format = self.log_format.unwrap_or(settings.log.format);
         settings.log.level = self.log_level.unwrap_or(settings.log.level);
-        read_keys(&mut settings)?;
-        super::keys::source::read(&mut settings.secrets)?;
         let data = self.files.data.or_else(|| settings.data_dir.clone()).ok_or_else(|| {
             Failure::usage("where the store lies is not said").hint("give --data DIR")
         })?;
+        refuse_half_restored(&data)?;
+        read_keys(&mut settings)?;
+        super::keys::source::read(&mut settings.secrets)?;
         let files = IdentityFiles::of(&self.files.pki, &self.node);
         let format = settings.log.format;
         let _logs = logs::install(&settings.log, self.node.as_str())
@@ -129,6 +131,15 @@ impl Serve {
         }
         Ok(())
     }
+}
+
+fn refuse_half_restored(data: &Path) -> Result<(), Failure> {
+    let failed = |e: std::io::Error| Failure::failed(e.to_string()).about(data.display());
+    if !is_broken_off(data).map_err(failed)? {
+        return Ok(());
+    }
+    let failure = Failure::failed("a restore into this directory was broken off before its end");
+    Err(failure.about(data.display()).hint("remove all that is in it, and restore again"))
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {

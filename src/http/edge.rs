@@ -41,9 +41,14 @@ pub(super) struct Incoming {
     request_id: HeaderValue,
 }
 
-/// Where a request's connection comes from, as the server saw it.
+/// What a request's connection is, as the server saw it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Remote(pub(super) SocketAddr);
+pub(super) struct Remote {
+    /// Where it comes from.
+    pub(super) address: SocketAddr,
+    /// Whether it carries many requests at once.
+    pub(super) is_shared: bool,
+}
 
 impl Incoming {
     /// Who asks. Operations that need a token always have a caller.
@@ -76,7 +81,7 @@ impl Incoming {
 fn source(app: &App, remote: Option<&Remote>, request_id: &HeaderValue) -> Source {
     Source {
         node: app.node().name().as_str().into(),
-        address: remote.map(|remote| remote.0.ip().to_string().as_str().into()),
+        address: remote.map(|remote| remote.address.ip().to_string().as_str().into()),
         request: request_id.to_str().unwrap_or_default().into(),
     }
 }
@@ -170,8 +175,9 @@ async fn answer_within(
         audit::denied(&app, error, Attempt { operation, uri: &uri, caller, refused, source });
     }
     let mut response = result.unwrap_or_else(ApiError::into_response);
-    if limits::is_large(&response) {
-        response = Box::pin(limits::send(&app, operation, response)).await;
+    let beside_others = remote.is_some_and(|remote| remote.is_shared);
+    if limits::takes_room(operation, beside_others, &response) {
+        response = Box::pin(limits::send(&app, operation, beside_others, response)).await;
     }
     drop(place);
     if let Some(quota) = quota {
@@ -412,7 +418,7 @@ fn write_log(
     let request_id = response.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok());
     let (method, route) = operation.method_and_route();
     let outcome = if status.as_u16() < 400 { "success" } else { "failure" };
-    let client = log.remote.map(|remote| tracing::field::display(remote.0.ip()));
+    let client = log.remote.map(|remote| tracing::field::display(remote.address.ip()));
     let duration_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
     let principal = log.caller.as_ref().map(|caller| &**caller.principal());
     let error = response.extensions().get::<Logged>().map(|logged| logged.error);

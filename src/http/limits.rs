@@ -225,7 +225,7 @@ impl Gate {
                 (policy, self.callers.rate(kind), taken)
             }
             None => {
-                let address = remote.map_or(Address(0), |remote| Address::of(remote.0.ip()));
+                let address = remote.map_or(Address(0), |remote| Address::of(remote.address.ip()));
                 let taken = self.strangers.take(&address, Kind::Read, now_ns);
                 ("strangers", self.strangers.rate(Kind::Read), taken)
             }
@@ -340,27 +340,34 @@ fn given_up(app: &App, held: Option<&Held>) -> Result<(), ApiError> {
     Err(error)
 }
 
-/// Whether an answer is more than a connection's own buffer holds.
-pub(super) fn is_large(response: &Response) -> bool {
-    bodies::answer_kib(response.body(), u32::MAX) > 0
+/// Whether an answer has to find room in the node's budget of what waits to be sent. The small ones
+/// of what is never shed do not, wherever they go.
+pub(super) fn takes_room(operation: Operation, beside_others: bool, response: &Response) -> bool {
+    let beside_others = beside_others && !operation.is_never_shed();
+    bodies::answer_kib(response.body(), beside_others, u32::MAX) > 0
 }
 
-/// The answer, within the node's budget of what waits to be sent.
-pub(super) async fn send(app: &App, operation: Operation, response: Response) -> Response {
-    let kib = bodies::answer_kib(response.body(), app.0.gate.answers_kib_max);
-    held(app, kib, operation.is_read(), response).await
-}
-
-/// Whether an answer at this path counts towards the budget where it is small: not where it is asked
-/// when it matters, which is answered however much is under way.
-pub(super) fn is_counted(path: &str) -> bool {
-    !["/healthz", "/readyz", "/metrics", "/cluster"].iter().any(|start| path.starts_with(start))
-}
-
-/// The same for a small answer on a connection that has room for one, and many at once.
-pub(super) async fn send_beside_others(app: &App, is_read: bool, response: Response) -> Response {
-    let kib = bodies::small_answer_kib(response.body(), app.0.gate.answers_kib_max);
-    held(app, kib, is_read, response).await
+/// The answer, within that budget: refused where there is no room, save what is never shed.
+pub(super) async fn send(
+    app: &App,
+    operation: Operation,
+    beside_others: bool,
+    response: Response,
+) -> Response {
+    let kib = bodies::answer_kib(response.body(), beside_others, app.0.gate.answers_kib_max);
+    let answers = app.0.gate.answers.clone();
+    let (place, otherwise) = if operation.is_read() {
+        (answers.try_acquire_many_owned(kib).ok(), ApiError::Overloaded)
+    } else {
+        let place = tokio::time::timeout(ANSWER_WAIT, answers.acquire_many_owned(kib)).await;
+        (place.ok().and_then(Result::ok), ApiError::TimedOut)
+    };
+    if place.is_none() && !operation.is_never_shed() {
+        app.node().metrics().shed(Shed::AnswerBytes);
+        return otherwise.into_response();
+    }
+    let (grace, metrics) = (app.settings().http.write_timeout, app.node().metrics().clone());
+    response.map(|body| bodies::sent(body, place, grace, metrics))
 }
 
 /// What is made while it is sent, where whoever takes it does so at the least rate.
@@ -370,25 +377,6 @@ pub(super) fn paced<E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static>
 ) -> Body {
     let (grace, metrics) = (app.settings().http.write_timeout, app.node().metrics().clone());
     Body::from_stream(bodies::paced(stream, grace, metrics))
-}
-
-async fn held(app: &App, kib: u32, is_read: bool, response: Response) -> Response {
-    if kib == 0 {
-        return response;
-    }
-    let answers = app.0.gate.answers.clone();
-    let (place, otherwise) = if is_read {
-        (answers.try_acquire_many_owned(kib).ok(), ApiError::Overloaded)
-    } else {
-        let place = tokio::time::timeout(ANSWER_WAIT, answers.acquire_many_owned(kib)).await;
-        (place.ok().and_then(Result::ok), ApiError::TimedOut)
-    };
-    let Some(place) = place else {
-        app.node().metrics().shed(Shed::AnswerBytes);
-        return otherwise.into_response();
-    };
-    let (grace, metrics) = (app.settings().http.write_timeout, app.node().metrics().clone());
-    response.map(|body| bodies::sent(body, place, grace, metrics))
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ async fn issue(
     incoming: &Incoming,
     request: &TokenRequest,
 ) -> Result<Response, OAuthError> {
-    let remote = incoming.parts.extensions.get::<Remote>().map(|remote| remote.0.ip());
+    let remote = incoming.parts.extensions.get::<Remote>().map(|remote| remote.address.ip());
     {
         let mut limiter = app.0.desk.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = limiter.take(remote, &request.client, Instant::now());

@@ -9,7 +9,6 @@ mod last_word;
 mod write_timeout;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +112,7 @@ pub async fn serve_behind(
         connections.spawn(async move {
             let _places = (place, of_address);
             let _counted = app.node().metrics().connected();
+            let remote = Remote { address: remote, is_shared: false };
             let routes = Routes { app: app.clone(), router, remote, dates };
             let Some(door) = door else {
                 return connection(&app, &builder, io, routes).await;
@@ -141,7 +141,7 @@ fn is_clients(error: &std::io::Error) -> bool {
 struct Routes {
     app: App,
     router: Router,
-    remote: SocketAddr,
+    remote: Remote,
     dates: Dates,
 }
 
@@ -152,7 +152,7 @@ impl Routes {
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
-        request.extensions_mut().insert(Remote(self.remote));
+        request.extensions_mut().insert(self.remote);
         let is_read = request.method() == Method::GET && Route::is_key(request.uri().path());
         let answer = match is_read {
             true => {

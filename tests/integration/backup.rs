@@ -110,6 +110,14 @@ async fn one_node_goes_on_after_its_disk_was_lost(site: &Site, process: &mut Opt
     site.client(0).write(&document("web/prod"), &[write], None).await.unwrap();
     std::fs::remove_dir_all(site.data(1)).unwrap();
     let into = ["--topology", "topology.toml", "--node", "b-1", "--data", "b-1"];
+    // As if a restore had been killed while it moved its stores.
+    std::fs::create_dir_all(site.data(1).join("restoring")).unwrap();
+    std::fs::write(site.data(1).join("quorum.redb"), "moved").unwrap();
+    std::fs::write(site.data(1).join("restoring/config.redb"), "not yet").unwrap();
+    refused(site, &[&["serve"][..], &into].concat(), "broken off before its end");
+    refused(site, &[&["restore", "b.bak"][..], &into].concat(), "was broken off here");
+    assert_eq!(names(&site.data(1)), ["quorum.redb", "restoring"]);
+    std::fs::remove_dir_all(site.data(1)).unwrap();
     done(site, &[&["restore", "b.bak"][..], &into].concat());
     assert_eq!(names(&site.data(1)), ["config.redb", "origin.mark", "quorum.redb"]);
     *process = Some(site.serve_logged(1));

@@ -50,7 +50,7 @@ pub(super) fn check(data: &Path, report: &mut Report) {
             let advice = "the log says why; remove it when nobody wants to look at it any more";
             report.warn("files", &name, found, advice);
         } else if name == "restoring" {
-            let advice = "remove it, and restore again";
+            let advice = "remove all that is in the directory, and restore again";
             report.fail("files", &name, "a restore was broken off", advice);
         } else if name == "admin-credential.json" {
             let advice = "keep it somewhere safe, and remove it here";

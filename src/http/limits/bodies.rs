@@ -198,30 +198,23 @@ impl hyper::body::Body for Received {
     }
 }
 
-/// How much of a budget an answer takes, in KiB; 0 where a connection's own buffer holds it, and
-/// for a body that is made while it is sent.
-pub(super) fn answer_kib(body: &Body, budget_kib: u32) -> u32 {
-    let Some(len) = body.size_hint().exact().filter(|len| *len > PIECE_LEN as u64) else {
-        return 0;
-    };
-    u32::try_from(len / 1024 + 1).unwrap_or(u32::MAX).min(budget_kib)
-}
-
-/// The same for one of many answers of a connection, whose buffers hold no more of them than one.
-pub(super) fn small_answer_kib(body: &Body, budget_kib: u32) -> u32 {
+/// How much of a budget an answer takes, in KiB; 0 for one that is made while it is sent, and where
+/// a connection's own buffer holds it, unless it goes `beside_others`: there is one buffer for all.
+pub(super) fn answer_kib(body: &Body, beside_others: bool, budget_kib: u32) -> u32 {
+    let held = if beside_others { 0 } else { PIECE_LEN as u64 };
     match body.size_hint().exact() {
-        Some(len @ 1..) if len <= PIECE_LEN as u64 => {
+        Some(len) if len > held => {
             u32::try_from(len / 1024 + 1).unwrap_or(u32::MAX).min(budget_kib)
         }
         _ => 0,
     }
 }
 
-/// The same answer, which gives `place` back once all of it was taken; it fails, and is counted, where
+/// The same answer, which gives its `place`, if it has one, back once all of it was taken; it fails, and is counted, where
 /// that takes longer than `grace` and what [`ANSWER_BYTES_PER_SECOND_MIN`] allows.
 pub(super) fn sent(
     body: Body,
-    place: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
     grace: Duration,
     metrics: Arc<Metrics>,
 ) -> Body {
@@ -259,7 +252,7 @@ struct Sent {
     /// When it will have held its place for too long.
     due: Instant,
     metrics: Arc<Metrics>,
-    _place: OwnedSemaphorePermit,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl hyper::body::Body for Sent {
@@ -374,14 +367,18 @@ mod tests {
         let room = Arc::new(Semaphore::new(1_000));
         let text = vec![b'x'; 3 * PIECE_LEN + 7];
         let body = Body::from(text.clone());
-        let kib = answer_kib(&body, 1_000);
+        let kib = answer_kib(&body, false, 1_000);
         assert_eq!(kib, 193);
-        assert_eq!(answer_kib(&body, 100), 100, "more than all there is cannot be asked for");
-        assert_eq!(answer_kib(&Body::from(vec![0; PIECE_LEN]), 1_000), 0);
-        let small = |len: usize| small_answer_kib(&Body::from(vec![0; len]), 50);
-        assert_eq!([0, 1, 1024, PIECE_LEN, PIECE_LEN + 1].map(small), [0, 1, 2, 50, 0]);
+        assert_eq!(
+            answer_kib(&body, false, 100),
+            100,
+            "more than all there is cannot be asked for"
+        );
+        assert_eq!(answer_kib(&Body::from(vec![0; PIECE_LEN]), false, 1_000), 0);
+        let small = |len: usize| answer_kib(&Body::from(vec![0; len]), true, 50);
+        assert_eq!([0, 1, 1024, PIECE_LEN, PIECE_LEN + 1].map(small), [0, 1, 2, 50, 50]);
         let place = room.clone().try_acquire_many_owned(kib).unwrap();
-        let mut body = sent(body, place, GRACE, Arc::new(Metrics::new().unwrap()));
+        let mut body = sent(body, Some(place), GRACE, Arc::new(Metrics::new().unwrap()));
         let (mut all, mut pieces) = (Vec::new(), 0);
         assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
         while let Some(frame) = body.frame().await {
@@ -405,7 +402,7 @@ mod tests {
             let room = Arc::new(Semaphore::new(1_000));
             let place = room.clone().try_acquire_many_owned(600).unwrap();
             let body = Body::from(vec![b'x'; 10 * PIECE_LEN]);
-            let mut body = sent(body, place, GRACE, metrics.clone());
+            let mut body = sent(body, Some(place), GRACE, metrics.clone());
             let mut pieces = 0;
             while let Some(Ok(_)) = body.frame().await {
                 pieces += 1;

@@ -8,7 +8,7 @@ fn gate(change: impl FnOnce(&mut Settings)) -> Gate {
 }
 
 fn from(ip: &str) -> Option<Remote> {
-    Some(Remote(SocketAddr::new(ip.parse().unwrap(), 1)))
+    Some(Remote { address: SocketAddr::new(ip.parse().unwrap(), 1), is_shared: false })
 }
 
 #[test]
@@ -119,19 +119,13 @@ fn the_fields_follow_the_drafts_grammar_and_invite_nobody_to_more_than_the_rate(
 }
 
 #[test]
-fn what_is_never_shed_counts_nowhere_as_a_small_answer() {
+fn small_answers_take_room_beside_others_alone_and_never_those_that_are_never_shed() {
     use Operation as O;
-    for operation in [
-        O::GetHealth,
-        O::GetReady,
-        O::GetMetrics,
-        O::GetCluster,
-        O::GetReceipts,
-        O::GetQuorum,
-        O::ChangeQuorum,
-    ] {
-        let (_, path) = operation.label().split_once(' ').unwrap();
-        assert!(operation.is_never_shed() && !is_counted(path), "{path}");
+    let small = || Response::new(Body::from(vec![b'x'; 1_000]));
+    let large = || Response::new(Body::from(vec![b'x'; 100_000]));
+    for operation in [O::GetHealth, O::GetReady, O::GetMetrics, O::GetCluster, O::GetReceipts] {
+        assert!(operation.is_never_shed() && !takes_room(operation, true, &small()));
+        assert!(takes_room(operation, false, &large()), "it is taken at the least rate");
     }
-    assert!(is_counted("/config/web/dev/a") && is_counted("/secrets"));
+    assert!(takes_room(O::GetKey, true, &small()) && !takes_room(O::GetKey, false, &small()));
 }

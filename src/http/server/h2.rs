@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::super::App;
 use super::super::pieces::Pieces;
-use super::super::{App, limits};
 use super::Routes;
 use crate::telemetry::Shed;
 
@@ -171,26 +171,21 @@ impl HttpBody for Answer {
 pub(super) async fn connection(
     app: &App,
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    routes: Routes,
+    mut routes: Routes,
 ) {
+    routes.remote.is_shared = true;
     let http = &app.settings().http;
     let (idle_max, stalled_max) = (http.header_read_timeout, http.write_timeout);
     let header_max = app.settings().limits.header_bytes_max;
     let streams = Arc::new(Streams::default());
     let of = streams.clone();
-    let gate = app.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (mut place, gate) = (of.begin(), gate.clone());
-        let is_read = request.method().is_safe();
-        let is_counted = limits::is_counted(request.uri().path());
-        routes.answer(request).and_then(async move |mut response| {
+        let mut place = of.begin();
+        routes.answer(request).map_ok(move |response| {
             place.answered();
-            if is_counted {
-                response = limits::send_beside_others(&gate, is_read, response).await;
-            }
-            Ok(response.map(|body| {
+            response.map(|body| {
                 Body::new(Answer { pieces: Pieces::new(body, PIECE_LEN), place }.boxed_unsync())
-            }))
+            })
         })
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());

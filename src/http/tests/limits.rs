@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::header;
+use axum::response::Response;
 use futures_util::StreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -10,6 +12,8 @@ use tokio::time::Instant;
 
 use super::harness::{World, world, world_with};
 use super::streams::serve;
+use crate::http::limits;
+use crate::http::operation::Operation;
 use crate::settings::Settings;
 
 /// How long anything may take that has to happen in the end.
@@ -300,7 +304,10 @@ async fn an_answer_that_finds_no_room_is_refused() {
     world.get("/config/web/dev/a").await.expect_error(503, "Overloaded");
     world.get("/config").await.expect(200);
     assert_eq!(shed(&world, "answer_bytes"), 1);
-    drop(unread);
+    let large = Response::new(Body::from(vec![b'x'; 200_000]));
+    let metrics = limits::send(&world.app, Operation::GetMetrics, false, large).await;
+    assert_eq!((metrics.status().as_u16(), shed(&world, "answer_bytes")), (200, 1));
+    drop((unread, metrics));
     let read = world.get("/config/web/dev/a").await.expect(200);
     assert_eq!(read.json()["value"].as_str().unwrap().len(), 200_000);
 }

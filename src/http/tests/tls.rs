@@ -134,6 +134,10 @@ async fn over_http_2_small_answers_count_until_they_are_read() {
     let mut open = site.connect(65_535).await;
     let (second, _) = status(&mut open).await;
     assert_eq!((first, second), (200, 503), "there is room for one");
+    let counted = site.world.app.node().metrics().render();
+    let is_refusal =
+        |line: &str| line.starts_with("holm_http_requests_total{") && line.contains("\"503\"} 1");
+    assert!(counted.lines().any(is_refusal), "what was sent is what is counted: {counted}");
     let health = open.send_request(site.get("/healthz")).await.unwrap();
     assert_eq!(health.status(), 200, "it takes no room");
     drop((unread, closed));
