@@ -141,13 +141,15 @@ async fn find(
     newest: u64,
 ) -> Result<Entry, ApiError> {
     let (version, origin) = parse(text)?;
-    // The place behind all entries of this version, or behind all that this origin wrote in it.
-    let origin_or_last = origin.unwrap_or(Origin([u8::MAX; 8]));
-    let mut before = (version, Dot { origin: origin_or_last, n: u64::MAX });
+    // The place behind all entries of this version.
+    let mut before = (version, Dot { origin: Origin([u8::MAX; 8]), n: u64::MAX });
     let mut found: Vec<Entry> = Vec::new();
+    // Whether there are some of that number, of whatever origin.
+    let mut has_others = false;
     loop {
         let page = history(app, permit, document, key, Some(before), SAME_VERSION_PAGE).await?;
         let last = page.entries.last().map(|entry| (entry.version, entry.dot));
+        has_others |= page.entries.iter().any(|entry| entry.version == version);
         let fits = |entry: &Entry| {
             entry.version == version && origin.is_none_or(|origin| entry.dot.origin == origin)
         };
@@ -158,16 +160,13 @@ async fn find(
         }
     }
     let Some(entry) = found.pop() else {
-        let absent =
-            ApiError::NotFound { what: format!("version {text} of the key {key}"), gone: None };
-        if version > newest {
-            return Err(absent);
+        // Every number up to the newest was there once; some of one that is still there, too.
+        if version > newest || has_others {
+            let what = format!("version {text} of the key {key}");
+            return Err(ApiError::NotFound { what, gone: None });
         }
         let oldest = app.node().oldest(permit, document, key).await.map_err(failed)?;
         let oldest = oldest.map(|(version, _)| version);
-        if oldest.is_some_and(|oldest| version >= oldest) {
-            return Err(absent);
-        }
         return Err(ApiError::VersionGone { key: key.clone(), version: text.to_owned(), oldest });
     };
     if found.is_empty() {

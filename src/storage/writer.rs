@@ -473,7 +473,9 @@ impl Writer {
                 },
                 Err(Abort::Failed(error)) => failure = Some((error, false)),
                 Err(Abort::Refused { record, why }) => self.refuse(&record, &why),
-                Err(Abort::Mismatched(record)) => self.hold_back(&record),
+                Err(Abort::HeldBack { record, is_mismatch }) => {
+                    self.hold_back(&record, is_mismatch);
+                }
                 Err(Abort::OneByOne) => self.one_by_one = true,
                 Err(Abort::Renewed) => {}
             }

@@ -71,6 +71,13 @@ struct Beginning<'a> {
     record: Dot,
 }
 
+/// The changes of an epoch that ends, by whether its floor includes them.
+#[derive(Default)]
+struct Parted {
+    below: Vec<Dot>,
+    late: Vec<Dot>,
+}
+
 /// A document as an epoch begins.
 struct Begun {
     document: Document,
@@ -135,13 +142,13 @@ impl Document {
             removals_before: roll.removals_before,
             record,
         };
-        let late = self.late_for(&roll.floor, past)?;
-        let Begun { mut document, base, dropped } = self.begin_next(&beginning, &late, past)?;
+        let parts = self.parted(&roll.floor, past)?;
+        let Begun { mut document, base, dropped } = self.begin_next(&beginning, &parts, past)?;
         if base != roll.base {
             return Err(DocumentError::Mismatch(roll.epoch).into());
         }
         let late: Result<Vec<Record>, P::Error> =
-            late.into_iter().map(|dot| past.record(dot)).collect();
+            parts.late.into_iter().map(|dot| past.record(dot)).collect();
         document.apply_records(late?)?;
         *self = document;
         Ok(Rolling::Began { dropped })
@@ -164,9 +171,9 @@ impl Document {
         }
         let record = Dot { origin: crate::model::Origin([0; 8]), n: 0 };
         let beginning = Beginning { document: id, epoch, floor, removals_before, record };
-        let late = self.late_for(floor, past)?;
-        let begun = self.begin_next(&beginning, &late, past)?;
-        Ok((begun.base, late.len() as u64))
+        let parts = self.parted(floor, past)?;
+        let begun = self.begin_next(&beginning, &parts, past)?;
+        Ok((begun.base, parts.late.len() as u64))
     }
 
     fn check_next(&self, epoch: u32, floor: &Vector) -> Result<(), DocumentError> {
@@ -181,20 +188,27 @@ impl Document {
         Ok(())
     }
 
-    /// Which of its changes a floor does not include.
-    fn late_for<P: Past>(&self, floor: &Vector, past: &mut P) -> Result<Vec<Dot>, P::Error> {
+    /// Its changes, as a floor parts them. They are not looked up where none is late.
+    fn parted<P: Past>(&self, floor: &Vector, past: &mut P) -> Result<Parted, P::Error> {
         // A floor is closed under what changes build on, and everything is below a head.
         if self.heads.values().all(|dot| floor.includes(*dot)) {
-            return Ok(Vec::new());
+            return Ok(Parted::default());
         }
-        let is_late = |dot: &Dot| !floor.includes(*dot);
-        Ok(self.dots(past)?.into_iter().filter(is_late).collect())
+        let (below, late) = self.dots(past)?.into_iter().partition(|dot| floor.includes(*dot));
+        Ok(Parted { below, late })
     }
 
+    /// All changes of its epoch. Where the document does not know them itself, the log has to have
+    /// each: it has not where some came with the whole document.
     fn dots<P: Past>(&self, past: &mut P) -> Result<Vec<Dot>, P::Error> {
-        match self.has_dots {
-            true => Ok(self.by_dot.keys().copied().collect()),
-            false => past.dots(),
+        if self.has_dots {
+            return Ok(self.by_dot.keys().copied().collect());
+        }
+        let dots = past.dots()?;
+        let missing = self.changes_in_epoch().saturating_sub(dots.len() as u64);
+        match self.heads.values().next() {
+            Some(head) if missing > 0 => Err(DocumentError::Trimmed(*head).into()),
+            _ => Ok(dots),
         }
     }
 
@@ -202,10 +216,10 @@ impl Document {
     fn begin_next<P: Past>(
         &self,
         beginning: &Beginning<'_>,
-        late: &[Dot],
+        parts: &Parted,
         past: &mut P,
     ) -> Result<Begun, P::Error> {
-        if late.is_empty() {
+        if parts.late.is_empty() {
             return Ok(self.begin(beginning));
         }
         let mut at_floor = match (&self.epoch_base, self.epoch()) {
@@ -216,13 +230,9 @@ impl Document {
             }
             (None, _) => Self::load(past.base()?)?,
         };
-        let mut records = Vec::new();
-        for dot in self.dots(past)? {
-            if beginning.floor.includes(dot) {
-                records.push(past.record(dot)?);
-            }
-        }
-        at_floor.apply_records(records)?;
+        let below: Result<Vec<Record>, P::Error> =
+            parts.below.iter().map(|dot| past.record(*dot)).collect();
+        at_floor.apply_records(below?)?;
         Ok(at_floor.begin(beginning))
     }
 

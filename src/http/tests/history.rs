@@ -33,6 +33,9 @@ async fn what_went_from_a_history_is_said_and_what_is_kept_can_be_had() {
     tokio::time::sleep(Duration::from_secs(70)).await;
     let gone = world.get("/config/web/dev/k/versions/5").await.expect_error(410, "Gone");
     assert_eq!((&gone["oldest_version"], &gone["key"]), (&json!(6), &json!("k")));
+    world.get("/config/web/dev/k/versions/5@0202020202020202").await.expect_error(410, "Gone");
+    let never = "/config/web/dev/k/versions/7@0202020202020202";
+    world.get(never).await.expect_error(404, "NotFound");
     let restore = |body: &'static str| world.post("/config/web/dev/k/restore", body);
     restore(r#"{"version":1}"#).await.expect_error(410, "Gone");
     let page = world.get("/config/web/dev/k/versions").await.expect(200).json();

@@ -50,8 +50,13 @@ pub(super) enum Abort {
         /// Why, in words.
         why: String,
     },
-    /// A roll does not come to what it says here: to be tried again without it, for now.
-    Mismatched(Box<Record>),
+    /// A roll cannot be taken as things are: to be tried again without it, for now.
+    HeldBack {
+        /// Which record.
+        record: Box<Record>,
+        /// Whether it does not come to what it says here; else, what it needs of the log is gone.
+        is_mismatch: bool,
+    },
     /// One of several changes is bad: to be tried again one by one, to find out which.
     OneByOne,
     /// The node makes changes as a new origin from now on: to be tried again as that.
@@ -481,9 +486,9 @@ impl Group {
                 let known = writer.state.view(id).and_then(|view| view.rows.get(&key));
                 siblings.sort_by_key(|it| known.is_none_or(|row| !row.siblings().contains(it)));
             }
+            self.touched.entry(id.clone()).or_default().insert(key.clone());
             if let Some(row) = Row::new(siblings) {
                 writer.state.set_row(id, &key, Arc::new(row));
-                self.touched.entry(id.clone()).or_default().insert(key);
             } else {
                 // Left out by a roll: who can still hold it is told by the whole state.
                 writer.state.remove_row(id, &key);

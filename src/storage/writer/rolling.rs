@@ -82,9 +82,12 @@ impl Group {
         match rolling {
             Ok(rolling) => Ok(self.begin(&record.document, rolling)),
             Err(PastError::Store(error)) => Err(error.into()),
-            Err(PastError::Document(DocumentError::Mismatch(_) | DocumentError::Trimmed(_))) => {
-                Err(Abort::Mismatched(Box::new(record.clone())))
-            }
+            Err(PastError::Document(
+                error @ (DocumentError::Mismatch(_) | DocumentError::Trimmed(_)),
+            )) => Err(Abort::HeldBack {
+                record: Box::new(record.clone()),
+                is_mismatch: matches!(error, DocumentError::Mismatch(_)),
+            }),
             Err(PastError::Document(error)) => {
                 if matches!(error, DocumentError::OtherRoll(_)) {
                     tracing::error!(
@@ -132,9 +135,15 @@ impl Writer {
     }
 
     /// Takes note of a roll that cannot be taken as things are, so that it is let go from now on.
-    pub(super) fn hold_back(&mut self, record: &Record) {
-        if let Ok(roll) = Roll::decode(&record.change) {
-            self.count_mismatch(&record.document, &roll);
+    pub(super) fn hold_back(&mut self, record: &Record, is_mismatch: bool) {
+        match Roll::decode(&record.change) {
+            Ok(roll) if is_mismatch => self.count_mismatch(&record.document, &roll),
+            _ => tracing::info!(
+                document = %record.document,
+                dot = %record.dot,
+                "the log does not reach back to what an epoch's roll needs: the document is \
+                 fetched whole"
+            ),
         }
         if self.mismatched.len() >= REFUSED_MAX {
             self.mismatched.clear();

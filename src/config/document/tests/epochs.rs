@@ -426,6 +426,27 @@ fn a_change_waits_for_its_epoch_and_one_of_an_epoch_before_is_late() {
     assert_eq!(document.needs(Origin([4; 8])), [dot(2, 1), dot(3, 2)]);
 }
 
+#[test]
+fn a_document_that_came_without_its_changes_names_does_not_roll_past_what_the_log_lacks() {
+    let mut replica = Replica::new(0);
+    for at in 0..3 {
+        write(&mut replica, &[(at as usize, false)], false, at, &mut Told::default());
+    }
+    let last = replica.next().n - 1;
+    let floor: Vector = [Dot { n: last - 1, ..replica.next() }].into_iter().collect();
+    let plan = |replica: &Replica| {
+        let mut disk = Disk { log: &replica.log, base: None };
+        replica.document.plan_roll(&id(), &floor, Stamp(0), &mut disk)
+    };
+    let known = plan(&replica).unwrap();
+    replica.document.has_dots = false;
+    replica.document.by_dot.clear();
+    assert_eq!(plan(&replica), Ok(known), "the log has them");
+    let first = *replica.log.keys().next().unwrap();
+    replica.log.remove(&first);
+    assert!(matches!(plan(&replica), Err(DocumentError::Trimmed(_))), "{:?}", plan(&replica));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]

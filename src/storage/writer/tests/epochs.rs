@@ -114,6 +114,15 @@ fn a_removal_that_is_gone_leaves_its_version_and_who_has_not_seen_it_is_told() {
     let decided = rolled(&a, "web/dev", 100);
     roll(&mut a, "web/dev", &decided).unwrap();
     assert_eq!(a.counts().rows, rows - 1);
+    // A peer that hears of the removal and of the roll at once has to tell who watches.
+    let mut b = open(&MemoryDisk::new());
+    let (before, after): (Vec<Bytes>, Vec<Bytes>) =
+        records(&a, &Vector::new()).into_iter().partition(|it| {
+            old.includes(crate::config::record::Record::decode(it.clone()).unwrap().dot)
+        });
+    b.commit(Stamp(1), &[Command::Apply(before)]);
+    let heard = b.commit(Stamp(1), &[Command::Apply(after)]);
+    assert!(heard.touched[&id("web/dev")].contains(&Key::new("gone").unwrap()), "{heard:?}");
     let view = a.state.documents[&id("web/dev")].clone();
     assert_eq!((view.version_floor(), view.rows.len()), (6, 1));
     assert!(view.is_reset_for(&old) && !view.is_reset_for(&new));
