@@ -21,6 +21,7 @@ mod diff;
 mod difference;
 mod doctor;
 mod drill;
+mod exec;
 mod export;
 mod failure;
 pub mod formats;
@@ -185,6 +186,8 @@ pub enum Command {
     Import(import::Import),
     /// Write configuration files.
     Export(export::Export),
+    /// Run a program with configurations and secrets in its environment.
+    Exec(exec::Exec),
     /// Show the cluster: regions, members, lag.
     Status(status::Status),
     /// Start a whole cluster on this machine, to try things on.
@@ -271,6 +274,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Restore(restore) => restore.run(&global, terminal).await,
         Command::Import(import) => import.run(&global, terminal).await,
         Command::Export(export) => export.run(&global, terminal).await,
+        Command::Exec(exec) => exec.run(&global, terminal).await,
         Command::Status(status) => status.run(&global, terminal).await,
         Command::Dev(dev) => dev.run(terminal).await,
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,

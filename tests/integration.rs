@@ -28,6 +28,8 @@ mod discovery;
 mod drill;
 #[path = "integration/drill_command.rs"]
 mod drill_command;
+#[path = "integration/exec.rs"]
+mod exec;
 #[path = "integration/full_disk.rs"]
 mod full_disk;
 #[path = "integration/h2.rs"]

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::{Client, ClientError};
-use crate::model::SecretName;
+use super::{Client, ClientError, PAGE_SIZE, PAGES_MAX, path_of};
+use crate::model::{DocumentId, Key, SecretName};
 use crate::secrets::Plaintext;
 
 /// A secret's columns.
@@ -167,6 +168,46 @@ impl Client {
         let revealed: Revealed = serde_json::from_slice(&bytes)
             .map_err(|_| ClientError::Answer("the answer has no value".to_owned()))?;
         Ok(Plaintext::new(revealed.value.into_bytes()))
+    }
+
+    /// All keys of a document that begin with `prefix`, with the secrets that their values refer to
+    /// filled in (`?resolve=secrets`): each value is JSON.
+    pub async fn list_filled(
+        &self,
+        document: &DocumentId,
+        prefix: Option<&str>,
+    ) -> Result<Vec<(Key, Plaintext)>, ClientError> {
+        #[derive(Deserialize)]
+        struct Page<'a> {
+            #[serde(borrow)]
+            items: Vec<Filled<'a>>,
+            next_cursor: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Filled<'a> {
+            key: Key,
+            #[serde(borrow)]
+            value: &'a RawValue,
+        }
+        let (mut items, mut cursor) = (Vec::new(), None::<String>);
+        for _ in 0..PAGES_MAX {
+            let mut query = vec![("resolve", "secrets"), ("size", PAGE_SIZE)];
+            query.extend(prefix.map(|prefix| ("prefix", prefix)));
+            query.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let request = self.request(Method::GET, &path_of(document)).query(&query);
+            let bytes = Zeroizing::new(self.send(request).await?.1);
+            // What a parser says of a text can repeat it.
+            let page: Page<'_> = serde_json::from_slice(&bytes)
+                .map_err(|_| ClientError::Answer("the answer is no page of keys".to_owned()))?;
+            let text = |json: &RawValue| Plaintext::new(json.get().as_bytes().to_vec());
+            items.extend(page.items.into_iter().map(|item| (item.key, text(item.value))));
+            match page.next_cursor {
+                None => return Ok(items),
+                again if again == cursor => break,
+                next => cursor = next,
+            }
+        }
+        Err(ClientError::Answer("the pages of the listing do not end".to_owned()))
     }
 
     /// The columns of all secrets that the token may see.
