@@ -44,6 +44,7 @@ mod replica;
 mod skew;
 pub mod status;
 mod store;
+mod tally;
 mod transfer;
 mod trimming;
 
