@@ -39,6 +39,7 @@ mod standing;
 mod start;
 pub mod status;
 mod store;
+mod tally;
 mod transfer;
 mod trimming;
 

@@ -12,10 +12,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::{ChainReader, Event};
-use crate::env::Blocking;
+use crate::env::{Blocking, Disk};
 use crate::model::NodeName;
 use crate::planted::{Bug, is_planted};
 use crate::registry::{Outcome, Proposal, Refusal, State};
+use crate::storage::tally::FileTally;
 use crate::storage::{StoreError, rebuild};
 
 #[cfg(test)]
@@ -184,6 +185,11 @@ pub trait Consensus: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// The same without what is not in the file yet; at once.
+    fn peek(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        Ok(None)
+    }
+
     /// Asks for this node's file to be rebuilt, in which so many bytes are live; says whether that was
     /// heard.
     fn rebuild(&self, _live_bytes: u64) -> bool {
@@ -287,6 +293,13 @@ impl Quorum {
     /// A view of this node's store as it is now, for whoever copies it; none where it keeps none.
     pub(crate) async fn begin_read(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
         self.consensus.begin_read().await
+    }
+
+    /// How many rows each table of this node's file has, the file's length, and how much of that is
+    /// live; none where it keeps none. Reads all of it.
+    pub(crate) fn weigh(&self, disk: &dyn Disk) -> Result<Option<FileTally>, StoreError> {
+        let Some(tx) = self.consensus.peek()? else { return Ok(None) };
+        FileTally::of(&tx, &store::copy::TABLES, disk, store::tables::FILE).map(Some)
     }
 
     /// How old this node's copy may be.

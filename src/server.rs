@@ -108,6 +108,9 @@ impl Server {
         (identity, files): (&Identity, Option<IdentityFiles>),
         doors: Router,
     ) -> Result<Self, ServerError> {
+        for name in settings.outdated() {
+            tracing::warn!("the settings have a name that is outdated: {name}");
+        }
         let files = Files { identity: files, https: certificates::https_files(&settings.tls) };
         let (stamps, https) = certificates::load_https(&env, files.https.as_ref()).await?;
         let kept = issuers::kept(&env, &settings, &topology.cluster).await;

@@ -232,7 +232,8 @@ pub struct GossipSettings {
     #[serde(with = "duration")]
     pub evict_after: Duration,
     /// The same of a node that the topology file names. It counts as no member any more until it is
-    /// back; if it votes in the quorum, it goes on to count there. Default: 7d.
+    /// back: no epoch, no log and no `Holm-Ack` waits for it, and what it wrote meanwhile is taken all
+    /// the same. If it votes in the quorum, it goes on to count there. Default: 7d.
     #[serde(with = "duration")]
     pub evict_named_after: Duration,
 }
@@ -315,16 +316,7 @@ impl Settings {
         ] {
             refuse(value == 0, field, "0 would refuse everything")?;
         }
-        refuse(
-            self.gossip.evict_after < Duration::from_secs(1),
-            "gossip.evict_after",
-            "may not be below 1s: a node is silent for longer than that when it is only busy",
-        )?;
-        refuse(
-            self.gossip.evict_named_after < self.gossip.evict_after,
-            "gossip.evict_named_after",
-            "may not be below gossip.evict_after: who the file names is expected to come back",
-        )?;
+        self.check_eviction()?;
         let http = &self.http;
         for (field, value) in [
             ("http.header_read_timeout", http.header_read_timeout),
@@ -358,6 +350,57 @@ impl Settings {
         self.secrets.check()
     }
 }
+
+impl Settings {
+    /// How long nobody may have heard a node that the topology file names before nothing waits for it
+    /// any more; under whichever of its two names it was set.
+    pub fn evict_named_after(&self) -> Duration {
+        self.epochs.evict_after.unwrap_or(self.gossip.evict_named_after)
+    }
+
+    /// What was set under a name that will not be read for ever, each as a sentence with the new one.
+    pub fn outdated(&self) -> impl Iterator<Item = &'static str> {
+        let evict_after = self.epochs.evict_after.is_some();
+        evict_after.then_some("epochs.evict_after is now gossip.evict_named_after").into_iter()
+    }
+
+    fn check_eviction(&self) -> Result<(), SettingsError> {
+        refuse(
+            self.gossip.evict_after < Duration::from_secs(1),
+            "gossip.evict_after",
+            "may not be below 1s: a node is silent for longer than that when it is only busy",
+        )?;
+        let is_set = self.gossip.evict_named_after != GossipSettings::default().evict_named_after;
+        refuse(
+            is_set && self.epochs.evict_after.is_some(),
+            "epochs.evict_after",
+            "is now gossip.evict_named_after, which is set, too: leave this one out",
+        )?;
+        let field = match self.epochs.evict_after {
+            Some(_) => "epochs.evict_after (now gossip.evict_named_after)",
+            None => "gossip.evict_named_after",
+        };
+        let named = self.evict_named_after();
+        refuse(
+            named < self.gossip.evict_after,
+            field,
+            "may not be below gossip.evict_after: who the file names is expected to come back",
+        )?;
+        refuse(
+            named < EVICT_NAMED_AFTER_MIN,
+            field,
+            "may not be below 10s: a node that only starts again is silent for as long",
+        )?;
+        let what = "may not be above 8784h, a year: nobody who is gone for so long comes back";
+        refuse(self.gossip.evict_after > EVICT_AFTER_MAX, "gossip.evict_after", what)?;
+        refuse(named > EVICT_AFTER_MAX, field, what)
+    }
+}
+
+/// Epochs that began without a node are dear for it, so that it is waited for a little at least.
+const EVICT_NAMED_AFTER_MIN: Duration = Duration::from_secs(10);
+/// Twice of it is added to times, and compared.
+const EVICT_AFTER_MAX: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl Limits {
     fn check(&self) -> Result<(), SettingsError> {

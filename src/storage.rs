@@ -22,6 +22,7 @@ mod past;
 pub mod prune;
 pub(crate) mod rebuild;
 pub mod rows;
+pub(crate) mod tally;
 pub mod trim;
 pub mod whole;
 pub mod writer;

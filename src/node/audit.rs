@@ -30,8 +30,8 @@ use crate::gossip::{Gossip, Responder, StreamKind};
 use crate::model::{NodeName, RegionName, Text, cbor};
 use crate::quorum::Quorum;
 use crate::settings::AuditSettings;
-use crate::storage::ConfigChain;
 use crate::storage::copies::Copies;
+use crate::storage::{ConfigChain, StoreError};
 use crate::telemetry::Metrics;
 
 use shipping::Shipping;
@@ -186,6 +186,12 @@ impl Desk {
             settings: settings.clone(),
         };
         (this, run)
+    }
+
+    /// What the copies of peers' chains take, in bytes.
+    pub(super) fn copied_bytes(&self) -> Result<u64, StoreError> {
+        let no_records: [&[u8]; 0] = [];
+        self.0.copies.append("", 0, &no_records).map(|copied| copied.bytes)
     }
 
     /// The config store's chain.

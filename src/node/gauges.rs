@@ -16,7 +16,7 @@ use crate::topology::Topology;
 
 /// What only the gauges need to know.
 pub(super) struct Gauges {
-    disk: Arc<dyn Disk>,
+    pub(super) disk: Arc<dyn Disk>,
     blocking: Blocking,
     /// From which age of the last contact on there is no quorum.
     pub(super) cut_off_after: Duration,

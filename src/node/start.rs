@@ -234,7 +234,7 @@ fn members(
     name: &NodeName,
 ) -> Arc<Members> {
     let gossip = &settings.gossip;
-    let bounds = Bounds { joined: gossip.evict_after, named: gossip.evict_named_after };
+    let bounds = Bounds { joined: gossip.evict_after, named: settings.evict_named_after() };
     let members = Members::new(topology.clone(), name, env.clock.now().0, bounds);
     Arc::new(members.announcing(env.release.features()))
 }
@@ -253,7 +253,7 @@ async fn start_gossip(
         push_queue_bytes_max: settings.gossip.queue_bytes_max,
         heartbeat: settings.gossip.anti_entropy_every,
         https: settings.tls.certificate_file.is_some(),
-        evict_after: settings.epochs.evict_after,
+        evict_after: settings.evict_named_after(),
         ..GossipSettings::default()
     };
     let replica = Arc::new(replica);

@@ -593,6 +593,10 @@ impl Consensus for Driver {
         .boxed()
     }
 
+    fn peek(&self) -> Result<Option<redb::ReadTransaction>, StoreError> {
+        self.store.chain().peek().map(Some)
+    }
+
     fn rebuild(&self, live_bytes: u64) -> bool {
         self.store.rebuild(live_bytes)
     }

@@ -29,7 +29,7 @@ mod rebuilding;
 mod recorder;
 pub(crate) mod recover;
 mod shared;
-mod tables;
+pub(crate) mod tables;
 
 pub(crate) use tables::FORMAT as STORE_FORMAT;
 mod writer;

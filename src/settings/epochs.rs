@@ -23,11 +23,10 @@ pub struct EpochSettings {
     /// wrote beside such a removal comes back as if nobody had removed the key. Default: 168h.
     #[serde(with = "duration")]
     pub removals_keep: Duration,
-    /// How long nobody may have heard a node that the topology file names before no epoch waits for
-    /// it any more. What it wrote meanwhile is taken all the same when it comes back. For nodes that
-    /// joined it is `gossip.evict_after`. Default: 168h.
-    #[serde(with = "duration")]
-    pub evict_after: Duration,
+    /// The name that `gossip.evict_named_after` had for epochs alone. It is still read, in place of
+    /// that one, and warned of at the start. Default: none.
+    #[serde(deserialize_with = "duration::optional")]
+    pub evict_after: Option<Duration>,
     /// How long records stay in the log though every member has them and their document's epoch
     /// began with them. Retries with an `Idempotency-Key` are recognised for a day: with less than
     /// that here, for less. Default: 24h.
@@ -42,7 +41,7 @@ impl Default for EpochSettings {
             hard_cap: 100_000,
             check_every: Duration::from_secs(5),
             removals_keep: Duration::from_secs(7 * 24 * 3600),
-            evict_after: Duration::from_secs(7 * 24 * 3600),
+            evict_after: None,
             log_keep: Duration::from_secs(24 * 3600),
         }
     }
@@ -61,11 +60,6 @@ impl EpochSettings {
             self.log_keep < Duration::from_secs(1),
             "epochs.log_keep",
             "may not be below 1s: a retry would not be recognised",
-        )?;
-        refuse(
-            self.evict_after < Duration::from_secs(10),
-            "epochs.evict_after",
-            "may not be below 10s: a node that only starts again is silent for as long",
         )
     }
 }

@@ -82,7 +82,11 @@ fn what_cannot_be_meant_is_refused_by_name() {
         ("[epochs]\nsoft_cap = 5", "epochs.soft_cap"),
         ("[epochs]\nsoft_cap = 50\nhard_cap = 50", "epochs.hard_cap"),
         ("[epochs]\ncheck_every = '0s'", "epochs.check_every"),
-        ("[epochs]\nevict_after = '9s'", "epochs.evict_after"),
+        ("[gossip]\nevict_after = '5s'\nevict_named_after = '9s'", "gossip.evict_named_after"),
+        ("[gossip]\nevict_after = '20s'\nevict_named_after = '19s'", "gossip.evict_named_after"),
+        ("[gossip]\nevict_after = '8785h'\nevict_named_after = '8785h'", "gossip.evict_after"),
+        ("[gossip]\nevict_named_after = '8785h'", "gossip.evict_named_after"),
+        ("[epochs]\nevict_after = '9s'", "epochs.evict_after (now gossip.evict_named_after)"),
         ("[traces]\nsample = -1.0", "traces.sample"),
         ("[log]\nread_sample = 1.5", "log.read_sample"),
         ("[log]\nread_sample = nan", "log.read_sample"),
@@ -96,6 +100,20 @@ fn what_cannot_be_meant_is_refused_by_name() {
         let error = Settings::from_toml(text).unwrap_err().to_string();
         assert!(error.contains(named), "{text:?}: {error}");
     }
+}
+
+#[test]
+fn the_old_name_of_a_setting_is_read_and_warned_of_and_not_beside_the_new_one() {
+    let old = Settings::from_toml("[epochs]\nevict_after = '2h'").unwrap();
+    assert_eq!(old.evict_named_after(), Duration::from_secs(7_200));
+    let said: Vec<&str> = old.outdated().collect();
+    assert_eq!(said, ["epochs.evict_after is now gossip.evict_named_after"]);
+    let new = Settings::from_toml("[gossip]\nevict_named_after = '2h'").unwrap();
+    assert_eq!(new.evict_named_after(), old.evict_named_after());
+    assert_eq!(new.outdated().count() + Settings::default().outdated().count(), 0);
+    let both = "[gossip]\nevict_named_after = '2h'\n[epochs]\nevict_after = '2h'";
+    let error = Settings::from_toml(both).unwrap_err().to_string();
+    assert!(error.contains("is now gossip.evict_named_after, which is set, too"), "{error}");
 }
 
 #[test]

@@ -45,6 +45,8 @@ pub enum Event {
     Watched(Watched),
     /// How a node stands, asked for at regular times.
     Probe(Probe),
+    /// What a node holds on to, where the scenario bounds it.
+    Tally(Tally),
     /// Everything a node shows at the end, after the settle time.
     Final(Final),
     /// What all nodes' changes come to had no document ever gone on in a next epoch.
@@ -100,6 +102,24 @@ pub struct Run {
     pub coverage: BTreeSet<Coverage>,
     /// Which checks are made.
     pub checks: BTreeSet<String>,
+    /// How much of histories nodes keep, where they were told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Kept>,
+    /// What nodes may hold on to at most, by what it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub bounds: BTreeMap<String, u64>,
+    /// From when on those bounds hold.
+    pub bounds_from_us: AtUs,
+}
+
+/// How much of a key's history is kept: what is beyond both may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// So many of the newest version numbers.
+    pub versions: u64,
+    /// What is younger.
+    pub age_us: u64,
 }
 
 /// One node of the run.
@@ -191,6 +211,12 @@ pub enum Coverage {
     LateChange,
     /// An epoch was decided by a leader that was lost before it began, and another one began it.
     RollFinished,
+    /// Records that every member had went from a log.
+    LogTrimmed,
+    /// Versions went from a key's history.
+    HistoryPruned,
+    /// A node caught up by whole documents.
+    DocumentsTaken,
 }
 
 /// A fault.
@@ -477,6 +503,10 @@ pub struct Probe {
     pub epoch_changes_max: u64,
     /// Epochs that did not begin here with what was agreed, since its start.
     pub epoch_mismatches: u64,
+    /// Records that went from its log, since its start.
+    pub log_trimmed: u64,
+    /// Versions that went from its histories, since its start.
+    pub history_pruned: u64,
 }
 
 /// What a node has sent to a region since the run's start.
@@ -489,6 +519,16 @@ pub struct Sent {
     pub datagrams: u64,
     /// Datagrams that did not arrive.
     pub lost: u64,
+}
+
+/// What a node holds on to, counted by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tally {
+    /// The node.
+    pub node: String,
+    /// How much there is of what.
+    pub counts: BTreeMap<String, u64>,
 }
 
 /// Everything a node shows at the end.

@@ -66,7 +66,7 @@ pub(crate) async fn last(
     let vector = cluster["vector"].as_object().into_iter().flatten();
     last.vector = vector.filter_map(|(origin, n)| Some((origin.clone(), n.as_u64()?))).collect();
     // A document's heads follow from the changes in it, and these are the vector's.
-    last.heads_hash = hex(&Sha256::digest(format!("{:?}{:?}", last.vector, last.history)));
+    last.heads_hash = hex(&Sha256::digest(format!("{:?}", last.vector)));
     last.quorum_applied = cluster["quorum"]["applied"].as_u64().unwrap_or(0);
     let mut quorum = Sha256::new();
     for path in

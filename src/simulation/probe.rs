@@ -13,6 +13,7 @@ use crate::server::Server;
 pub(crate) fn probe(server: &Server) -> Probe {
     let node = server.node();
     let (status, snapshot) = (node.cluster(), node.snapshot());
+    let (log_trimmed, history_pruned) = node.gone();
     let queue_bytes: usize =
         status.regions.iter().flat_map(|it| &it.nodes).map(|member| member.queue_bytes).sum();
     Probe {
@@ -45,6 +46,8 @@ pub(crate) fn probe(server: &Server) -> Probe {
         epochs: epochs(&snapshot),
         epoch_changes_max: status.epochs.changes_max,
         epoch_mismatches: status.epochs.mismatches,
+        log_trimmed,
+        history_pruned,
     }
 }
 

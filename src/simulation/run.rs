@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::events::{PANIC, record_panics};
-use super::history::{End, Event, Record, Sent};
+use super::history::{End, Event, Record, Sent, Tally};
 use super::http::HttpClient;
 use super::injector::Injector;
 use super::probe::probe;
@@ -69,6 +69,7 @@ pub fn run(scenario: &Scenario, options: &Options) -> Result<Vec<Record>, RunErr
         failures: BTreeMap::new(),
         spinning: BTreeSet::new(),
         queue_bytes_max: 0,
+        tally_at: Duration::ZERO,
     };
     let accounts = play.prepare(&mut world)?;
     play.perform(&mut world, accounts)?;
@@ -84,6 +85,8 @@ struct Play<'a> {
     /// Nodes that were found doing nothing but poll their tasks.
     spinning: BTreeSet<NodeName>,
     queue_bytes_max: u64,
+    /// When nodes are counted through next.
+    tally_at: Duration,
 }
 
 impl From<WorldError> for RunError {
@@ -123,10 +126,11 @@ impl Play<'_> {
         let made = Made::default();
         let (clients, token, told) = (world.clients(), self.script.token.clone(), made.clone());
         let count = self.script.accounts();
+        let history = self.script.scenario.workload.history;
         let first = nodes[0].clone();
         world.clients().spawn(async move {
             let mut http = HttpClient::new(&clients, u32::MAX);
-            let done = make(&mut http, &first, &token, count).await;
+            let done = make(&mut http, &first, &token, count, history).await;
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
         });
         loop {
@@ -160,6 +164,7 @@ impl Play<'_> {
             }
             self.run_until(world, probe_at);
             self.probe(world);
+            self.tally_if_due(world, probe_at);
             probe_at += PROBE_EVERY;
         }
         self.run_until(world, self.script.duration);
@@ -195,6 +200,7 @@ impl Play<'_> {
         stop.send_replace(true);
         self.run_until(world, self.script.end());
         self.probe(world);
+        self.tally(world);
         self.lasts(world);
         self.twin(world);
         self.findings(world);
@@ -246,6 +252,27 @@ impl Play<'_> {
             }
         }
         self.findings(world);
+    }
+
+    /// Counts through what nodes hold on to, where the scenario bounds that and it is time.
+    fn tally_if_due(&mut self, world: &mut World, at: Duration) {
+        if at >= self.tally_at {
+            self.tally_at = at + self.script.scenario.expect.bounds.every;
+            self.tally(world);
+        }
+    }
+
+    fn tally(&self, world: &mut World) {
+        if self.script.scenario.expect.bounds.most.is_empty() {
+            return;
+        }
+        for node in self.script.nodes() {
+            let tally = world.look(&node, |server| server.node().tally());
+            let Some(Ok(counts)) = tally else { continue };
+            let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count));
+            let tally = Tally { node: node.to_string(), counts: counts.collect() };
+            self.script.recorder.add(world.now_us(), Event::Tally(tally));
+        }
     }
 
     /// What nodes logged that nobody may find, or that shows that they found a damage.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::history::Coverage;
+use crate::config::HistoryPolicy;
 use crate::model::{NodeName, RegionName};
 use crate::topology::Topology;
 
+mod bounds;
 mod effect;
 mod error;
 mod expect;
@@ -23,6 +25,7 @@ mod timeline;
 mod workload;
 mod write;
 
+pub use bounds::COUNTED;
 pub use effect::{FAULT_KINDS, Lasting};
 pub use error::{Flaw, Problem, ScenarioError};
 pub(crate) use expect::SETTLE_MORE;
@@ -151,6 +154,8 @@ pub struct Workload {
     pub retries: f64,
     /// The regions whose clients do all this; all of them where there are none.
     pub regions: BTreeSet<RegionName>,
+    /// The policy of histories that the cluster is given before the run; none: its own.
+    pub history: Option<HistoryPolicy>,
 }
 
 /// A fault and when.
@@ -378,4 +383,17 @@ pub struct Expectations {
     pub void_nodes: BTreeSet<NodeName>,
     /// How long a revoked account's token may still be taken where the cluster is connected.
     pub revocation_within: Duration,
+    /// What nodes may hold on to at most, by what it is.
+    pub bounds: Bounds,
+}
+
+/// What nodes may hold on to, counted in virtual time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bounds {
+    /// How often nodes are counted through.
+    pub every: Duration,
+    /// From when on the bounds hold.
+    pub from: Duration,
+    /// Each number's highest value; those of [`COUNTED`] alone.
+    pub most: BTreeMap<String, u64>,
 }

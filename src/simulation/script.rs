@@ -200,6 +200,8 @@ impl<'a> Script<'a> {
             "rebuild"
         } else if text.contains("was decided and not begun") {
             "roll"
+        } else if text.contains("took whole documents") {
+            "documents"
         } else {
             return;
         };

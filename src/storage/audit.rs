@@ -16,9 +16,11 @@ use redb::{
 
 use super::database::Database;
 use super::error::StoreError;
+use super::tally::FileTally;
 use super::{log, meta, origins};
 use crate::audit::{ChainReader, Head, Record, Unreadable};
 use crate::config::record::Record as Change;
+use crate::env::Disk;
 use crate::model::{Dot, Origin, cbor};
 
 pub(super) const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
@@ -97,6 +99,11 @@ impl ConfigChain {
             Source::Running(database) => database.get().and_then(|it| Ok(it.begin_read()?)),
             Source::Stopped(database) => database.begin_read().map_err(StoreError::from),
         }
+    }
+
+    /// How much the store's file holds. Reads all of it.
+    pub(crate) fn weigh(&self, disk: &dyn Disk) -> Result<FileTally, StoreError> {
+        FileTally::of(&self.begin_read()?, &super::copy::TABLES, disk, super::database::FILE)
     }
 
     fn read<T>(

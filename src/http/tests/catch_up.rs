@@ -31,7 +31,7 @@ async fn metric(world: &World, name: &str) -> u64 {
 async fn who_was_away_for_longer_than_logs_are_kept_catches_up_by_whole_documents() {
     let mut settings = Settings::default();
     settings.epochs.log_keep = Duration::from_secs(1);
-    settings.epochs.evict_after = Duration::from_secs(2);
+    settings.gossip.evict_named_after = Duration::from_secs(2);
     let (a, b, links) = cut_pair_with(settings).await;
     links.heal_all();
     a.put("/config/web/dev/shared", "1").await.expect(201);

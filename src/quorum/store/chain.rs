@@ -56,6 +56,11 @@ impl QuorumChain {
         self.transaction()
     }
 
+    /// The same, whatever is in the journal alone.
+    pub(crate) fn peek(&self) -> Result<ReadTransaction, StoreError> {
+        self.transaction()
+    }
+
     fn transaction(&self) -> Result<ReadTransaction, StoreError> {
         match &self.0 {
             Source::Running(database, _) => database.get().and_then(|it| Ok(it.begin_read()?)),

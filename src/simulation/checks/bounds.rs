@@ -44,6 +44,39 @@ fn run(history: &History<'_>, judge: &mut Judge) {
         judge.violation(history.end_us, &[], &[], what);
     }
     settled(history, judge);
+    held(history, judge);
+}
+
+/// What the scenario bounds never comes to more. A number that nobody counted is no pass.
+fn held(history: &History<'_>, judge: &mut Judge) {
+    let mut highest = Vec::new();
+    for (name, most) in &history.run.bounds {
+        let counted = history
+            .tallies
+            .iter()
+            .filter_map(|(at_us, tally)| Some((*at_us, &*tally.node, *tally.counts.get(name)?)));
+        let counted: Vec<_> =
+            counted.filter(|(at_us, ..)| *at_us >= history.run.bounds_from_us).collect();
+        let Some((at_us, node, worst)) = counted.iter().copied().max_by_key(|(.., count)| *count)
+        else {
+            judge.undecided(format!("nobody counted {name}"));
+            continue;
+        };
+        counted.iter().for_each(|_| judge.examine());
+        if worst > *most {
+            let over = counted.iter().filter(|(.., count)| count > most).count();
+            let what = format!(
+                "{node} had {worst} {name}, and {most} at most was demanded; {over} of {} counts \
+                 are above",
+                counted.len()
+            );
+            judge.violation(at_us, &[], &[node], what);
+        }
+        highest.push(format!("{name} {worst}"));
+    }
+    if !highest.is_empty() {
+        judge.note(format!("at most {}", highest.join(", ")));
+    }
 }
 
 /// At the end every change has what it builds on. Where changes were lost with a disk, others may
@@ -71,13 +104,36 @@ mod tests {
     use super::super::testing::{Build, S, down, probe};
     use super::*;
     use crate::settings::GossipSettings;
-    use crate::simulation::history::{End, Event, Probe};
+    use crate::simulation::checks::Judgement;
+    use crate::simulation::history::{End, Event, Probe, Tally};
 
     #[test]
     fn the_limits_are_those_of_the_settings() {
         let settings = GossipSettings::default();
         assert_eq!(QUEUE_BYTES_MAX, settings.queue_bytes_max as u64);
         assert_eq!(WAITING_MAX * 64, settings.waiting_bytes_max as u64);
+    }
+
+    fn tally(it: &mut Build, at_us: u64, name: &str, count: u64) {
+        let counts = [(name.to_owned(), count)].into();
+        it.push(at_us, Event::Tally(Tally { node: "a-1".into(), counts }));
+    }
+
+    #[test]
+    fn what_a_scenario_bounds_is_held_to_that_from_its_time_on() {
+        let mut it = good();
+        it.run.bounds = [("log_records".to_owned(), 5)].into();
+        it.run.bounds_from_us = 10 * S;
+        let judgement = it.judge(CHECK);
+        assert!(matches!(judgement, Judgement::Undecided { .. }), "nobody counted: {judgement:?}");
+        tally(&mut it, 5 * S, "log_records", 9);
+        let judgement = it.judge(CHECK);
+        assert!(matches!(judgement, Judgement::Undecided { .. }), "only before: {judgement:?}");
+        tally(&mut it, 20 * S, "log_records", 5);
+        tally(&mut it, 20 * S, "history_rows", 50);
+        it.passes(CHECK);
+        tally(&mut it, 30 * S, "log_records", 6);
+        it.violates(CHECK, "a-1 had 6 log_records, and 5 at most was demanded; 1 of 2");
     }
 
     fn good() -> Build {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::entries::{asked, at, ids, show_all};
 use super::{Check, History, Judge};
-use crate::simulation::history::{AtUs, Final, Probe};
+use crate::simulation::history::{AtUs, Final, Probe, Sibling};
 
 pub(crate) const CHECK: Check = Check {
     name: "convergence",
@@ -118,6 +118,8 @@ fn compare(
         format!("vectors: {}", differ(&a.vector, &b.vector))
     } else if let Some(row) = row(a, b) {
         row
+    } else if let Some(past) = past(a, b) {
+        past
     } else if a.view_hash != b.view_hash {
         "view hashes".to_owned()
     } else if a.heads_hash != b.heads_hash {
@@ -137,6 +139,23 @@ fn row(a: &Final, b: &Final) -> Option<String> {
         let (a, b) = (of(a), of(b));
         let same = ids(&a) == ids(&b) && a.iter().all(|it| b.contains(it));
         (!same).then(|| format!("rows: {key} is {} and {}", show_all(&a), show_all(&b)))
+    })
+}
+
+/// The first key of which the two know other writes. Each lets old versions go in its own time, from
+/// the old end: what both may still have is compared.
+fn past(a: &Final, b: &Final) -> Option<String> {
+    let oldest = |past: &[Sibling]| past.iter().map(|it| it.version).min();
+    a.history.iter().find_map(|(key, mine)| {
+        let theirs = b.history.get(key)?;
+        let from = oldest(mine).max(oldest(theirs))?;
+        let kept = |past: &[Sibling]| -> Vec<Sibling> {
+            past.iter().filter(|it| it.version >= from).cloned().collect()
+        };
+        let (mine, theirs) = (kept(mine), kept(theirs));
+        let same = ids(&mine) == ids(&theirs) && mine.iter().all(|it| theirs.contains(it));
+        let shown = || format!("{} and {}", show_all(&mine), show_all(&theirs));
+        (!same).then(|| format!("histories: {key}, from version {from} on, is {}", shown()))
     })
 }
 

@@ -68,8 +68,15 @@ fn in_words(wanted: Coverage) -> &'static str {
         Coverage::RollDuringCut => "a document went on in a next epoch while regions were cut off",
         Coverage::LateChange => "a change came too late for the epoch that it was written in",
         Coverage::RollFinished => "a leader began an epoch that another one had decided",
+        Coverage::LogTrimmed => "records went from a log",
+        Coverage::HistoryPruned => "versions went from a history",
+        Coverage::DocumentsTaken => "a node caught up by whole documents",
     }
 }
+
+/// Kinds of findings that are expected and no damage.
+const NO_DAMAGE: [&str; 7] =
+    ["plaintext", "audit", "panic", "certificate", "rebuild", "roll", "documents"];
 
 /// Whether it did happen.
 fn happened(history: &History<'_>, wanted: Coverage) -> bool {
@@ -121,10 +128,7 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         }
         Coverage::OutcomeUnknown => any(&|it| it.is_unknown() && is_write(&it.call.request)),
         Coverage::RetrySettled => retry_settled(history),
-        Coverage::DamageDetected => {
-            let other = ["plaintext", "audit", "panic", "certificate", "rebuild", "roll"];
-            finding(&|kind| !other.contains(&kind))
-        }
+        Coverage::DamageDetected => finding(&|kind| !NO_DAMAGE.contains(&kind)),
         Coverage::VotersChanged => operated(history, "voter") || changed_sides(history),
         Coverage::KeysRotated => operated(history, "rotat"),
         Coverage::CertificateRefused => finding(&|kind| kind == "certificate"),
@@ -134,6 +138,9 @@ fn happened(history: &History<'_>, wanted: Coverage) -> bool {
         Coverage::RollDuringCut => rolled_during_cut(history),
         Coverage::LateChange => twin(history, |twin| twin.late > 0),
         Coverage::RollFinished => finding(&|kind| kind == "roll"),
+        Coverage::LogTrimmed => probes(history).any(|it| it.log_trimmed > 0),
+        Coverage::HistoryPruned => probes(history).any(|it| it.history_pruned > 0),
+        Coverage::DocumentsTaken => finding(&|kind| kind == "documents"),
     }
 }
 

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::simulation::history::{
-    AtUs, Call, End, Event, Fault, Final, Finding, Outcome, Probe, Record, Request, Run, Twin,
-    Watched,
+    AtUs, Call, End, Event, Fault, Final, Finding, Outcome, Probe, Record, Request, Run, Tally,
+    Twin, Watched,
 };
 
 /// A history.
@@ -25,6 +25,8 @@ pub struct History<'a> {
     pub watched: BTreeMap<u64, Vec<(AtUs, &'a Watched)>>,
     /// What each node said of itself, by time.
     pub probes: BTreeMap<&'a str, Vec<(AtUs, &'a Probe)>>,
+    /// What nodes held on to, by time.
+    pub tallies: Vec<(AtUs, &'a Tally)>,
     /// What each node showed at the end.
     pub finals: BTreeMap<&'a str, (AtUs, &'a Final)>,
     /// What all changes come to without epochs.
@@ -144,6 +146,7 @@ impl<'a> History<'a> {
             faults: Vec::new(),
             watched: BTreeMap::new(),
             probes: BTreeMap::new(),
+            tallies: Vec::new(),
             finals: BTreeMap::new(),
             twin: None,
             findings: Vec::new(),
@@ -195,6 +198,7 @@ impl<'a> History<'a> {
             Event::Probe(probe) => {
                 self.probes.entry(&probe.node).or_default().push((at_us, probe));
             }
+            Event::Tally(tally) => self.tallies.push((at_us, tally)),
             Event::Final(last) => {
                 self.finals.insert(&last.node, (at_us, last));
             }

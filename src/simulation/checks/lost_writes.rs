@@ -15,6 +15,9 @@ pub(crate) const CHECK: Check = Check {
     run,
 };
 
+/// How far a node's clock may be off where the scenario does not say so.
+const CLOCKS_APART_US: u64 = 2_000_000;
+
 type Finals<'a> = Vec<(&'a str, AtUs, &'a Final)>;
 
 fn run(history: &History<'_>, judge: &mut Judge) {
@@ -26,7 +29,7 @@ fn run(history: &History<'_>, judge: &mut Judge) {
     for it in history.calls.iter().filter(|it| !asked(&it.call.request).is_empty()) {
         answer(history, it, judge);
         acknowledged(history, it, &finals, judge);
-        whole(it, &finals, judge);
+        whole(history, it, &finals, judge);
     }
 }
 
@@ -77,7 +80,8 @@ fn acknowledged(history: &History<'_>, it: &Asked<'_>, finals: &Finals<'_>, judg
         for (node, at_us, last) in finals {
             let known = last.history.get(&key).into_iter().flatten();
             let rows = last.rows.get(&key).map(Vec::as_slice).unwrap_or_default();
-            let what = if !known.clone().any(|past| id(past) == id(sibling)) {
+            let may_be_gone = may_be_pruned(history, it, sibling, rows, *at_us);
+            let what = if !may_be_gone && !known.clone().any(|past| id(past) == id(sibling)) {
                 "does not know of it at the end".to_owned()
             } else if !includes(rows, sibling) {
                 format!("shows {} at the end", show_all(rows))
@@ -93,6 +97,32 @@ fn acknowledged(history: &History<'_>, it: &Asked<'_>, finals: &Finals<'_>, judg
             break;
         }
     }
+}
+
+/// Whether the policy of histories lets a node forget the write: it is neither among the newest of its
+/// key nor young. Clocks may be apart by some seconds.
+fn may_be_pruned(
+    history: &History<'_>,
+    it: &Asked<'_>,
+    sibling: &Sibling,
+    rows: &[Sibling],
+    at_us: AtUs,
+) -> bool {
+    let Some(kept) = &history.run.history else { return false };
+    let newest = rows.iter().map(|row| row.version).max().unwrap_or_default();
+    let is_shown = rows.iter().any(|row| id(row) == id(sibling));
+    let is_new = sibling.version + kept.versions > newest;
+    let written_us = it.at_us.saturating_add(kept.age_us);
+    !is_shown && !is_new && written_us <= at_us.saturating_add(CLOCKS_APART_US)
+}
+
+/// Whether a key's history may have let go of something, at any node.
+fn is_pruned(history: &History<'_>, finals: &Finals<'_>, key: &str) -> bool {
+    let begins = |last: &Final| {
+        let past = last.history.get(key).into_iter().flatten();
+        past.map(|it| it.version).min().unwrap_or(1)
+    };
+    history.run.history.is_some() && finals.iter().any(|(_, _, last)| begins(last) > 1)
 }
 
 /// Whether a node has the write for certain whose disk keeps it and who has told the others by the
@@ -139,8 +169,12 @@ fn survives(history: &History<'_>, it: &Asked<'_>, sibling: &Sibling, answered: 
 }
 
 /// All entries of a write are there or none, and the same on every node.
-fn whole(it: &Asked<'_>, finals: &Finals<'_>, judge: &mut Judge) {
+fn whole(history: &History<'_>, it: &Asked<'_>, finals: &Finals<'_>, judge: &mut Judge) {
     if it.is_refused() {
+        return;
+    }
+    // What one node let go of, another one may still have.
+    if asked(&it.call.request).iter().any(|(key, _)| is_pruned(history, finals, key)) {
         return;
     }
     let values: Vec<(String, &str)> = asked(&it.call.request)

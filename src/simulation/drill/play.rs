@@ -99,7 +99,8 @@ impl Play<'_> {
         }
         let mut http = HttpClient::new(&self.clients, u32::MAX);
         let first = self.script.nodes().remove(0);
-        let made = make(&mut http, &first, &self.script.token, self.script.accounts()).await;
+        let (count, history) = (self.script.accounts(), self.script.scenario.workload.history);
+        let made = make(&mut http, &first, &self.script.token, count, history).await;
         made.map_err(DrillError::Preparation)
     }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde::de::IntoDeserializer as _;
 
+use super::bounds;
 use super::error::{Flaw, shown};
 use super::fault::{Names, Placed};
 use super::reader::{Problems, Value};
-use super::{CHECKS, Expectations, FaultKind, Lasting, TimedFault};
+use super::{Bounds, CHECKS, Expectations, FaultKind, Lasting, TimedFault};
 use crate::model::RegionName;
 use crate::simulation::history::Coverage;
 use crate::topology::Topology;
@@ -25,7 +26,7 @@ pub(crate) const SETTLE_MORE: Duration = Duration::from_secs(4);
 const BOUND_MIN: Duration = Duration::from_millis(1);
 
 /// What can be demanded to have happened, by name.
-const COVERAGE: [&str; 29] = [
+const COVERAGE: [&str; 32] = [
     "conflict",
     "divergence",
     "island_write",
@@ -55,6 +56,9 @@ const COVERAGE: [&str; 29] = [
     "roll_during_cut",
     "late_change",
     "roll_finished",
+    "log_trimmed",
+    "history_pruned",
+    "documents_taken",
 ];
 
 /// Reads the table; `value` is none where the file has none.
@@ -66,6 +70,7 @@ pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>) -> Expected {
         lost_regions: BTreeSet::new(),
         void_nodes: BTreeSet::new(),
         revocation_within: REVOCATION_WITHIN,
+        bounds: Bounds::default(),
     };
     let Some(mut fields) = value.and_then(|value| value.table("[expect]")) else {
         return Expected { expect, lost_at: 0, converge_at: 0 };
@@ -96,6 +101,9 @@ pub(super) fn read(value: Option<&Value<'_>>, names: Names<'_>) -> Expected {
     }
     if let Some(nodes) = fields.get("void_nodes").and_then(|value| names.nodes(&value)) {
         expect.void_nodes.extend(nodes);
+    }
+    if let Some(value) = fields.get("bounds") {
+        expect.bounds = bounds::read(&value);
     }
     fields.finish("field of [expect]");
     Expected { expect, lost_at, converge_at }

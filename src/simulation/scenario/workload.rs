@@ -7,6 +7,8 @@ use super::error::Flaw;
 use super::fault::Names;
 use super::reader::{Fields, Value};
 use super::{DURATION_MAX, RATE_MAX, Workload};
+use crate::config::HistoryPolicy;
+use crate::config::retention::VERSIONS_MAX;
 
 /// Most documents, secrets and watchers a region.
 const MANY_MAX: u32 = 1_000;
@@ -72,6 +74,7 @@ impl Workload {
             account_requests: 0.0,
             retries: 0.5,
             regions: std::collections::BTreeSet::new(),
+            history: None,
         }
     }
 
@@ -182,6 +185,18 @@ fn read_clients(fields: &mut Fields<'_>, workload: &mut Workload, names: Names<'
     if let Some(regions) = fields.get("regions").and_then(|value| names.regions(&value)) {
         workload.regions = regions;
     }
+    workload.history = fields.get("history").and_then(|value| history(&value));
+}
+
+/// `{ versions = 3, age = "5s" }`.
+fn history(value: &Value<'_>) -> Option<HistoryPolicy> {
+    let mut fields = value.table(&value.field)?;
+    let versions = fields.demand("versions", "how many of a key's newest versions are kept");
+    let versions = versions.and_then(|value| value.count(1..=u32::try_from(VERSIONS_MAX).ok()?));
+    let age = fields.demand("age", "what is younger is kept, too: \"5s\"");
+    let age = age.and_then(|value| value.duration(Duration::ZERO..=DURATION_MAX));
+    fields.finish("field of a policy of histories");
+    Some(HistoryPolicy { versions: versions?.into(), age_s: age?.as_secs() })
 }
 
 /// `local`, `majority`, `all`, or a number of regions.

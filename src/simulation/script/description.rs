@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Script, micros};
 use crate::model::NodeName;
 use crate::quorum::first_voters;
-use crate::simulation::history::{FORMAT, Run, RunDelay, RunNode};
+use crate::simulation::history::{FORMAT, Kept, Run, RunDelay, RunNode};
 
 /// What an island goes on for after its last contact, besides a token's own time.
 const REVOCATION_ON_ISLAND: Duration = Duration::from_secs(24 * 3_600 + 15 * 60 + 30);
@@ -58,6 +58,12 @@ impl Script<'_> {
             void_nodes: scenario.expect.void_nodes.iter().map(ToString::to_string).collect(),
             coverage: scenario.expect.coverage.clone(),
             checks: scenario.expect.checks.clone(),
+            history: scenario.workload.history.map(|policy| Kept {
+                versions: policy.versions,
+                age_us: policy.age_s.saturating_mul(1_000_000),
+            }),
+            bounds: scenario.expect.bounds.most.clone(),
+            bounds_from_us: micros(scenario.expect.bounds.from),
         }
     }
 }

@@ -6,6 +6,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::ROLE_VALUE;
+use crate::config::HistoryPolicy;
 use crate::model::NodeName;
 use crate::simulation::clients::Clients;
 use crate::simulation::history::{Event, Finding};
@@ -14,20 +15,29 @@ use crate::simulation::recorder::Recorder;
 use crate::simulation::workload::Account;
 use crate::simulation::{last, wire};
 
-/// Makes the role and the accounts that clients use.
+/// How often is asked again, half a second later, what was not done.
+const TRIES_MAX: usize = 20;
+
+/// Makes the role and the accounts that clients use, and says how much of histories is kept.
 pub(crate) async fn make(
     http: &mut HttpClient,
     node: &NodeName,
     token: &str,
     accounts: usize,
+    history: Option<HistoryPolicy>,
 ) -> Result<Vec<Account>, String> {
+    let post = Method::POST;
     let role = json!({ "name": "team", "grants": [wire::grant(ROLE_VALUE)] });
-    ask(http, node, token, "/roles", &role).await?;
+    ask(http, node, token, (&post, "/roles"), &role).await?;
+    if let Some(HistoryPolicy { versions, age_s }) = history {
+        let policy = json!({ "versions": versions, "age_s": age_s });
+        ask(http, node, token, (&Method::PUT, "/cluster/history"), &policy).await?;
+    }
     let mut made = Vec::new();
     for number in 0..accounts {
         let name = format!("account-{number}");
         let asked = json!({ "name": name, "roles": ["developer"], "credential": true });
-        let body = ask(http, node, token, "/accounts", &asked).await?;
+        let body = ask(http, node, token, (&post, "/accounts"), &asked).await?;
         let client_secret = body["client_secret"].as_str().unwrap_or_default().to_owned();
         made.push(Account { name, client_secret });
     }
@@ -38,13 +48,13 @@ async fn ask(
     http: &mut HttpClient,
     node: &NodeName,
     token: &str,
-    path: &str,
+    (method, path): (&Method, &str),
     body: &Value,
 ) -> Result<Value, String> {
     let failed = |error: &dyn std::fmt::Display| format!("{path} at {node}: {error}");
     let mut last = String::new();
-    for _ in 0..5 {
-        let asked = request(Method::POST, path, token, Some(body.to_string()));
+    for _ in 0..TRIES_MAX {
+        let asked = request(method.clone(), path, token, Some(body.to_string()));
         let asked = asked.map_err(|e| failed(&e))?;
         match http.send(node, asked, Duration::from_secs(10)).await {
             Ok(answer) if answer.status.is_success() => {

@@ -8,7 +8,7 @@ use super::super::testing::{
 use super::*;
 use crate::simulation::history::{Call, Event, Finding};
 
-const ALL: [Coverage; 29] = [
+const ALL: [Coverage; 32] = [
     Coverage::Conflict,
     Coverage::Divergence,
     Coverage::IslandWrite,
@@ -38,6 +38,9 @@ const ALL: [Coverage; 29] = [
     Coverage::RollDuringCut,
     Coverage::LateChange,
     Coverage::RollFinished,
+    Coverage::LogTrimmed,
+    Coverage::HistoryPruned,
+    Coverage::DocumentsTaken,
 ];
 
 fn wanting(coverage: Coverage) -> Build {
@@ -205,6 +208,12 @@ fn play(it: &mut Build, coverage: Coverage, really: bool) {
             it.push(80 * S, Event::Twin(Twin { late, ..Twin::default() }));
         }
         Coverage::RollFinished => found(it, if really { "roll" } else { "certificate" }, true),
+        Coverage::LogTrimmed | Coverage::HistoryPruned => {
+            let is_log = (coverage == Coverage::LogTrimmed) == really;
+            let (log_trimmed, history_pruned) = (u64::from(is_log), u64::from(!is_log));
+            it.probe(S, Probe { log_trimmed, history_pruned, ..probe("a-1", &[], "") });
+        }
+        Coverage::DocumentsTaken => found(it, if really { "documents" } else { "roll" }, true),
     }
 }
 
