@@ -19,7 +19,7 @@ use crate::registry::{Command, Outcome, Proposal, Refusal, State};
 
 const HOLM_STALENESS_MS: HeaderName = HeaderName::from_static("holm-staleness-ms");
 
-/// The parameters that every read of the quorum path takes, to be named to [`Query::parse`].
+/// The parameters that every read of the quorum path takes.
 pub(super) const READ_PARAMETERS: [&str; 2] = ["consistency", "max_staleness_ms"];
 
 /// What was decided and done.
