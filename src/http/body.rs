@@ -73,7 +73,7 @@ body! {
 
 body! {
     /// One key of several.
-    Entry {
+    NewEntry {
         key: Key,
         value: JsonText,
         /// The version that the key has to have at this node now; 0 where it may not be there.
@@ -87,12 +87,12 @@ body! {
 #[expect(dead_code, reason = "a description, and never made")]
 enum Entries {
     ByKey(#[schemars(extend("minProperties" = 1))] BTreeMap<Key, JsonText>),
-    List(#[schemars(length(min = 1))] Vec<Entry>),
+    List(#[schemars(length(min = 1))] Vec<NewEntry>),
 }
 
 /// What a POST takes: one key, or several.
 #[derive(JsonSchema)]
-#[schemars(rename = "NewEntries", untagged)]
+#[schemars(rename = "Posted", untagged)]
 #[expect(dead_code, reason = "a description, and never made")]
 pub(super) enum Posted {
     One(OneEntry),
@@ -250,7 +250,7 @@ fn entries_in_list(entries: &RawValue, limits: &Limits) -> Result<Vec<Operation>
     let mut seen = std::collections::BTreeSet::new();
     for (i, raw) in list.into_iter().enumerate() {
         let within = format!("entries[{i}]");
-        let fields = Fields::read(raw.get(), &within, Entry::FIELDS)?;
+        let fields = Fields::read(raw.get(), &within, NewEntry::FIELDS)?;
         let operation = entry(&fields, limits)?;
         if !seen.insert(operation.key.clone()) {
             return Err(ApiError::DuplicateKey(operation.key.to_string()));

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose;
+use super::{paths, propose};
 use crate::access::{Caller, ClusterAction, Rules, decide};
 use crate::model::Text;
 use crate::registry::{Command, signing};
@@ -153,8 +153,8 @@ async fn may_manage(app: &App, incoming: &Incoming) -> Result<(), ApiError> {
 pub(super) async fn retire_key(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     may_manage(app, incoming).await?;
     incoming.parameters()?;
-    let kid = incoming.path().rsplit('/').next().unwrap_or_default();
-    let command = Command::RetireSigningKey(Text::from(kid));
+    let kid = paths::kid(incoming.path())?;
+    let command = Command::RetireSigningKey(Text::from(&*kid));
     let proposed = propose::decide(app, incoming, None, command).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     proposed.tell(incoming, response.headers_mut())?;

@@ -264,6 +264,9 @@ async fn dispatch_rest(
     incoming: Incoming,
     body: Body,
 ) -> Result<Response, ApiError> {
+    if operation.takes_session() {
+        session::check(incoming.headers(), &app.settings().http, operation.is_config())?;
+    }
     match operation {
         Operation::GetKey => config_key::get(app, &incoming).await,
         Operation::PutKey => config_key::put(app, &incoming, body).await,

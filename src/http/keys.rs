@@ -135,7 +135,10 @@ pub(super) async fn rotate(
         let why = format!("generation {current} is current: there is no way back to {to}");
         return Err(ApiError::Conflict(why));
     }
-    let generation = keyring.generation(to).ok_or(KeyError::Missing(to))?;
+    let generation = keyring.generation(to).ok_or_else(|| {
+        let why = format!("this node does not hold generation {to}: its settings do not name it");
+        ApiError::Conflict(why)
+    })?;
     let mut last = None;
     if to != current {
         let command = Command::AddGeneration(generation);

@@ -128,7 +128,7 @@ pub(super) fn answer(status: StatusCode, shown: &impl Serialize, version: u64) -
     // Texts and numbers alone: there is nothing to fail.
     let body = serde_json::to_vec(shown).unwrap_or_default();
     let mut response = write::json(status, body.into());
-    response.headers_mut().insert(header::ETAG, propose::etag(version));
+    response.headers_mut().insert(header::ETAG, propose::etag_of(version));
     response
 }
 

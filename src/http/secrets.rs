@@ -100,7 +100,7 @@ async fn answer_put(
     };
     let mut response = write::json(status, shown);
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, propose::etag(version));
+    headers.insert(header::ETAG, propose::etag_of(version));
     let location = format!("/secrets/{id}");
     headers.extend(HeaderValue::try_from(location).ok().map(|value| (header::LOCATION, value)));
     proposed.tell(incoming, headers)?;
@@ -140,7 +140,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         what: format!("version {number} of the secret {}", secret.name),
         gone: None,
     })?;
-    let tag = propose::etag(u64::from(number));
+    let tag = propose::etag_of(u64::from(number));
     let mut response = if etag::is_known(incoming.headers(), &tag)? {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;

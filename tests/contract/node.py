@@ -82,14 +82,14 @@ class Node:
         while True:
             try:
                 self.ask("GET", "/readyz")
-                # Founded: what the quorum decides is answered.
-                self.ask("GET", "/roles")
-                return self
-            except OSError:
+                # Founded: the roles that are built in are there.
+                if json.loads(self.ask("GET", "/roles"))["items"]:
+                    return self
+            except OSError as error:
                 if time.monotonic() > deadline or self.process.poll() is not None:
                     self.stop()
-                    raise
-                time.sleep(0.1)
+                    raise error
+            time.sleep(0.1)
 
     def __exit__(self, *_):
         self.stop()

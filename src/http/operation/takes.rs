@@ -5,10 +5,6 @@ use super::{Operation, Route};
 
 /// How new a read of the quorum path has to be.
 const NEW: &[&str] = &["consistency", "max_staleness_ms"];
-/// The headers of a request that reads configurations, or any that waits for a session.
-const SESSION: &[&str] = &["Holm-Session", "Holm-Wait", "Holm-Inconsistent"];
-/// The same where only what the quorum decided is waited for.
-const SEEN: &[&str] = &["Holm-Session", "Holm-Wait"];
 
 impl Operation {
     /// The names of the parameters that its query may have.
@@ -86,41 +82,21 @@ impl Operation {
         }
     }
 
+    /// Whether it heeds what its client has seen.
+    pub(in crate::http) fn takes_session(self) -> bool {
+        let is_decided = !self.is_read() && !matches!(self, Self::IssueToken | Self::ChangeQuorum);
+        self.is_config() || is_decided || self.parameters().contains(&"consistency")
+    }
+
     /// The request's headers that it heeds, beside `Authorization` and those that all do.
     pub(in crate::http) fn headers(self) -> Vec<&'static str> {
-        let mut names = match self {
-            _ if self.is_config() => SESSION.to_vec(),
-            Self::ListAccounts
-            | Self::GetAccount
-            | Self::ListRoles
-            | Self::GetRole
-            | Self::ListKeyRoles
-            | Self::ExplainAccess
-            | Self::ListSecrets
-            | Self::GetSecret
-            | Self::GetKeys
-            | Self::GetHistoryPolicies
-            | Self::CreateAccount
-            | Self::UpdateAccount
-            | Self::DeleteAccount
-            | Self::AddCredential
-            | Self::RevokeCredential
-            | Self::CreateRole
-            | Self::UpdateRole
-            | Self::DeleteRole
-            | Self::BindRole
-            | Self::UnbindRole
-            | Self::AddSigningKey
-            | Self::RetireSigningKey => SEEN.to_vec(),
-            // What they decide becomes part of the session that they are given.
-            Self::PostSecret
-            | Self::RemoveSecret
-            | Self::RotateKeys
-            | Self::RetireGeneration
-            | Self::PutHistoryPolicy
-            | Self::RemoveHistoryPolicy => vec!["Holm-Session"],
-            _ => vec![],
+        let mut names = match self.takes_session() {
+            true => vec!["Holm-Session", "Holm-Wait"],
+            false => vec![],
         };
+        if self.is_config() {
+            names.push("Holm-Inconsistent");
+        }
         match self {
             Self::Watch => names.push("Last-Event-ID"),
             Self::GetKey | Self::GetSecret => names.push("If-None-Match"),
@@ -130,6 +106,8 @@ impl Operation {
             Self::PostSecret | Self::RemoveSecret => {
                 names.extend(["If-Match", "If-None-Match", "Idempotency-Key"]);
             }
+            // Of all keys nothing can be expected.
+            Self::RemoveAll => names.extend(["Holm-Ack", "Idempotency-Key"]),
             _ if self.is_config() && !self.is_read() => {
                 names.extend(["Holm-Ack", "If-Match", "If-None-Match", "Idempotency-Key"]);
             }
