@@ -44,7 +44,8 @@ pub(super) struct Metadata<'a> {
     token_endpoint: String,
     jwks_uri: String,
     grant_types_supported: [&'static str; 1],
-    response_types_supported: [&'static str; 0],
+    /// None: there is no front channel.
+    response_types_supported: Vec<&'static str>,
     subject_types_supported: [&'static str; 1],
     id_token_signing_alg_values_supported: [&'static str; 1],
     token_endpoint_auth_methods_supported: [&'static str; 2],
@@ -90,7 +91,7 @@ pub(super) fn metadata(app: &App, incoming: &Incoming) -> Result<Response, ApiEr
         token_endpoint: format!("{base}/oauth/token"),
         jwks_uri: format!("{base}/.well-known/jwks.json"),
         grant_types_supported: ["client_credentials"],
-        response_types_supported: [],
+        response_types_supported: vec![],
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: ["EdDSA"],
         token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],

@@ -311,7 +311,11 @@ fn also_a_watch(item: &mut Map<String, Value>) {
     let parameters = watch["parameters"].as_array().cloned().unwrap_or_default();
     if let Some(all) = get["parameters"].as_array_mut() {
         let has = |all: &[Value], one: &Value| all.iter().any(|it| it["name"] == one["name"]);
-        for parameter in parameters {
+        for mut parameter in parameters {
+            // To whoever asks for a list it says nothing, whatever it is.
+            if parameter["in"] == "header" {
+                parameter["schema"] = json!({"type": "string"});
+            }
             if !has(all, &parameter) {
                 all.push(parameter);
             }

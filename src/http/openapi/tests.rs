@@ -12,8 +12,17 @@ use crate::http::tests::harness::{Answer, world};
 use crate::settings::Settings;
 
 fn document() -> &'static Value {
-    static DOCUMENT: OnceLock<Value> = OnceLock::new();
-    DOCUMENT.get_or_init(|| build::document(&Settings::default()))
+    document_of(true)
+}
+
+/// The same, as nodes have it that keep their metrics to who may see the cluster.
+fn document_of(metrics_public: bool) -> &'static Value {
+    static DOCUMENTS: [OnceLock<Value>; 2] = [const { OnceLock::new() }; 2];
+    DOCUMENTS[usize::from(metrics_public)].get_or_init(|| {
+        let mut settings = Settings::default();
+        settings.http.metrics_public = metrics_public;
+        build::document(&settings)
+    })
 }
 
 /// All operations, with their paths and methods.
@@ -27,6 +36,10 @@ fn operations() -> impl Iterator<Item = (&'static str, &'static str, &'static Va
 
 /// The operation that this request comes to, where it is described.
 pub(in crate::http) fn described(method: &str, path: &str) -> Option<&'static Value> {
+    described_in(document(), method, path)
+}
+
+fn described_in(document: &'static Value, method: &str, path: &str) -> Option<&'static Value> {
     let path = path.split('?').next().unwrap();
     let fits = |pattern: &str| {
         let (pattern, path) = (pattern.split('/'), path.split('/'));
@@ -45,7 +58,7 @@ pub(in crate::http) fn described(method: &str, path: &str) -> Option<&'static Va
         "HEAD" => "get".to_owned(),
         _ => method.to_lowercase(),
     };
-    document()["paths"][pattern].get(&name)
+    document["paths"][pattern].get(&name)
 }
 
 fn resolve(value: &'static Value) -> &'static Value {
@@ -60,10 +73,10 @@ fn resolve(value: &'static Value) -> &'static Value {
 /// Panics where an answer is not what the description says of its operation: another status, another
 /// error's name, another type, other members, or a header that is not named.
 #[track_caller]
-pub(in crate::http) fn check(method: &str, path: &str, answer: &Answer) {
+pub(in crate::http) fn check(metrics_public: bool, (method, path): (&str, &str), answer: &Answer) {
     let status = answer.status.as_u16();
-    let Some(operation) = described(method, path).filter(|_| status != 405 && method != "HEAD")
-    else {
+    let operation = described_in(document_of(metrics_public), method, path);
+    let Some(operation) = operation.filter(|_| status != 405 && method != "HEAD") else {
         return;
     };
     let shown = format!("{method} {path}: {answer:?}");
@@ -169,6 +182,11 @@ fn fits(schema: &'static Value, value: &Value) -> Result<(), String> {
             },
             "enum" => of(says).any(|it| it == value),
             "const" => says == value,
+            "oneOf" => of(says).filter(|it| validate(it, value).is_ok()).count() == 1,
+            "uniqueItems" => {
+                let items = value.as_array().into_iter().flatten().map(Value::to_string);
+                items.clone().collect::<BTreeSet<_>>().len() == items.count()
+            }
             "anyOf" => of(says).any(|it| {
                 validate(it, value).is_ok() || (says_members(rules) && fits(it, value).is_ok())
             }),
@@ -282,9 +300,9 @@ fn the_errors_are_those_of_the_table() {
     let table: BTreeSet<(u16, String)> = golden.as_array().unwrap().iter().map(pair).collect();
     let described = errors::ALL.iter().map(|(status, name, _)| (*status, (*name).to_owned()));
     assert_eq!(described.clone().collect::<BTreeSet<_>>(), table);
-    let (mut sorted, all) = (described.clone().collect::<Vec<_>>(), described.collect::<Vec<_>>());
-    sorted.sort();
-    assert_eq!(all, sorted, "in order, each once");
+    let once: BTreeSet<_> = described.clone().collect();
+    assert_eq!(once.len(), errors::ALL.len(), "each once");
+    assert!(errors::ALL.is_sorted_by_key(|(status, ..)| *status), "in the order of their statuses");
     // Each is met somewhere, apart from the one that is of no operation.
     for (status, name, _) in errors::ALL.iter().filter(|(status, ..)| *status != 405) {
         let met = |(_, _, operation): (&str, &str, &Value)| {

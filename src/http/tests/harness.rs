@@ -313,12 +313,13 @@ impl Asking<'_> {
     /// Sends it, and reads the answer, which has to be as the API is described.
     pub(in crate::http) async fn send(self) -> Answer {
         let (method, path) = (self.method.clone(), self.path.clone());
+        let is_public = self.world.app.settings().http.metrics_public;
         let (parts, body) = self.open().await.into_parts();
         let body = tokio::time::timeout(Duration::from_secs(20), body.collect()).await;
         let body = body.expect("the body ends").unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
         let answer = Answer { status: parts.status, headers: parts.headers, body };
-        crate::http::openapi::tests::check(method.as_str(), &path, &answer);
+        crate::http::openapi::tests::check(is_public, (method.as_str(), &path), &answer);
         answer
     }
 }
