@@ -29,6 +29,7 @@ mod keys;
 mod limits;
 mod named;
 mod oauth;
+mod openapi;
 mod operation;
 mod page;
 mod paths;
@@ -109,6 +110,8 @@ struct Shared {
     told: ArcSwap<session::Told>,
     /// Where tokens are asked for.
     desk: oauth::Desk,
+    /// How all this is described.
+    described: openapi::Described,
     /// Turns true when the node drains: watches end, and the server takes no more connections.
     stop: tokio::sync::watch::Receiver<bool>,
 }
@@ -137,6 +140,7 @@ impl App {
                 node.cluster_id(),
                 env.entropy.stream("token ids"),
             ),
+            described: openapi::Described::default(),
             quorum: node.quorum().clone(),
             node,
             verifier,

@@ -6,6 +6,7 @@ pub mod feature;
 pub mod id;
 pub mod json;
 pub mod name;
+mod schema;
 pub mod session;
 pub mod stamp;
 pub mod text;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -119,7 +120,7 @@ pub enum ChangeError {
 }
 
 /// How the quorum stands, as this node sees it.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct QuorumStatus {
     /// Its leader, where one is known.
     pub leader: Option<String>,
@@ -141,7 +142,8 @@ pub struct QuorumStatus {
 }
 
 /// A member of the quorum, or a learner.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "QuorumMember")]
 pub struct MemberStatus {
     /// Its id in the consensus: another one after its store was lost.
     pub id: u64,

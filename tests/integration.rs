@@ -16,6 +16,8 @@ mod catch_up;
 mod cli_help;
 #[path = "integration/cli_process.rs"]
 mod cli_process;
+#[path = "integration/clients.rs"]
+mod clients;
 #[path = "integration/cluster.rs"]
 mod cluster;
 #[path = "integration/converge.rs"]

@@ -1,6 +1,7 @@
 //! Why an account may or may not: the decision itself is asked, and then which of the account's
 //! roles has the grant that it names.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::account::Account;
@@ -23,7 +24,7 @@ pub enum Wanted {
 }
 
 /// The answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Explanation {
     /// Whether it may.
     pub allowed: bool,

@@ -1,12 +1,13 @@
 //! One thing that happened. Never a value, a token or a credential.
 
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::{Stamp, Text};
 
 /// Where a request came from.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, JsonSchema)]
 #[cbor(map)]
 pub struct Source {
     /// The node that took it.
@@ -21,7 +22,7 @@ pub struct Source {
 }
 
 /// Whether it was allowed.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// By this grant, as it was written (and by which role).
@@ -46,12 +47,14 @@ pub struct Behalf {
 }
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, JsonSchema)]
 #[cbor(map)]
+#[schemars(rename = "AuditEvent")]
 pub struct Event {
     /// When, by the clock of the node that took the request.
     #[n(0)]
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "Stamp")]
     pub at: Stamp,
     /// Who; `-` where nobody is known.
     #[n(1)]

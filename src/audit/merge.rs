@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::chain::Record;
@@ -50,7 +51,8 @@ impl Place {
 }
 
 /// One record, as the log shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "AuditRecord")]
 pub struct Item {
     /// What happened.
     #[serde(flatten)]

@@ -3,6 +3,7 @@
 
 use std::ops::ControlFlow;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::chain::{ChainHash, Head};
@@ -19,7 +20,8 @@ pub struct Witness {
 }
 
 /// What checking a chain came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ChainReport")]
 pub struct Report {
     /// Whose store: `config` or `quorum`.
     pub store: String,

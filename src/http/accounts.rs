@@ -5,34 +5,65 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::{self, Fields};
+use super::body::{self, Fields, body};
 use super::credentials::{self, Issued};
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::{self, READ_PARAMETERS};
-use super::query::Query;
+use super::propose;
 use super::{named, paths, write};
 use crate::access::Account;
 use crate::access::account::ACCOUNT_ROLES_MAX;
-use crate::model::{AccountName, Id, RoleName};
+use crate::model::{AccountName, Id, RoleName, Stamp};
 use crate::registry::{Command, Outcome, State};
 
 /// An account, without anything that is secret.
-#[derive(Serialize)]
-struct Shown {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Account")]
+pub(super) struct Shown {
     id: Id,
     name: AccountName,
     enabled: bool,
     roles: Vec<String>,
     credentials: Vec<credentials::Shown>,
     version: u64,
+    #[schemars(with = "Stamp")]
     created_at: String,
+    #[schemars(with = "Stamp")]
     updated_at: String,
     #[serde(flatten)]
     issued: Option<Issued>,
+}
+
+body! {
+    /// An account that is to be made.
+    NewAccount {
+        name: AccountName,
+        /// Names of its roles. Default: none.
+        #[schemars(transform = body::present)]
+        roles: Option<Vec<RoleName>>,
+        /// Whether a first client secret is made, and shown this once. Default: true.
+        #[schemars(transform = body::present)]
+        credential: Option<bool>,
+        /// Until when the client secret is good. Default: until it is revoked.
+        expires_at: Option<Stamp>,
+    }
+}
+
+body! {
+    /// What is to change of an account: at least one of the two.
+    #[schemars(extend("minProperties" = 1))]
+    AccountChange {
+        /// Whether it may ask for tokens, and its tokens are taken.
+        #[schemars(transform = body::present)]
+        enabled: Option<bool>,
+        /// Names of its roles, all of them.
+        #[schemars(transform = body::present)]
+        roles: Option<Vec<RoleName>>,
+    }
 }
 
 fn show(state: &State, account: &Account, issued: Option<Issued>) -> Shown {
@@ -62,7 +93,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 
 /// `GET /accounts/{account}`, by id or name.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    let query = Query::parse(incoming.query(), &READ_PARAMETERS)?;
+    let query = incoming.parameters()?;
     let text = paths::name(incoming.path())?;
     let read = named::read(app, incoming, &query).await?;
     let rules = &read.state.rules;
@@ -82,10 +113,9 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = write::read_body(app, incoming, body, None).await?;
-    let known = ["name", "roles", "credential", "expires_at"];
-    let fields = Fields::read(body::utf8(&bytes)?, "", &known)?;
+    let fields = Fields::read(body::utf8(&bytes)?, "", NewAccount::FIELDS)?;
     let name = AccountName::new(&fields.text("name")?)?;
     let roles = roles(&fields)?.unwrap_or_default();
     let wants_credential = flag(&fields, "credential")?.unwrap_or(true);
@@ -120,10 +150,10 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let also = Some("application/merge-patch+json");
     let bytes = write::read_body(app, incoming, body, also).await?;
-    let fields = Fields::read(body::utf8(&bytes)?, "", &["enabled", "roles"])?;
+    let fields = Fields::read(body::utf8(&bytes)?, "", AccountChange::FIELDS)?;
     let (enabled, roles) = (flag(&fields, "enabled")?, roles(&fields)?);
     if enabled.is_none() && roles.is_none() {
         return Err(fields.bad("enabled", "and roles are both missing: there is nothing to do"));
@@ -150,7 +180,7 @@ pub(super) async fn update(
 /// `DELETE /accounts/{account}`.
 pub(super) async fn delete(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let id = id(app, incoming).await?;
     let expect = propose::expect(incoming.headers(), None)?;
     let command = Command::DeleteAccount { id, expect };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use schemars::JsonSchema;
 
 use super::HOLM_ACK;
 use super::error::ApiError;
@@ -20,6 +21,18 @@ const HEADER: &str = "Holm-Ack";
 pub(super) struct Asked {
     ack: Ack,
     timeout: Duration,
+}
+
+/// A write's answer with who has it, where others were waited for: for the description of the API.
+#[derive(JsonSchema)]
+#[schemars(rename = "Written{T}")]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) struct Written<T> {
+    /// Where regions were waited for (`Holm-Ack`): which have the write.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    receipts: Option<Vec<RegionReceipt>>,
+    #[schemars(flatten)]
+    written: T,
 }
 
 /// Who has a write that had to be waited for.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
@@ -26,28 +27,36 @@ use crate::node::audit::Chain;
 /// Longest path that a record of a denied attempt names, in characters.
 const PATH_LEN_MAX: usize = 256;
 
-const PARAMETERS: [&str; 9] =
-    ["size", "cursor", "from", "to", "principal", "action", "target", "decision", "node"];
+/// A page of the audit log.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditPage")]
+pub(super) struct Listed {
+    items: Vec<Item>,
+    /// What is behind this page; none where nothing is.
+    next_cursor: Option<String>,
+    /// What will come after it: to be asked again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    follow_cursor: Option<String>,
+    /// Nodes that did not answer, whose records come from the copy that they handed over when they
+    /// drained.
+    copied: Vec<NodeName>,
+    /// Nodes that did not answer, whose records are not shown, or not all.
+    missing: Vec<NodeName>,
+}
+
+/// What checking a node's chains came to.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "AuditVerification")]
+pub(super) struct Verified<'a> {
+    node: &'a NodeName,
+    stores: Vec<Report>,
+}
 
 /// `GET /audit`: newest first; or, with a `follow_cursor`, what came since.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        items: Vec<Item>,
-        /// What is behind this page; none where nothing is.
-        next_cursor: Option<String>,
-        /// What will come after it: to be asked again and again.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        follow_cursor: Option<String>,
-        /// Nodes that did not answer, whose records come from the copy that they handed over when
-        /// they drained.
-        copied: Vec<NodeName>,
-        /// Nodes that did not answer, whose records are not shown, or not all.
-        missing: Vec<NodeName>,
-    }
     let rules = &app.state().rules.clone();
     let permit = decide::cluster(incoming.caller()?, rules, ClusterAction::ReadAudit)?;
-    let query = Query::parse(incoming.query(), &PARAMETERS)?;
+    let query = incoming.parameters()?;
     let size = page::size(&query, &app.settings().limits)?;
     let filter = filter(&query)?;
     let listing = Listing::new("/audit", &format!("{filter:?}"));
@@ -57,7 +66,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let follow = page.follow.map(|place| listing.cursor(&place));
     let is_following = place.way == crate::audit::page::Way::On;
     let next = (!page.ended || is_following).then(|| listing.cursor(&page.next));
-    Ok(answer(&Answer {
+    Ok(answer(&Listed {
         items: page.items,
         next_cursor: next.clone().filter(|_| !is_following),
         follow_cursor: if is_following { next } else { follow },
@@ -69,16 +78,11 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 /// `GET /audit/verify`: goes along this node's chains, and compares them with what its peers
 /// remember of them.
 pub(super) async fn verify(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        node: &'a NodeName,
-        stores: Vec<Report>,
-    }
     let rules = &app.state().rules.clone();
     let permit = decide::cluster(incoming.caller()?, rules, ClusterAction::ReadAudit)?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let stores = app.node().audit_verify(&permit).await?;
-    Ok(answer(&Answer { node: app.node().name(), stores }))
+    Ok(answer(&Verified { node: app.node().name(), stores }))
 }
 
 fn answer(body: &impl Serialize) -> Response {

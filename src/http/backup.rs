@@ -11,7 +11,6 @@ use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::limits;
-use super::query::Query;
 use crate::access::{ClusterAction, decide};
 use crate::audit::{Decision, Event};
 use crate::node::BackupError;
@@ -24,7 +23,7 @@ const KIND: HeaderValue = HeaderValue::from_static("application/vnd.holm.backup"
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
     let permit = decide::cluster(caller, &app.state().rules, ClusterAction::BackUp)?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let at = app.0.env.clock.now();
     let taking = app.node().back_up(&permit, app.0.env.blocking, at).await?;
     let event = Event {

@@ -2,6 +2,7 @@
 //! that stands twice, an unknown field or a value past its limit is refused by name.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use schemars::JsonSchema;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -16,6 +18,105 @@ use super::error::ApiError;
 use crate::config::{Action, Check, Operation};
 use crate::model::{JsonText, Key, Text};
 use crate::settings::Limits;
+
+/// A body that is an object: what its members are, for the description of the API, and what they are
+/// called, for whoever takes it apart. No member is known that is not described.
+macro_rules! body {
+    ($(#[$meta:meta])* $name:ident { $($(#[$of_field:meta])* $field:ident: $type:ty,)* }) => {
+        #[derive(schemars::JsonSchema)]
+        #[schemars(deny_unknown_fields)]
+        $(#[$meta])*
+        #[allow(dead_code, reason = "a description, and never made")]
+        pub(in crate::http) struct $name {
+            $($(#[$of_field])* $field: $type,)*
+        }
+
+        impl $name {
+            /// The names of its members.
+            pub(in crate::http) const FIELDS: &[&str] = &[$(stringify!($field)),*];
+        }
+    };
+}
+pub(super) use body;
+
+/// Of a schema that allows `null`, the one that does not: the member may be left out, and that is all.
+pub(super) fn present(schema: &mut schemars::Schema) {
+    if let Some(serde_json::Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|kind| kind != "null");
+        if let [kind] = &types[..] {
+            let kind = kind.clone();
+            schema.insert("type".to_owned(), kind);
+        }
+    }
+}
+
+body! {
+    /// One key that is to be written.
+    OneEntry {
+        key: Key,
+        value: JsonText,
+        /// The version that the key has to have at this node now; 0 where it may not be there.
+        expect_version: Option<u64>,
+        /// Why, for the history.
+        message: Option<String>,
+    }
+}
+
+body! {
+    /// Keys that are to be written together, in one change.
+    ManyEntries {
+        entries: Entries,
+        /// Why, for the history.
+        message: Option<String>,
+    }
+}
+
+body! {
+    /// One key of several.
+    NewEntry {
+        key: Key,
+        value: JsonText,
+        /// The version that the key has to have at this node now; 0 where it may not be there.
+        expect_version: Option<u64>,
+    }
+}
+
+/// Values by their keys, or a list.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a description, and never made")]
+enum Entries {
+    ByKey(#[schemars(extend("minProperties" = 1))] BTreeMap<Key, JsonText>),
+    List(#[schemars(length(min = 1))] Vec<NewEntry>),
+}
+
+/// What a POST takes: one key, or several.
+#[derive(JsonSchema)]
+#[schemars(rename = "Posted", untagged)]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) enum Posted {
+    One(OneEntry),
+    Many(ManyEntries),
+}
+
+body! {
+    /// Which version is to be written again.
+    Restoration {
+        version: Version,
+        /// Why, for the history.
+        message: Option<String>,
+    }
+}
+
+/// A version: by its number, or, where regions gave the same number at the same time, by
+/// `number@origin`.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "a description, and never made")]
+enum Version {
+    Number(#[schemars(range(min = 1))] u64),
+    Text(#[schemars(regex(pattern = "^[1-9][0-9]{0,18}(@[0-9a-f]{16})?$"))] String),
+}
 
 /// Reads a body up to the limit, as long as its client may take.
 pub(super) async fn read(
@@ -76,8 +177,8 @@ pub(super) struct Post {
 
 /// Reads `{"key": …, "value": …}` or `{"entries": …}`.
 pub(super) fn post(bytes: &[u8], limits: &Limits) -> Result<Post, ApiError> {
-    const FIELDS: [&str; 5] = ["key", "value", "expect_version", "message", "entries"];
-    let fields = Fields::read(utf8(bytes)?, "", &FIELDS)?;
+    let known = [OneEntry::FIELDS, ManyEntries::FIELDS].concat();
+    let fields = Fields::read(utf8(bytes)?, "", &known)?;
     let message = fields.message(limits)?;
     let Some(entries) = fields.get("entries") else {
         return Ok(Post { operations: vec![entry(&fields, limits)?], single: true, message });
@@ -98,7 +199,7 @@ pub(super) fn post(bytes: &[u8], limits: &Limits) -> Result<Post, ApiError> {
 
 /// Reads `{"version": 7 or "7@origin", "message": …}`; the version as text.
 pub(super) fn restore(bytes: &[u8], limits: &Limits) -> Result<(String, Option<Text>), ApiError> {
-    let fields = Fields::read(utf8(bytes)?, "", &["version", "message"])?;
+    let fields = Fields::read(utf8(bytes)?, "", Restoration::FIELDS)?;
     let raw = fields.required("version")?.get();
     let version = match raw.parse::<u64>() {
         Ok(number) => number.to_string(),
@@ -149,7 +250,7 @@ fn entries_in_list(entries: &RawValue, limits: &Limits) -> Result<Vec<Operation>
     let mut seen = std::collections::BTreeSet::new();
     for (i, raw) in list.into_iter().enumerate() {
         let within = format!("entries[{i}]");
-        let fields = Fields::read(raw.get(), &within, &["key", "value", "expect_version"])?;
+        let fields = Fields::read(raw.get(), &within, NewEntry::FIELDS)?;
         let operation = entry(&fields, limits)?;
         if !seen.insert(operation.key.clone()) {
             return Err(ApiError::DuplicateKey(operation.key.to_string()));

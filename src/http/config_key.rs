@@ -11,7 +11,6 @@ use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::permit;
-use super::query::Query;
 use super::write::{self, Write, carry_out};
 use super::{audit, etag, item, paths, resolve, session};
 use crate::access::decide;
@@ -25,7 +24,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         decide::read_key(caller, rules, &document, &key)
     })
     .await?;
-    let is_resolved = resolve::is_asked(&Query::parse(incoming.query(), &resolve::PARAMETERS)?)?;
+    let is_resolved = resolve::is_asked(&incoming.parameters()?)?;
     let headers = incoming.headers();
     let reached = session::reach(app, headers).await?;
     audit::read(app, incoming, &permit, &document, &key);
@@ -63,7 +62,7 @@ async fn resolved(
     reached: session::Reached,
     item: Bytes,
 ) -> Result<Response, ApiError> {
-    let query = Query::parse(incoming.query(), &resolve::PARAMETERS)?;
+    let query = incoming.parameters()?;
     let mut resolved = resolve::resolve(app, incoming, &query, &[item]).await?;
     let body = resolved.items.pop().map(Bytes::from_owner).unwrap_or_default();
     let mut response = write::json(StatusCode::OK, body);

@@ -6,6 +6,8 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::App;
 use super::config_write::list;
@@ -17,13 +19,23 @@ use super::query::Query;
 use super::session::Reached;
 use super::{item, paths, resolve, session, write};
 use crate::access::decide;
-use crate::model::{DocumentId, Key};
+use crate::model::{DocumentId, Environment, Key, Service};
+
+/// A service in an environment that has keys.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Document")]
+pub(super) struct Shown<'a> {
+    service: &'a Service,
+    environment: &'a Environment,
+    /// How many of them the caller may read.
+    keys: usize,
+}
 
 /// `GET /config`: services and environments that have keys, with how many of them the caller may
 /// read.
 pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    let query = Query::parse(incoming.query(), &["size", "cursor"])?;
+    let query = incoming.parameters()?;
     let listing = Listing::new("/config", "");
     let pages = Pages::new(app, incoming, query, listing)?;
     let after: Option<DocumentId> = pages.after(DocumentId::parse)?;
@@ -32,11 +44,10 @@ pub(super) async fn documents(app: &App, incoming: &Incoming) -> Result<Response
     let shown = reached.snapshot.documents.range((from, Unbounded)).filter_map(|(id, view)| {
         let permit = decide::read_document(caller, &app.state().rules, id).ok()?;
         let keys = view.live_after(None).filter(|(key, _)| permit.includes(key)).count();
-        let (service, environment) = (&id.service, &id.environment);
-        let json = format!(
-            "{{\"service\":\"{service}\",\"environment\":\"{environment}\",\"keys\":{keys}}}"
-        );
-        (keys > 0).then(|| (id.to_string(), Bytes::from(json)))
+        let shown = Shown { service: &id.service, environment: &id.environment, keys };
+        // Names and a number: there is nothing to fail.
+        let json = || serde_json::to_vec(&shown).unwrap_or_default();
+        (keys > 0).then(|| (id.to_string(), Bytes::from(json())))
     });
     Ok(pages.answer(&reached, shown))
 }
@@ -48,9 +59,7 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
         decide::read_document(caller, rules, &document)
     })
     .await?;
-    let [resolve, consistency, staleness] = resolve::PARAMETERS;
-    let known = ["size", "cursor", "prefix", resolve, consistency, staleness];
-    let query = Query::parse(incoming.query(), &known)?;
+    let query = incoming.parameters()?;
     let is_resolved = resolve::is_asked(&query)?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let listing = Listing::new(&format!("/config/{document}"), &prefix);

@@ -4,22 +4,38 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::permit;
-use super::query::Query;
 use super::write::{self, Shown, Write, carry_out};
 use super::{item, paths};
 use crate::access::decide;
 use crate::config::Written;
 use crate::model::DocumentId;
 
+/// What a POST wrote: the one item, or all of them.
+#[derive(JsonSchema)]
+#[schemars(rename = "Items", untagged)]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) enum Items {
+    One(item::Rendered<'static>),
+    Many { items: Vec<item::Rendered<'static>> },
+}
+
+/// How many keys a removal removed.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Removed {
+    removed: usize,
+}
+
 /// `POST`: sets one key, or several together. One that the caller may not write refuses them all.
 pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<Response, ApiError> {
     let document = paths::document(incoming.path())?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = write::read_body(app, incoming, body, None).await?;
     let post = super::body::post(&bytes, &app.settings().limits)?;
     let keys = post.operations.iter().map(|operation| &operation.key);
@@ -46,15 +62,15 @@ pub(super) async fn remove_all(app: &App, incoming: &Incoming) -> Result<Respons
         decide::write_document(caller, rules, &document)
     })
     .await?;
-    let query = Query::parse(incoming.query(), &["message"])?;
+    let query = incoming.parameters()?;
     let message =
         query.get("message").map(|text| super::body::message(text, &app.settings().limits));
     let message = message.transpose()?;
     let write =
         Write { permit, document, operations: vec![], remove_all: true, message, body: b"" };
     carry_out(app, incoming, write, |_, written| {
-        let body = format!("{{\"removed\":{}}}", written.keys.len());
-        Shown { status: StatusCode::OK, body: body.into(), etag: None }
+        let body = serde_json::to_vec(&Removed { removed: written.keys.len() });
+        Shown { status: StatusCode::OK, body: body.unwrap_or_default().into(), etag: None }
     })
     .await
 }

@@ -5,31 +5,53 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
 use rand::RngCore as _;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::{self, Fields};
+use super::body::{self, Fields, body};
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::query::Query;
 use super::{accounts, named, paths, propose, write};
 use crate::access::{Credential, credential};
 use crate::model::{AccountName, Id, Stamp};
 use crate::registry::Command;
 
 /// A credential, without its hash.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Credential")]
 pub(super) struct Shown {
     id: Id,
+    #[schemars(with = "Stamp")]
     created_at: String,
+    #[schemars(with = "Option<Stamp>")]
     expires_at: Option<String>,
 }
 
 /// What a client asks for tokens with.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ClientSecret")]
 pub(super) struct Issued {
     client_id: String,
     client_secret: String,
+}
+
+/// A credential with its secret, which is shown this once.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "NewCredential")]
+pub(super) struct Answer {
+    #[serde(flatten)]
+    credential: Shown,
+    #[serde(flatten)]
+    issued: Issued,
+}
+
+body! {
+    /// A client secret that is to be made.
+    CredentialWish {
+        /// Until when it is good. Default: until it is revoked.
+        expires_at: Option<Stamp>,
+    }
 }
 
 /// Shows a credential.
@@ -71,18 +93,11 @@ pub(super) async fn issue(
 
 /// `POST`: one more client secret; `{"expires_at": …}` or nothing.
 pub(super) async fn add(app: &App, incoming: &Incoming, body: Body) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Answer {
-        #[serde(flatten)]
-        credential: Shown,
-        #[serde(flatten)]
-        issued: Issued,
-    }
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = write::read_body(app, incoming, body, None).await?;
     let text = if bytes.is_empty() { "{}" } else { body::utf8(&bytes)? };
-    let expires_at = expires_at(app, &Fields::read(text, "", &["expires_at"])?)?;
+    let expires_at = expires_at(app, &Fields::read(text, "", CredentialWish::FIELDS)?)?;
     let account = accounts::id(app, incoming).await?;
     let known = app.state().rules.accounts.get(&account).cloned();
     let known = match known {
@@ -110,7 +125,7 @@ pub(super) async fn add(app: &App, incoming: &Incoming, body: Body) -> Result<Re
 /// `DELETE`: takes one back, and with it the tokens that were issued for it.
 pub(super) async fn revoke(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let text = paths::credential(incoming.path())?;
     let credential = Id::parse(&text).ok_or_else(|| named::not_there("credential", &text))?;
     let account = accounts::id(app, incoming).await?;

@@ -19,11 +19,12 @@ use super::audit::Attempt;
 use super::error::{ApiError, Logged};
 use super::limits::{Admitted, Quota};
 use super::operation::{Operation, Route};
+use super::query::Query;
 use super::{
     App, HOLM_ACK, HOLM_SESSION, HOLM_WAIT, REQUEST_ID, TRACEPARENT, accounts, audit, backup,
     cluster, config_key, config_list, config_write, credentials, discovery, explain, health,
-    history, key_roles, keys, limits, oauth, permit, quorum, roles, secrets, session, versions,
-    watch,
+    history, key_roles, keys, limits, oauth, openapi, permit, quorum, roles, secrets, session,
+    versions, watch,
 };
 use crate::access::{Caller, TokenError, decide};
 use crate::audit::Source;
@@ -37,6 +38,7 @@ const REQUEST_ID_LEN_MAX: usize = 128;
 /// A request on its way to its handler.
 pub(super) struct Incoming {
     pub(super) parts: Parts,
+    operation: Operation,
     caller: Option<Arc<Caller>>,
     request_id: HeaderValue,
 }
@@ -75,6 +77,11 @@ impl Incoming {
 
     pub(super) fn query(&self) -> Option<&str> {
         self.parts.uri.query()
+    }
+
+    /// The query's parameters: those that the operation takes, each once at most.
+    pub(super) fn parameters(&self) -> Result<Query<'_>, ApiError> {
+        Query::parse(self.query(), self.operation.parameters())
     }
 }
 
@@ -158,7 +165,7 @@ async fn answer_within(
         Ok(()) => {
             let limit = time_limit(&app, &parts.headers);
             let (caller, request_id) = (log.caller.clone(), request_id.clone());
-            let incoming = Incoming { parts, caller, request_id };
+            let incoming = Incoming { parts, operation, caller, request_id };
             match limits::received(&app, operation, body) {
                 Err(error) => Err(error),
                 Ok((body, held)) => {
@@ -263,6 +270,9 @@ async fn dispatch_rest(
     incoming: Incoming,
     body: Body,
 ) -> Result<Response, ApiError> {
+    if operation.takes_session() {
+        session::check(incoming.headers(), &app.settings().http, operation.is_config())?;
+    }
     match operation {
         Operation::GetKey => config_key::get(app, &incoming).await,
         Operation::PutKey => config_key::put(app, &incoming, body).await,
@@ -310,12 +320,14 @@ async fn dispatch_rest(
         Operation::GetHistoryPolicies => history::get(app, &incoming).await,
         Operation::PutHistoryPolicy => history::put(app, &incoming, body).await,
         Operation::RemoveHistoryPolicy => history::remove(app, &incoming).await,
-        Operation::GetHealth => health::health(app),
-        Operation::GetReady => health::ready(app),
+        Operation::GetHealth => health::health(app, &incoming),
+        Operation::GetReady => health::ready(app, &incoming),
         Operation::GetMetrics => health::metrics(app, &incoming).await,
         Operation::IssueToken => oauth::token(app, &incoming, body).await,
-        Operation::GetJwks => discovery::jwks(app),
+        Operation::GetJwks => discovery::jwks(app, &incoming),
         Operation::GetDiscovery => discovery::metadata(app, &incoming),
+        Operation::GetOpenApi => openapi::document(app, &incoming),
+        Operation::GetDocs => openapi::page(app, &incoming),
         Operation::AddSigningKey => discovery::add_key(app, &incoming).await,
         Operation::RetireSigningKey => discovery::retire_key(app, &incoming).await,
         Operation::Options => {

@@ -10,8 +10,10 @@ use axum::body::Body;
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::item;
 use super::limits::Quota;
 use crate::access::Denied;
 use crate::config::WriteError;
@@ -19,12 +21,14 @@ use crate::model::{JsonText, Key, NameError, SecretName, SessionError};
 use crate::secrets::{Algorithm, KeyError};
 
 /// What is known of a key that was removed.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Gone {
     /// The removal's columns: when, by whom, under which version.
+    #[schemars(with = "item::Shown<'static>")]
     pub(crate) removal: JsonText,
     /// What was written elsewhere at the same time and lost.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<item::Shown<'static>>>")]
     pub(crate) conflicts: Option<JsonText>,
 }
 
@@ -158,8 +162,8 @@ fn algorithms() -> String {
 }
 
 /// RFC 9457's members, and ours.
-#[derive(Serialize)]
-struct Problem<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Problem<'a> {
     error: &'static str,
     detail: String,
     #[serde(rename = "type")]
@@ -170,7 +174,7 @@ struct Problem<'a> {
     more: More<'a>,
 }
 
-#[derive(Default, Serialize)]
+#[derive(Default, Serialize, JsonSchema)]
 struct More<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<&'a str>,

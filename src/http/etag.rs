@@ -28,6 +28,14 @@ fn dots(tag: &str) -> Vec<Dot> {
     cbor::decode(&bytes).unwrap_or_default()
 }
 
+/// What such a header has to be.
+pub(super) const EXPECTED: &str = "has to be `*` or quoted tags, as an ETag gives them";
+
+/// Whether a text is a list of tags, or `*`.
+pub(super) fn is_list(text: &str) -> bool {
+    parse(text).is_some()
+}
+
 /// A list of tags, as `If-Match` and `If-None-Match` have it.
 #[derive(Debug, PartialEq, Eq)]
 enum Tags {
@@ -46,7 +54,7 @@ fn read(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<Tags>, A
         return Err(bad("stands twice"));
     }
     let text = value.to_str().map_err(|_| bad("has characters outside of ASCII"))?;
-    parse(text).map(Some).ok_or_else(|| bad("has to be `*` or quoted tags, as an ETag gives them"))
+    parse(text).map(Some).ok_or_else(|| bad(EXPECTED))
 }
 
 fn parse(text: &str) -> Option<Tags> {

@@ -6,17 +6,14 @@ use axum::response::Response;
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::READ_PARAMETERS;
-use super::query::{Query, bad};
+use super::query::bad;
 use super::{named, write};
 use crate::access::explain::{Wanted, explain as explain_by};
 use crate::model::Id;
 
 /// `GET ?account=&action=&resource=`: by the account's id or name.
 pub(super) async fn explain(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    let [consistency, staleness] = READ_PARAMETERS;
-    let known = ["account", "action", "resource", consistency, staleness];
-    let query = Query::parse(incoming.query(), &known)?;
+    let query = incoming.parameters()?;
     let required = |name| query.get(name).ok_or_else(|| bad(name, "is missing"));
     let (text, action) = (required("account")?, required("action")?);
     let resource = query.get("resource").unwrap_or_default();

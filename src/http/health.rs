@@ -3,31 +3,43 @@
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
 use crate::access::{ClusterAction, decide};
 
-fn json(body: impl Into<axum::body::Body>) -> Response {
+/// How the node stands.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Standing {
+    /// `ok`, or `ready`.
+    status: &'static str,
+}
+
+fn json(body: &Standing) -> Response {
     let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    ([kind], body.into()).into_response()
+    ([kind], serde_json::to_vec(body).unwrap_or_default()).into_response()
 }
 
 /// The process answers, and can go on.
-pub(super) fn health(app: &App) -> Result<Response, ApiError> {
+pub(super) fn health(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    incoming.parameters()?;
     if app.node().has_failed() {
         return Err(ApiError::StorageFailed);
     }
-    Ok(json(r#"{"status":"ok"}"#))
+    Ok(json(&Standing { status: "ok" }))
 }
 
 /// The node has caught up with a peer, or is alone by choice.
-pub(super) fn ready(app: &App) -> Result<Response, ApiError> {
+pub(super) fn ready(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
+    incoming.parameters()?;
     if *app.0.stop.borrow() {
         return Err(ApiError::ShuttingDown);
     }
     app.node().readiness().map_err(ApiError::NotReady)?;
-    Ok(json(r#"{"status":"ready"}"#))
+    Ok(json(&Standing { status: "ready" }))
 }
 
 /// All metrics in Prometheus' text format.

@@ -4,14 +4,14 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::{self, Fields};
+use super::body::{self, Fields, body};
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::{self, READ_PARAMETERS};
-use super::query::Query;
+use super::propose;
 use super::{paths, write};
 use crate::access::{ClusterAction, decide};
 use crate::config::HistoryPolicy;
@@ -19,7 +19,9 @@ use crate::config::retention::{AGE_S_MAX, VERSIONS_MAX};
 use crate::model::{Environment, Feature, NodeName};
 use crate::registry::Command;
 
-#[derive(Serialize)]
+/// How much of histories is kept.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HistoryPolicy")]
 struct Shown {
     versions: u64,
     age_s: u64,
@@ -31,20 +33,38 @@ impl From<HistoryPolicy> for Shown {
     }
 }
 
+/// The policy of one environment.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EnvironmentPolicy")]
+struct Item<'a> {
+    environment: &'a Environment,
+    #[serde(flatten)]
+    policy: Shown,
+}
+
+/// All policies: that of environments that have none of their own, and those that have.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "HistoryPolicies")]
+pub(super) struct Answer<'a> {
+    default: Shown,
+    items: Vec<Item<'a>>,
+}
+
+body! {
+    /// How much of histories is to be kept.
+    Policy {
+        /// So many versions of each key, the newest ones.
+        #[schemars(range(min = 1, max = VERSIONS_MAX))]
+        versions: u64,
+        /// And those that are no older than this, in seconds.
+        #[schemars(range(max = AGE_S_MAX))]
+        age_s: u64,
+    }
+}
+
 /// `GET`: the policy of environments that have none of their own, and those that have.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Item<'a> {
-        environment: &'a Environment,
-        #[serde(flatten)]
-        policy: Shown,
-    }
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        default: Shown,
-        items: Vec<Item<'a>>,
-    }
-    let query = Query::parse(incoming.query(), &READ_PARAMETERS)?;
+    let query = incoming.parameters()?;
     let read = propose::read(app, incoming, &query).await?;
     decide::cluster(incoming.caller()?, &read.state.rules, ClusterAction::ReadCluster)?;
     let set = &read.state.history.set;
@@ -73,7 +93,7 @@ pub(super) async fn remove(app: &App, incoming: &Incoming) -> Result<Response, A
 
 /// The environment that the path names, if it does, where the caller may set policies.
 fn asked(app: &App, incoming: &Incoming) -> Result<Option<Environment>, ApiError> {
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ManageCluster)?;
     paths::environment_of_policy(incoming.path())
 }
@@ -95,7 +115,7 @@ async fn change(app: &App, incoming: &Incoming, command: Command) -> Result<Resp
 }
 
 fn policy(bytes: &[u8]) -> Result<HistoryPolicy, ApiError> {
-    let fields = Fields::read(body::utf8(bytes)?, "", &["versions", "age_s"])?;
+    let fields = Fields::read(body::utf8(bytes)?, "", Policy::FIELDS)?;
     let number = |name: &str, (min, max): (u64, u64)| {
         let raw = fields.required(name)?.get();
         let number = raw.parse().ok().filter(|number| (min..=max).contains(number));

@@ -3,6 +3,7 @@
 
 use axum::http::HeaderValue;
 use bytes::{BufMut as _, Bytes, BytesMut};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -83,14 +84,16 @@ pub(super) fn past(entry: &Entry, current: bool) -> String {
 }
 
 /// One entry's own columns.
-#[derive(Serialize)]
-struct Shown<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Entry")]
+pub(super) struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a JsonText>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     removed: bool,
     version: u64,
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "Stamp")]
     updated_at: Stamp,
     updated_by: &'a Text,
     region: &'a Text,
@@ -119,8 +122,10 @@ fn as_text<S: serde::Serializer>(stamp: &Stamp, s: S) -> Result<S::Ok, S::Error>
 }
 
 /// A configuration's columns around those of its winner.
-#[derive(Serialize)]
-struct Rendered<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Configuration")]
+pub(super) struct Rendered<'a> {
+    #[schemars(with = "crate::model::Id")]
     id: String,
     key: &'a Key,
     service: &'a Service,
@@ -131,8 +136,9 @@ struct Rendered<'a> {
 }
 
 /// One line of a key's history.
-#[derive(Serialize)]
-struct Past<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PastEntry")]
+pub(super) struct Past<'a> {
     #[serde(flatten)]
     entry: Shown<'a>,
     current: bool,

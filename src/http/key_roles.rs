@@ -3,30 +3,36 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::{self, READ_PARAMETERS};
-use super::query::Query;
+use super::propose;
 use super::{named, paths, write};
 use crate::model::{Id, RoleName};
 use crate::registry::{Command, State};
 
+/// A role that a configuration is bound to.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BoundRole")]
+struct Role<'a> {
+    id: Id,
+    name: &'a RoleName,
+}
+
+/// The roles that a configuration is bound to; none where whoever has the grants may change it.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BoundRoles")]
+pub(super) struct Answer<'a> {
+    items: Vec<Role<'a>>,
+}
+
 /// `GET`: the roles it is bound to.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    #[derive(Serialize)]
-    struct Role<'a> {
-        id: Id,
-        name: &'a RoleName,
-    }
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        items: Vec<Role<'a>>,
-    }
     let place = paths::key(incoming.path())?;
-    let query = Query::parse(incoming.query(), &READ_PARAMETERS)?;
+    let query = incoming.parameters()?;
     let read = named::read(app, incoming, &query).await?;
     let rules = &read.state.rules;
     let bound = rules.bindings.get(&place).into_iter().flatten();
@@ -56,7 +62,7 @@ async fn asked(
 ) -> Result<(crate::model::DocumentId, crate::model::Key, RoleName), ApiError> {
     let (document, key) = paths::key(incoming.path())?;
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let text = paths::role(incoming.path())?;
     let Some(id) = Id::parse(&text) else { return Ok((document, key, RoleName::new(&text)?)) };
     let name = |state: &State| state.rules.roles.get(&id).map(|role| role.name.clone());

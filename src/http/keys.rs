@@ -5,14 +5,14 @@
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::Fields;
+use super::body::{Fields, body};
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::{self, READ_PARAMETERS};
-use super::query::Query;
+use super::propose;
 use super::secrets::NO_STORE;
 use super::{paths, write};
 use crate::access::{ClusterAction, decide};
@@ -23,7 +23,9 @@ use crate::secrets::{Kek, KeyError};
 /// Most keys that one step wraps anew.
 const REWRAP_STEP: usize = 256;
 
-#[derive(Serialize)]
+/// A generation of the master key.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Generation")]
 struct Shown {
     generation: u32,
     /// Whether new keys are wrapped by it.
@@ -34,8 +36,10 @@ struct Shown {
     usage: Usage,
 }
 
-#[derive(Serialize)]
-struct Keys {
+/// All generations of the master key.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MasterKeys")]
+pub(super) struct Keys {
     generations: Vec<Shown>,
     /// Generations that the node that answers holds and the cluster does not use yet.
     waiting: Vec<u32>,
@@ -70,7 +74,7 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// `GET /cluster/keys`.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    let query = Query::parse(incoming.query(), &READ_PARAMETERS)?;
+    let query = incoming.parameters()?;
     let read = propose::read(app, incoming, &query).await?;
     decide::cluster(incoming.caller()?, &read.state.rules, ClusterAction::ReadCluster)?;
     let mut response = json(StatusCode::OK, &shown(app, &read.state));
@@ -78,14 +82,18 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     Ok(response)
 }
 
-#[derive(Serialize)]
+/// A key that does not open.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DamagedKey")]
 struct Damaged {
     what: String,
     why: String,
 }
 
-#[derive(Serialize)]
-struct Step {
+/// What one step of a rotation did, and what is left.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "RotationStep")]
+pub(super) struct Step {
     /// The generation that everything is to be wrapped by.
     to: u32,
     /// How many keys this step wrapped anew.
@@ -97,6 +105,15 @@ struct Step {
     keys: Keys,
 }
 
+body! {
+    /// Where a rotation goes.
+    Rotation {
+        /// The generation that everything is to be wrapped by. Default: the one behind the current
+        /// one, where the node holds it.
+        to: Option<u32>,
+    }
+}
+
 /// `POST /cluster/keys/rotate`, `{"to": 2}`: the next step.
 pub(super) async fn rotate(
     app: &App,
@@ -104,7 +121,7 @@ pub(super) async fn rotate(
     body: Body,
 ) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     decide::cluster(caller, &app.state().rules, ClusterAction::ManageCluster)?;
     let wanted = target(&write::read_body(app, incoming, body, None).await?)?;
     let mut state = app.quorum().latest(propose::deadline(app)).await?;
@@ -118,7 +135,10 @@ pub(super) async fn rotate(
         let why = format!("generation {current} is current: there is no way back to {to}");
         return Err(ApiError::Conflict(why));
     }
-    let generation = keyring.generation(to).ok_or(KeyError::Missing(to))?;
+    let generation = keyring.generation(to).ok_or_else(|| {
+        let why = format!("this node does not hold generation {to}: its settings do not name it");
+        ApiError::Conflict(why)
+    })?;
     let mut last = None;
     if to != current {
         let command = Command::AddGeneration(generation);
@@ -161,7 +181,7 @@ pub(super) async fn rotate(
 /// `DELETE /cluster/keys/{generation}`: what it had wrapped and was removed is gone for good.
 pub(super) async fn retire(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     decide::cluster(caller, &app.state().rules, ClusterAction::ManageCluster)?;
     let number = paths::generation(incoming.path())?;
     let command = Command::RetireGeneration(number);
@@ -181,7 +201,7 @@ fn target(bytes: &[u8]) -> Result<Option<u32>, ApiError> {
         return Ok(None);
     }
     let text = std::str::from_utf8(bytes).map_err(|e| ApiError::BadJson(e.to_string()))?;
-    let fields = Fields::read(text, "", &["to"])?;
+    let fields = Fields::read(text, "", Rotation::FIELDS)?;
     match fields.get("to").map(|raw| raw.get()) {
         None | Some("null") => Ok(None),
         Some(raw) => {

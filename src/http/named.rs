@@ -16,7 +16,7 @@ use super::config_write;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
-use super::propose::{self, Proposed, READ_PARAMETERS};
+use super::propose::{self, Proposed};
 use super::query::Query;
 use super::write;
 use crate::access::{ClusterAction, decide};
@@ -80,8 +80,7 @@ where
     N: Ord + Clone + std::fmt::Display + std::str::FromStr,
     T: Serialize,
 {
-    let [consistency, staleness] = READ_PARAMETERS;
-    let query = Query::parse(incoming.query(), &["size", "cursor", consistency, staleness])?;
+    let query = incoming.parameters()?;
     let size = page::size(&query, &app.settings().limits)?;
     let listing = Listing::new(incoming.path(), "");
     let damaged = ApiError::BadCursor("the cursor is damaged");
@@ -129,7 +128,7 @@ pub(super) fn answer(status: StatusCode, shown: &impl Serialize, version: u64) -
     // Texts and numbers alone: there is nothing to fail.
     let body = serde_json::to_vec(shown).unwrap_or_default();
     let mut response = write::json(status, body.into());
-    response.headers_mut().insert(header::ETAG, propose::etag(version));
+    response.headers_mut().insert(header::ETAG, propose::etag_of(version));
     response
 }
 

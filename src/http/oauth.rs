@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -84,6 +85,32 @@ struct OAuthError {
     retry_after: Option<Duration>,
 }
 
+/// What a token is asked for with.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) struct TokenForm {
+    #[schemars(extend("const" = "client_credentials"))]
+    grant_type: String,
+    /// The account's name; here, or in the `Authorization` header.
+    #[schemars(transform = body::present)]
+    client_id: Option<String>,
+    /// One of the account's client secrets.
+    #[schemars(transform = body::present)]
+    client_secret: Option<String>,
+    /// What the token is narrowed to, with spaces between. Default: nothing is narrowed.
+    #[schemars(transform = body::present)]
+    scope: Option<String>,
+}
+
+/// As it is answered (RFC 6749, section 5.2).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "OAuthProblem")]
+pub(super) struct Problem<'a> {
+    error: &'static str,
+    error_description: &'a str,
+    detail: &'a str,
+}
+
 impl OAuthError {
     fn new(name: &'static str, status: StatusCode, why: impl Into<String>) -> Self {
         Self { name, status, why: why.into(), retry_after: None }
@@ -108,12 +135,6 @@ impl OAuthError {
     }
 
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Problem<'a> {
-            error: &'static str,
-            error_description: &'a str,
-            detail: &'a str,
-        }
         let (error, detail) = (self.name, &*self.why);
         let mut response = json(&Problem { error, error_description: detail, detail });
         *response.status_mut() = self.status;
@@ -182,8 +203,10 @@ pub(super) async fn token(
     }
 }
 
-#[derive(Serialize)]
-struct Issued<'a> {
+/// A token.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub(super) struct Issued<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,

@@ -1,6 +1,8 @@
 //! What can be asked for: each path's methods, and for each of them its name in metrics and logs
 //! and whether it needs a token. One table, so that `Allow`, metrics and dispatch agree.
 
+mod takes;
+
 use std::sync::OnceLock;
 
 use axum::http::{HeaderMap, Method, header};
@@ -46,13 +48,15 @@ pub(super) enum Route {
     Token,
     Jwks,
     Discovery,
+    OpenApi,
+    Docs,
     SigningKeys,
     SigningKey,
     Unknown,
 }
 
 /// All paths.
-pub(super) const ROUTES: [(&str, Route); 39] = [
+pub(super) const ROUTES: [(&str, Route); 41] = [
     ("/config", Route::Documents),
     ("/config/{service}/{environment}", Route::Document),
     ("/config/{service}/{environment}/{key}", Route::Key),
@@ -90,6 +94,8 @@ pub(super) const ROUTES: [(&str, Route); 39] = [
     ("/.well-known/jwks.json", Route::Jwks),
     ("/.well-known/openid-configuration", Route::Discovery),
     ("/.well-known/oauth-authorization-server", Route::Discovery),
+    ("/openapi.json", Route::OpenApi),
+    ("/docs", Route::Docs),
     ("/cluster/signing-keys", Route::SigningKeys),
     ("/cluster/signing-keys/{kid}", Route::SigningKey),
 ];
@@ -149,6 +155,8 @@ pub(super) enum Operation {
     IssueToken,
     GetJwks,
     GetDiscovery,
+    GetOpenApi,
+    GetDocs,
     AddSigningKey,
     RetireSigningKey,
     Options,
@@ -251,6 +259,8 @@ impl Route {
             Self::Metrics => Operation::GetMetrics,
             Self::Jwks => Operation::GetJwks,
             Self::Discovery => Operation::GetDiscovery,
+            Self::OpenApi => Operation::GetOpenApi,
+            Self::Docs => Operation::GetDocs,
         }
     }
 
@@ -292,6 +302,8 @@ impl Route {
             | Self::Metrics
             | Self::Jwks
             | Self::Discovery
+            | Self::OpenApi
+            | Self::Docs
             | Self::Unknown => "GET, HEAD, OPTIONS",
         }
     }
@@ -370,6 +382,8 @@ impl Operation {
             Self::IssueToken => "POST /oauth/token",
             Self::GetJwks => "GET /.well-known/jwks.json",
             Self::GetDiscovery => "GET /.well-known/openid-configuration",
+            Self::GetOpenApi => "GET /openapi.json",
+            Self::GetDocs => "GET /docs",
             Self::AddSigningKey => "POST /cluster/signing-keys",
             Self::RetireSigningKey => "DELETE /cluster/signing-keys/{kid}",
             Self::Options => "OPTIONS",
@@ -395,6 +409,8 @@ impl Operation {
             | Self::IssueToken
             | Self::GetJwks
             | Self::GetDiscovery
+            | Self::GetOpenApi
+            | Self::GetDocs
             | Self::Options
             | Self::MethodNotAllowed
             | Self::UnknownPath => false,

@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use minicbor::{Decode, Encode};
+use schemars::JsonSchema;
 use sha2::{Digest as _, Sha256};
 
 use super::error::ApiError;
@@ -15,6 +16,16 @@ use crate::settings::Limits;
 const VERSION: u8 = 1;
 /// Longest cursor that is looked at, in bytes.
 const CURSOR_LEN_MAX: usize = 8 * 1_024;
+
+/// How a page looks: for the description of the API.
+#[derive(JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) struct Page<T> {
+    items: Vec<T>,
+    /// What is behind this page; none where nothing is.
+    next_cursor: Option<String>,
+}
 
 /// Which listing a cursor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

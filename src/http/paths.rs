@@ -57,6 +57,11 @@ pub(super) fn generation(path: &str) -> Result<u32, ApiError> {
     text.parse().map_err(|_| bad("generation", "has to be a generation's number: 1, 2, 3, …"))
 }
 
+/// The last segment of `/cluster/signing-keys/{kid}`.
+pub(super) fn kid(path: &str) -> Result<String, ApiError> {
+    segment(path, 2).map(std::borrow::Cow::into_owned)
+}
+
 /// The last segment of `/cluster/history/{environment}`, if there is one.
 pub(super) fn environment_of_policy(path: &str) -> Result<Option<Environment>, ApiError> {
     match path.split('/').nth(3) {

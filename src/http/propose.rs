@@ -11,7 +11,7 @@ use super::edge::Incoming;
 use super::error::ApiError;
 use super::query::{Query, bad as bad_query};
 use super::session::{self, bad, one};
-use super::{App, HOLM_SESSION};
+use super::{App, HOLM_SESSION, etag};
 use crate::model::Session;
 use crate::quorum::{Decided, ProposeError, ReadError};
 use crate::registry::command::{Expect, Idempotency};
@@ -19,7 +19,7 @@ use crate::registry::{Command, Outcome, Proposal, Refusal, State};
 
 const HOLM_STALENESS_MS: HeaderName = HeaderName::from_static("holm-staleness-ms");
 
-/// The parameters that every read of the quorum path takes, to be named to [`Query::parse`].
+/// The parameters that every read of the quorum path takes.
 pub(super) const READ_PARAMETERS: [&str; 2] = ["consistency", "max_staleness_ms"];
 
 /// What was decided and done.
@@ -164,7 +164,7 @@ fn tell_session(incoming: &Incoming, headers: &mut HeaderMap, index: u64) -> Res
 }
 
 /// The entity tag of a thing with this version.
-pub(super) fn etag(version: u64) -> HeaderValue {
+pub(super) fn etag_of(version: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or(HeaderValue::from_static("\"\""))
 }
 
@@ -181,6 +181,9 @@ pub(super) fn expect(headers: &HeaderMap, version: Option<u64>) -> Result<Expect
         (None, Some(_), None) => Err(bad("If-None-Match", "takes `*` alone here")),
         (Some("*"), None, None) => Ok(Expect::Present),
         (Some(tag), None, None) => {
+            if !etag::is_list(tag) {
+                return Err(bad("If-Match", etag::EXPECTED));
+            }
             let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
             let version = inner.and_then(|text| text.parse().ok());
             // A tag that no version has matches nothing.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::App;
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::query::{Query, bad};
+use super::query::bad;
 use super::{paths, propose, write};
 use crate::access::{ClusterAction, decide};
 use crate::audit::{Decision, Event};
@@ -19,7 +19,7 @@ use crate::quorum::{ChangeError, MemberChange};
 /// `GET /cluster/quorum`.
 pub(super) fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     decide::cluster(incoming.caller()?, &app.state().rules, ClusterAction::ReadCluster)?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let body = serde_json::to_vec(&app.quorum().status()).unwrap_or_default();
     Ok(write::json(StatusCode::OK, Bytes::from(body)))
 }
@@ -29,7 +29,7 @@ pub(super) async fn change(app: &App, incoming: &Incoming) -> Result<Response, A
     let caller = incoming.caller()?;
     let state = app.state();
     let permit = decide::cluster(caller, &state.rules, ClusterAction::ManageCluster)?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let (what, node) = paths::member_change(incoming.parts.uri.path())?;
     let node = NodeName::new(&node)?;
     let action = match what.as_str() {

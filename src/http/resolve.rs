@@ -29,9 +29,6 @@ const ANSWER_LEN_MAX: usize = 16 * 1024 * 1024;
 /// The member that makes an object a reference.
 const MEMBER: &str = "$secret";
 
-/// The parameters that reads of configurations take for this.
-pub(super) const PARAMETERS: [&str; 3] = ["resolve", READ_PARAMETERS[0], READ_PARAMETERS[1]];
-
 /// Whether the request asks for it.
 pub(super) fn is_asked(query: &Query<'_>) -> Result<bool, ApiError> {
     match query.get("resolve") {

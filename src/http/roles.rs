@@ -4,30 +4,51 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::{self, Fields};
+use super::body::{self, Fields, body};
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::propose::{self, READ_PARAMETERS};
-use super::query::Query;
+use super::propose;
 use super::{named, paths, write};
 use crate::access::account::ROLE_GRANTS_MAX;
 use crate::access::roles::BUILT_IN;
 use crate::access::{Grant, Role};
-use crate::model::{Id, RoleName, Text};
+use crate::model::{Id, RoleName, Stamp, Text};
 use crate::registry::{Command, Outcome, State, built_in_role};
 
-#[derive(Serialize)]
-struct Shown {
+/// A role.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Role")]
+pub(super) struct Shown {
     id: Id,
     name: RoleName,
     grants: Vec<Text>,
     built_in: bool,
     version: u64,
+    #[schemars(with = "Stamp")]
     created_at: String,
+    #[schemars(with = "Stamp")]
     updated_at: String,
+}
+
+body! {
+    /// A role that is to be made.
+    NewRole {
+        name: RoleName,
+        /// What it may: `config:write:web/*`, `secrets:read:prod-*`, `cluster:read`, ….
+        grants: Vec<String>,
+    }
+}
+
+body! {
+    /// What a role may from now on.
+    RoleChange {
+        /// All of its grants.
+        grants: Vec<String>,
+    }
 }
 
 fn show(role: &Role) -> Shown {
@@ -50,7 +71,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 
 /// `GET /roles/{role}`, by id or name.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
-    let query = Query::parse(incoming.query(), &READ_PARAMETERS)?;
+    let query = incoming.parameters()?;
     let text = paths::name(incoming.path())?;
     let read = named::read(app, incoming, &query).await?;
     let rules = &read.state.rules;
@@ -69,9 +90,9 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = write::read_body(app, incoming, body, None).await?;
-    let fields = Fields::read(body::utf8(&bytes)?, "", &["name", "grants"])?;
+    let fields = Fields::read(body::utf8(&bytes)?, "", NewRole::FIELDS)?;
     let name = RoleName::new(&fields.text("name")?)?;
     let grants = grants(&fields)?;
     let id = Id::random(&mut app.0.env.entropy.stream("roles"));
@@ -88,9 +109,9 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = write::read_body(app, incoming, body, None).await?;
-    let fields = Fields::read(body::utf8(&bytes)?, "", &["grants"])?;
+    let fields = Fields::read(body::utf8(&bytes)?, "", RoleChange::FIELDS)?;
     let grants = grants(&fields)?;
     let id = id(app, incoming).await?;
     let expect = propose::expect(incoming.headers(), None)?;
@@ -101,7 +122,7 @@ pub(super) async fn update(
 /// `DELETE /roles/{role}`.
 pub(super) async fn delete(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     named::may_manage(app, incoming).await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let id = id(app, incoming).await?;
     let expect = propose::expect(incoming.headers(), None)?;
     let command = Command::DeleteRole { id, expect };

@@ -17,8 +17,8 @@ use super::config_write;
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
-use super::propose::{self, READ_PARAMETERS};
-use super::query::{Query, bad};
+use super::propose;
+use super::query::bad;
 use super::session::one;
 use super::{App, IDEMPOTENCY_KEY, etag, write};
 use crate::access::{SecretAction, decide};
@@ -27,8 +27,10 @@ use crate::registry::command::{Expect, Idempotency};
 use crate::registry::{Command, Outcome, Refusal, State};
 use crate::secrets::{HashKey, OpenError, Place, Purpose, seal};
 
+pub(super) use body::NewSecret;
 pub(super) use find::NO_STORE;
 pub(super) use reveal::{Wanted, reveal};
+pub(super) use show::{Columns, Put};
 
 /// How often a value is sealed again where others write the same secret meanwhile.
 const SEAL_TRIES: usize = 8;
@@ -36,7 +38,7 @@ const SEAL_TRIES: usize = 8;
 /// `POST`: a new secret, or a known one's next version.
 pub(super) async fn post(app: &App, incoming: &Incoming, body: Body) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let bytes = body::read(app, incoming, body).await?;
     let put = body::put(&bytes)?;
     decide::secret(caller, &app.state().rules, SecretAction::Write, &put.name)?;
@@ -98,7 +100,7 @@ async fn answer_put(
     };
     let mut response = write::json(status, shown);
     let headers = response.headers_mut();
-    headers.insert(header::ETAG, propose::etag(version));
+    headers.insert(header::ETAG, propose::etag_of(version));
     let location = format!("/secrets/{id}");
     headers.extend(HeaderValue::try_from(location).ok().map(|value| (header::LOCATION, value)));
     proposed.tell(incoming, headers)?;
@@ -108,9 +110,7 @@ async fn answer_put(
 /// `GET`: the columns, and the value for whoever may see it.
 pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    let [consistency, staleness] = READ_PARAMETERS;
-    let known = ["reveal", "version", consistency, staleness];
-    let query = Query::parse(incoming.query(), &known)?;
+    let query = incoming.parameters()?;
     let wish = match query.get("reveal") {
         // Whoever asks for the head of an answer sees no value.
         _ if incoming.parts.method == Method::HEAD => Some(false),
@@ -140,7 +140,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         what: format!("version {number} of the secret {}", secret.name),
         gone: None,
     })?;
-    let tag = propose::etag(u64::from(number));
+    let tag = propose::etag_of(u64::from(number));
     let mut response = if etag::is_known(incoming.headers(), &tag)? {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -164,8 +164,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
 /// `GET /secrets`: the columns of those that the caller may see, in the order of their names.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    let [consistency, staleness] = READ_PARAMETERS;
-    let query = Query::parse(incoming.query(), &["size", "cursor", consistency, staleness])?;
+    let query = incoming.parameters()?;
     let limits = &app.settings().limits;
     let size = page::size(&query, limits)?;
     let listing = Listing::new("/secrets", "");
@@ -210,7 +209,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
 /// `DELETE`: the secret with all of its versions.
 pub(super) async fn remove(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let caller = incoming.caller()?;
-    let query = Query::parse(incoming.query(), &["expect_version"])?;
+    let query = incoming.parameters()?;
     let expected = query.number("expect_version", 0, u64::MAX)?;
     let expect = propose::expect(incoming.headers(), expected)?;
     let idempotency = idempotency(app, incoming, b"")?;

@@ -102,6 +102,7 @@ pub(super) async fn reach(app: &App, headers: &HeaderMap) -> Result<Reached, Api
     let snapshot = node.snapshot();
     let Some(session) = one(headers, &HOLM_SESSION, "Holm-Session")? else {
         wait(headers, settings)?;
+        is_served_anyway(headers)?;
         node.metrics().view_read("at_once");
         return Ok(Reached { snapshot, missing: None, quorum: None });
     };
@@ -126,11 +127,7 @@ pub(super) async fn wait_for(
     settings: &HttpSettings,
 ) -> Result<Reached, ApiError> {
     let at_most = wait(headers, settings)?;
-    let serve_anyway = match one(headers, &HOLM_INCONSISTENT, "Holm-Inconsistent")? {
-        None => false,
-        Some("serve") => true,
-        Some(_) => return Err(bad("Holm-Inconsistent", "has to be `serve`, or absent")),
-    };
+    let serve_anyway = is_served_anyway(headers)?;
     let is_there = node.snapshot().vector.covers(seen);
     let reached = node.wait_for(seen, at_most).await;
     node.metrics().view_read(match &reached {
@@ -144,6 +141,31 @@ pub(super) async fn wait_for(
             Ok(Reached { snapshot, missing: Some(seen.clone()), quorum: None })
         }
         Err(_) => Err(ApiError::SessionNotReached),
+    }
+}
+
+/// Refuses what these headers may not be, also where nothing has to be waited for, so that a typing
+/// error is not passed over until it matters.
+pub(super) fn check(
+    headers: &HeaderMap,
+    settings: &HttpSettings,
+    is_config: bool,
+) -> Result<(), ApiError> {
+    if let Some(session) = one(headers, &HOLM_SESSION, "Holm-Session")? {
+        Session::decode(session)?;
+    }
+    if is_config {
+        is_served_anyway(headers)?;
+    }
+    wait(headers, settings).map(drop)
+}
+
+/// Whether the request is to be answered where its session is not reached.
+fn is_served_anyway(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match one(headers, &HOLM_INCONSISTENT, "Holm-Inconsistent")? {
+        None => Ok(false),
+        Some("serve") => Ok(true),
+        Some(_) => Err(bad("Holm-Inconsistent", "has to be `serve`, or absent")),
     }
 }
 

@@ -5,7 +5,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod catch_up;
-mod harness;
+pub(super) mod harness;
 mod history;
 mod keys;
 mod limits;

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use schemars::JsonSchema;
 
 use super::App;
 use super::config_key::not_there;
@@ -12,7 +13,6 @@ use super::edge::Incoming;
 use super::error::ApiError;
 use super::page::{self, Listing};
 use super::permit;
-use super::query::Query;
 use super::session::Reached;
 use super::write::{self, Write, carry_out};
 use super::{item, paths, session};
@@ -24,6 +24,20 @@ use crate::storage::{HistoryPage, StoreError};
 /// Entries that are read at once in search of those of one version.
 const SAME_VERSION_PAGE: usize = 16;
 
+/// A page of a key's history: for the description of the API.
+#[derive(JsonSchema)]
+#[schemars(rename = "History")]
+#[expect(dead_code, reason = "a description, and never made")]
+pub(super) struct Past {
+    /// The newest first.
+    items: Vec<item::Past<'static>>,
+    /// What is behind this page; none where nothing is.
+    next_cursor: Option<String>,
+    /// Where versions before the last one shown are not kept any more: its number.
+    #[schemars(skip_serializing_if = "Option::is_none")]
+    gone_before: Option<u64>,
+}
+
 /// `GET …/versions`: every write of the key, newest first.
 pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, ApiError> {
     let (document, key) = paths::key(incoming.path())?;
@@ -31,7 +45,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         decide::read_key(caller, rules, &document, &key)
     })
     .await?;
-    let query = Query::parse(incoming.query(), &["size", "cursor"])?;
+    let query = incoming.parameters()?;
     let size = page::size(&query, &app.settings().limits)?;
     let listing = Listing::new(&format!("/config/{document}/{key}/versions"), "");
     let before: Option<(u64, Dot)> = query.get("cursor").map(|it| listing.place(it)).transpose()?;
@@ -79,7 +93,7 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
         decide::read_key(caller, rules, &document, &key)
     })
     .await?;
-    Query::parse(incoming.query(), &[])?;
+    incoming.parameters()?;
     let version = paths::version(incoming.path())?;
     let reached = reach(app, incoming).await?;
     let (current, newest) = shown_now(&reached, &document, &key)?;

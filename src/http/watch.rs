@@ -22,13 +22,13 @@ use super::limits::{Place, Who};
 use super::operation::wants_websocket;
 use super::paths;
 use super::permit;
-use super::query::Query;
 use super::session::{self, one};
 use crate::access::{Caller, Rules, decide};
 use crate::model::Session;
 use crate::telemetry::Shed;
 
 use leave::Leave;
+pub(super) use stream::Moved;
 use stream::Watch;
 
 /// `GET` with `Accept: text/event-stream`, a WebSocket upgrade, or the method `WATCH`.
@@ -39,7 +39,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         Ok((decide::read_document(caller, rules, &document)?, rules.clone()))
     };
     let (permit, rules) = permit::permit(app, &incoming, may).await?;
-    let query = Query::parse(incoming.query(), &["prefix", "since"])?;
+    let query = incoming.parameters()?;
     let prefix = query.get("prefix").unwrap_or_default().to_owned();
     let headers = incoming.headers();
     let header: header::HeaderName = header::HeaderName::from_static("last-event-id");

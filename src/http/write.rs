@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use super::ack::Asked;
 use super::edge::Incoming;
 use super::error::ApiError;
-use super::query::Query;
 use super::session::{self, bad, one};
 use super::{App, HOLM_CHECK, IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED, etag, item};
 use crate::access::{Caller, WritePermit};
@@ -134,7 +133,7 @@ pub(super) fn parameters(
     app: &App,
     incoming: &Incoming,
 ) -> Result<(Check, Option<Text>), ApiError> {
-    let query = Query::parse(incoming.query(), &["message", "expect_version"])?;
+    let query = incoming.parameters()?;
     let version = query.number("expect_version", 0, u64::MAX)?;
     let check = version.map_or(Check::None, super::body::expected);
     let message = query.get("message");

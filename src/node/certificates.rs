@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt as _, join_all};
 use rustls::pki_types::CertificateDer;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -20,7 +21,9 @@ use crate::transport::{EndpointError, Identity, tls};
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A certificate, and which of the cluster's authorities it is of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode, JsonSchema,
+)]
 #[cbor(map)]
 pub struct Certified {
     /// What it says.
@@ -34,8 +37,11 @@ pub struct Certified {
 }
 
 /// What one node shows and believes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode, JsonSchema,
+)]
 #[cbor(map)]
+#[schemars(rename = "ShownCertificates")]
 pub struct Shown {
     /// What it shows to other nodes.
     #[n(0)]
@@ -49,7 +55,7 @@ pub struct Shown {
 }
 
 /// One node of the topology.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NodeCertificates {
     /// Its name.
     pub node: NodeName,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Node;
@@ -16,7 +17,7 @@ use crate::topology::Topology;
 const TOLD_MAX: usize = 8;
 
 /// A node that is ready.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Elsewhere {
     /// Where it stands.
     pub region: RegionName,

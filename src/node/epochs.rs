@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Node, skew};
@@ -19,7 +20,7 @@ const NAMED_MAX: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How documents stand with their epochs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct EpochStatus {
     /// Changes past which a next epoch is agreed on, by this node's settings; 0: never.
     pub soft_cap: u64,
@@ -43,7 +44,7 @@ pub struct EpochStatus {
 }
 
 /// A document and its epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DocumentEpoch {
     /// Which document.
     pub document: String,
@@ -54,7 +55,7 @@ pub struct DocumentEpoch {
 }
 
 /// What holds a next epoch up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct HeldUpBy {
     /// The member; none where it is the cluster as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]

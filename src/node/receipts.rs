@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
+
 use crate::model::{RegionName, Vector};
 
 /// How many regions must have a config write on disk before it is answered (`Holm-Ack`).
@@ -31,7 +33,7 @@ impl Ack {
 }
 
 /// Whether one region has a write.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, JsonSchema)]
 pub struct RegionReceipt {
     /// Which region.
     pub region: RegionName,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::EpochStatus;
@@ -12,7 +13,7 @@ use crate::storage::writer::Counts;
 use crate::topology::{Node, Topology};
 
 /// The cluster, as one node sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ClusterStatus {
     /// The cluster's name.
     pub cluster: String,
@@ -46,7 +47,7 @@ pub struct ClusterStatus {
 }
 
 /// How a node's store stands.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct StoreStatus {
     /// Documents: a service in an environment each.
     pub documents: usize,
@@ -65,7 +66,7 @@ pub struct StoreStatus {
 }
 
 /// One region.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RegionStatus {
     /// Its name.
     pub region: RegionName,
@@ -78,7 +79,8 @@ pub struct RegionStatus {
 }
 
 /// One node of the topology, or one that joined.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NodeStatus")]
 pub struct MemberStatus {
     /// Its name.
     pub node: NodeName,

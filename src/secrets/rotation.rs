@@ -8,11 +8,14 @@ use rand::CryptoRng;
 
 use super::keyring::{Kek, Keyring};
 use super::seal::{self, OpenError, Place, Purpose};
+use schemars::JsonSchema;
+
 use crate::registry::State;
 use crate::registry::command::{Rewrapped, Wrapped};
 
 /// What one generation wraps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, JsonSchema)]
+#[schemars(rename = "KeyUsage")]
 pub struct Usage {
     /// Versions of secrets.
     pub versions: u64,

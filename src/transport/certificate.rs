@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
@@ -17,8 +18,11 @@ const NAMES_MAX: usize = 64;
 const SUBJECT_LEN_MAX: usize = 256;
 
 /// What one certificate says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Serialize, minicbor::Encode, minicbor::Decode, JsonSchema,
+)]
 #[cbor(map)]
+#[schemars(rename = "Certificate")]
 pub struct Facts {
     /// SHA-256 of the certificate, in hexadecimal: its name for machines.
     #[n(0)]
@@ -29,10 +33,12 @@ pub struct Facts {
     /// From when on it is valid, in seconds since the Unix epoch.
     #[n(2)]
     #[serde(serialize_with = "date")]
+    #[schemars(with = "Stamp")]
     pub not_before: u64,
     /// Until when it is valid, in seconds since the Unix epoch.
     #[n(3)]
     #[serde(serialize_with = "date")]
+    #[schemars(with = "Stamp")]
     pub not_after: u64,
     /// The host names and addresses it is for.
     #[n(4)]

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use zeroize::Zeroizing;
 
 use crate::http::App;
-use crate::http::body::{Fields, check_type};
+use crate::http::body::{Fields, body, check_type};
 use crate::http::edge::Incoming;
 use crate::http::error::ApiError;
 use crate::model::SecretName;
@@ -62,12 +62,32 @@ pub(super) async fn read(
     Ok(bytes)
 }
 
+body! {
+    /// A secret that is to be kept, or a known one's next version.
+    NewSecret {
+        name: SecretName,
+        /// In plain text; the server seals it.
+        #[schemars(length(max = VALUE_LEN_MAX))]
+        value: String,
+        /// What it is sealed with. Default: `aes-256-gcm`.
+        #[schemars(transform = algorithms)]
+        algorithm: Option<String>,
+        /// The version that it has to have now; 0 where it may not be there.
+        expect_version: Option<u64>,
+    }
+}
+
+fn algorithms(schema: &mut schemars::Schema) {
+    let names = Algorithm::ALL.map(|algorithm| Some(algorithm.name()));
+    schema.insert("enum".to_owned(), serde_json::json!([&names[..], &[None]].concat()));
+}
+
 /// Takes it apart.
 pub(super) fn put(bytes: &[u8]) -> Result<Put, ApiError> {
     // What a parser says of a text can repeat it.
     let silent = |_| ApiError::BadJson("an object is expected; nothing of it is shown".to_owned());
     let text = std::str::from_utf8(bytes).map_err(|_| silent(()))?;
-    let fields = Fields::read(text, "", &["name", "value", "algorithm", "expect_version"]);
+    let fields = Fields::read(text, "", NewSecret::FIELDS);
     let fields = fields.map_err(|error| match error {
         ApiError::BadJson(_) => silent(()),
         other => other,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -14,8 +15,10 @@ fn as_text<S: serde::Serializer>(stamp: &Stamp, s: S) -> Result<S::Ok, S::Error>
     s.collect_str(stamp)
 }
 
-#[derive(Serialize)]
-struct Columns<'a> {
+/// A secret: its columns, and its value only where that was asked for and allowed.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Secret")]
+pub(in crate::http) struct Columns<'a> {
     id: Id,
     name: &'a SecretName,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,21 +27,45 @@ struct Columns<'a> {
     version: u32,
     algorithm: &'static str,
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "Stamp")]
     created_at: Stamp,
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "Stamp")]
     updated_at: Stamp,
     updated_by: &'a Text,
     /// The newest first, as far as they are kept.
     versions: Vec<Version<'a>>,
 }
 
-#[derive(Serialize)]
+/// One version of a secret.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "SecretVersion")]
 struct Version<'a> {
     version: u32,
     algorithm: &'static str,
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "Stamp")]
     created_at: Stamp,
     created_by: &'a Text,
+}
+
+/// What is known of a write whose secret the node does not show (any more).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "BareSecret")]
+pub(in crate::http) struct Bare<'a> {
+    id: Id,
+    name: &'a SecretName,
+    version: u64,
+    algorithm: &'static str,
+}
+
+/// A secret that was written.
+#[derive(JsonSchema)]
+#[schemars(rename = "WrittenSecret", untagged)]
+#[expect(dead_code, reason = "a description")]
+pub(in crate::http) enum Put<'a> {
+    Shown(Columns<'a>),
+    Bare(Bare<'a>),
 }
 
 /// The columns.
@@ -54,11 +81,9 @@ pub(super) fn with_value(secret: &Secret, version: u32, value: &Plaintext) -> By
 
 /// What is known of a write whose secret this node does not show (any more).
 pub(super) fn bare(id: Id, name: &SecretName, version: u64, algorithm: Algorithm) -> Bytes {
-    let algorithm = algorithm.name();
-    format!(
-        "{{\"id\":\"{id}\",\"name\":\"{name}\",\"version\":{version},\"algorithm\":\"{algorithm}\"}}"
-    )
-    .into()
+    let bare = Bare { id, name, version, algorithm: algorithm.name() };
+    // Texts and a number: there is nothing to fail.
+    serde_json::to_vec(&bare).unwrap_or_default().into()
 }
 
 fn render(secret: &Secret, version: u32, value: Option<&str>) -> Vec<u8> {

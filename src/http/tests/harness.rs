@@ -27,7 +27,7 @@ use crate::transport::Authority;
 /// The clock of all worlds, in seconds.
 pub(super) const NOW_S: u64 = 1_700_000_000;
 
-pub(super) struct World {
+pub(in crate::http) struct World {
     pub(super) router: Router,
     pub(super) app: App,
     pub(super) clock: ManualClock,
@@ -40,32 +40,32 @@ pub(super) struct World {
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(in crate::http) struct Answer {
+    pub(in crate::http) status: StatusCode,
+    pub(in crate::http) headers: HeaderMap,
+    pub(in crate::http) body: String,
 }
 
 impl Answer {
-    pub(super) fn json(&self) -> Value {
+    pub(in crate::http) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{self:?}"))
     }
 
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(in crate::http) fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}"));
         value.to_str().unwrap()
     }
 
     /// The answer, if its status is this.
     #[track_caller]
-    pub(super) fn expect(self, status: u16) -> Self {
+    pub(in crate::http) fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
     /// Whether it is this error.
     #[track_caller]
-    pub(super) fn expect_error(self, status: u16, name: &str) -> Value {
+    pub(in crate::http) fn expect_error(self, status: u16, name: &str) -> Value {
         let json = self.expect(status).json();
         assert_eq!(json["error"], name, "{json}");
         json
@@ -73,7 +73,7 @@ impl Answer {
 }
 
 /// A region alone.
-pub(super) async fn world() -> World {
+pub(in crate::http) async fn world() -> World {
     world_with(Settings::default()).await
 }
 
@@ -230,7 +230,7 @@ impl World {
         self.mint.sign(&claims(scope)).unwrap()
     }
 
-    pub(super) fn request(&self, method: &str, path: &str) -> Asking<'_> {
+    pub(in crate::http) fn request(&self, method: &str, path: &str) -> Asking<'_> {
         Asking {
             world: self,
             method: Method::from_bytes(method.as_bytes()).unwrap(),
@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    pub(super) async fn get(&self, path: &str) -> Answer {
+    pub(in crate::http) async fn get(&self, path: &str) -> Answer {
         self.request("GET", path).send().await
     }
 
@@ -261,7 +261,7 @@ pub(super) fn claims(scope: &str) -> Value {
 }
 
 /// A request that is put together.
-pub(super) struct Asking<'a> {
+pub(in crate::http) struct Asking<'a> {
     world: &'a World,
     method: Method,
     path: String,
@@ -270,13 +270,13 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+    pub(in crate::http) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// In place of the token that may do everything.
-    pub(super) fn token(mut self, token: Option<&str>) -> Self {
+    pub(in crate::http) fn token(mut self, token: Option<&str>) -> Self {
         self.headers.retain(|(name, _)| name != "authorization");
         self.headers.extend(token.map(|it| ("authorization".to_owned(), format!("Bearer {it}"))));
         self
@@ -310,11 +310,16 @@ impl Asking<'_> {
         self.world.router.clone().oneshot(request).await.unwrap()
     }
 
-    pub(super) async fn send(self) -> Answer {
+    /// Sends it, and reads the answer, which has to be as the API is described.
+    pub(in crate::http) async fn send(self) -> Answer {
+        let (method, path) = (self.method.clone(), self.path.clone());
+        let is_public = self.world.app.settings().http.metrics_public;
         let (parts, body) = self.open().await.into_parts();
         let body = tokio::time::timeout(Duration::from_secs(20), body.collect()).await;
         let body = body.expect("the body ends").unwrap().to_bytes();
         let body = String::from_utf8(body.to_vec()).unwrap();
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        crate::http::openapi::tests::check(is_public, (method.as_str(), &path), &answer);
+        answer
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::harness::{World, claims, world};
+use crate::http::openapi;
 use crate::http::operation::ROUTES;
 use crate::model::{DocumentId, Id, Stamp};
 use crate::registry::Command;
@@ -171,7 +172,7 @@ const ROWS: &[Row] = &[
 ];
 
 /// What anybody may ask for.
-const OPEN: [&str; 7] = [
+const OPEN: [&str; 9] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -179,6 +180,8 @@ const OPEN: [&str; 7] = [
     "/.well-known/jwks.json",
     "/.well-known/openid-configuration",
     "/.well-known/oauth-authorization-server",
+    "/openapi.json",
+    "/docs",
 ];
 
 const GRANTS: [&str; 12] = [
@@ -205,6 +208,65 @@ fn every_route_and_method_is_in_the_table() {
         for method in methods {
             let is_known = known.contains(&(path, method)) || OPEN.contains(&path);
             assert!(is_known, "{method} {path} is not in the table of who may: add it");
+        }
+    }
+}
+
+#[test]
+fn what_a_row_needs_is_what_is_described() {
+    for row in ROWS.iter().filter(|row| !row.path.contains("reveal=true")) {
+        let operation = openapi::tests::described(row.method, row.path).unwrap();
+        assert_eq!(
+            operation["security"][1]["oauth2"],
+            json!(row.needs),
+            "{} {}",
+            row.method,
+            row.path
+        );
+        let status = operation["responses"].get(row.status.to_string());
+        assert!(status.is_some(), "{}: {} {}", row.status, row.method, row.path);
+    }
+    for path in OPEN.into_iter().filter(|path| *path != "/metrics") {
+        let method = if path == "/oauth/token" { "POST" } else { "GET" };
+        assert_eq!(
+            openapi::tests::described(method, path).unwrap()["security"],
+            json!([]),
+            "{path}"
+        );
+    }
+}
+
+/// A header that is wrong is refused by whoever is described to take it, and by nobody else.
+#[tokio::test]
+async fn headers_are_taken_where_they_are_described() {
+    let world = world().await.found().await;
+    for row in ROWS {
+        let operation = openapi::tests::described(row.method, row.path).unwrap();
+        let parameters = operation["parameters"].as_array().unwrap();
+        let enough = world.token(&row.needs.join(" "));
+        for (header, bad) in [
+            ("Holm-Session", "%%"),
+            ("Holm-Wait", "soon"),
+            ("Holm-Inconsistent", "yes"),
+            ("Holm-Ack", "everyone"),
+            ("If-Match", "{}"),
+            ("If-None-Match", "{}"),
+            ("Idempotency-Key", ""),
+            ("Last-Event-ID", "%%"),
+        ] {
+            prepare(&world).await;
+            let asked = world.request(row.method, row.path).token(Some(&enough));
+            let asked = if row.body.is_empty() { asked } else { asked.body(row.body) };
+            let found = asked.header(header, bad).open().await.status().as_u16();
+            // What cannot be checked of all keys is not passed over.
+            let is_of_one_key = row.route == DOCUMENT && row.method == "DELETE";
+            let is_refused = is_of_one_key && header.starts_with("If-");
+            // Of GET, a watch takes it and a list does not.
+            let is_of_watch = row.method == "GET" && header == "Last-Event-ID";
+            let is_described =
+                is_refused || !is_of_watch && parameters.iter().any(|it| it["name"] == header);
+            let expected = if is_described { 400 } else { row.status };
+            assert_eq!(found, expected, "{header} of {} {}", row.method, row.path);
         }
     }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -279,8 +280,8 @@ impl Watch {
 }
 
 /// Why a watch ends here and where it can go on.
-#[derive(Serialize)]
-struct Moved<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(in crate::http) struct Moved<'a> {
     /// `draining` or `failed`.
     reason: &'static str,
     /// What the client has seen.
