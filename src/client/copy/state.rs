@@ -127,3 +127,58 @@ impl Pending {
         CopyState { items: self.items.clone(), session: self.session.clone(), generation }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::ClientError;
+    use crate::client::copy::testing::{document, item, shown};
+    use std::time::Duration;
+
+    /// Takes an event; gives what is shown then, if that is to be shown.
+    fn take(pending: &mut Pending, event: WatchEvent, session: &str) -> Option<Vec<String>> {
+        let is_whole = pending.take(&document(), event, Some(session));
+        is_whole.then(|| shown(&Arc::new(pending.state(1))))
+    }
+
+    fn put(key: &str, value: &str) -> WatchEvent {
+        WatchEvent::Put(item(key, value, 1))
+    }
+
+    fn all(keys: &[&str]) -> Option<Vec<String>> {
+        Some(keys.iter().map(|&key| key.to_owned()).collect())
+    }
+
+    #[test]
+    fn only_whole_changes_are_shown_also_across_connections() {
+        let mut pending = Pending::default();
+        assert!(!pending.take(&document(), put("a", "1"), None));
+        assert_eq!(take(&mut pending, WatchEvent::Ready, "s1"), all(&["a=1"]));
+        // Half of a change, a loss, and all of it.
+        assert_eq!(take(&mut pending, put("a", "2"), "s1"), None);
+        let error = ClientError::Answer("lost".to_owned());
+        let lost = WatchEvent::Lost { error, pause: Duration::ZERO };
+        assert_eq!(take(&mut pending, lost, "s1"), None);
+        assert_eq!(take(&mut pending, put("a", "2"), "s1"), None);
+        assert_eq!(take(&mut pending, put("b", "2"), "s2"), all(&["a=2", "b=2"]));
+        assert_eq!(take(&mut pending, WatchEvent::Ready, "s2"), all(&["a=2", "b=2"]));
+        let moved = WatchEvent::Moved { url: "http://b".to_owned() };
+        assert_eq!(take(&mut pending, moved, "s3"), None);
+        assert_eq!(pending.session(), Some("s3"));
+    }
+
+    #[test]
+    fn a_reset_shows_nothing_until_all_is_there_again() {
+        let mut pending = Pending::default();
+        pending.take(&document(), put("a", "1"), Some("s1"));
+        assert_eq!(take(&mut pending, WatchEvent::Reset, "s1"), None);
+        assert_eq!(take(&mut pending, put("c", "1"), "s1"), None);
+        assert_eq!(take(&mut pending, WatchEvent::Ready, "s2"), all(&["c=1"]));
+        let shown = pending.state(1);
+        assert!(pending.has_items_of(&shown));
+        pending.take(&document(), put("c", "1"), Some("s3"));
+        assert!(pending.has_items_of(&shown), "the same again is no change");
+        pending.take(&document(), put("c", "2"), Some("s4"));
+        assert!(!pending.has_items_of(&shown));
+    }
+}
