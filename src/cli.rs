@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 mod access;
 mod account;
 mod address;
+mod agent;
 mod audit;
 mod backup;
 mod chaos;
@@ -196,6 +197,8 @@ pub enum Command {
     Chaos(chaos::Chaos),
     /// Run one node until it is asked to stop.
     Serve(serve::Serve),
+    /// Keep copies on this machine for programs in any language, and render templates from them.
+    Agent(agent::Agent),
     /// Take a backup of a node, and check one.
     Backup(backup::Backup),
     /// Look at everything that a node stands on, and say what is wrong.
@@ -280,6 +283,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
         Command::Pki(pki) => pki.run(&global, terminal).await,
+        Command::Agent(agent) => agent.run(&global, terminal).await,
         Command::Backup(backup) => backup.run(&global, terminal).await,
         Command::Doctor(doctor) => doctor.run(&global, terminal).await,
         Command::Audit(audit) => audit.run(&global, terminal).await,

@@ -7,6 +7,7 @@ compile_error!(
 );
 
 pub mod access;
+pub mod agent;
 pub mod audit;
 pub mod backup;
 pub mod cli;

@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use reqwest::{Method, Response};
 
+use super::contact::Contact;
 use super::sse::{Frame, Parser};
 use super::{Client, ClientError, Item, Removed, error, path_of};
 use crate::model::DocumentId;
@@ -87,6 +88,8 @@ pub struct Watch {
     unnamed: BTreeSet<u64>,
     /// What was read and not given yet, each with the session after it, if it has one.
     queue: VecDeque<(Option<WatchEvent>, Option<String>)>,
+    /// When a node was last heard, heartbeats included.
+    contact: Contact,
 }
 
 impl Watch {
@@ -106,12 +109,18 @@ impl Watch {
             settings,
             unnamed: BTreeSet::new(),
             queue: VecDeque::new(),
+            contact: Contact::default(),
         }
     }
 
     /// The session to resume from after the last event given, also in another region.
     pub fn session(&self) -> Option<&str> {
         self.given.as_deref()
+    }
+
+    /// When a node was last heard, for whoever looks on while [`Watch::next`] waits.
+    pub fn contact(&self) -> Contact {
+        self.contact.clone()
     }
 
     /// The next event, however long it takes. Fails only for what waiting cannot mend: a refused
@@ -131,7 +140,10 @@ impl Watch {
             let step = match &mut self.connection {
                 None => self.connect().await,
                 Some((response, parser)) => match read(response, parser).await {
-                    Ok(frames) => frames.into_iter().try_for_each(|frame| self.take(frame)),
+                    Ok(frames) => {
+                        self.contact.heard();
+                        frames.into_iter().try_for_each(|frame| self.take(frame))
+                    }
                     Err(error) => Err(error),
                 },
             };

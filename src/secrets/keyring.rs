@@ -193,6 +193,11 @@ pub fn encode(key: &[u8; KEY_LEN]) -> Zeroizing<String> {
     Zeroizing::new(STANDARD.encode(key))
 }
 
+/// Reads a key that is no master key, in the same form.
+pub(crate) fn parse_key(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    parse(1, text)
+}
+
 fn parse(number: u32, text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
     let text = text.trim();
     let mut key = Zeroizing::new([0; KEY_LEN]);

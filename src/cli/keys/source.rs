@@ -73,6 +73,20 @@ pub(in crate::cli) fn read(settings: &mut SecretSettings) -> Result<(), Failure>
     Ok(())
 }
 
+/// A key's text from a file or, where none is named, from a variable; nothing where neither is.
+pub(in crate::cli) fn one(
+    file: Option<&Path>,
+    variable: Option<&str>,
+) -> Option<Result<Zeroizing<String>, String>> {
+    let generation = 1;
+    let provider: Box<dyn KeyProvider> = match (file, variable) {
+        (Some(path), _) => Box::new(FileKey { generation, path: path.to_owned() }),
+        (None, Some(name)) => Box::new(EnvironmentKey { generation, name: name.to_owned() }),
+        (None, None) => return None,
+    };
+    Some(provider.text())
+}
+
 /// Reads a small file that nobody but its owner may read.
 fn read_private(path: &Path) -> Result<Zeroizing<String>, String> {
     let file = std::fs::File::open(path)
