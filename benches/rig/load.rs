@@ -6,8 +6,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::http::Connection;
-use crate::measure::Round;
+use crate::rig::http::Connection;
+use crate::rig::measure::Round;
 
 /// Most requests of one client in one round.
 const REQUESTS_MAX: usize = 1_000_000;
@@ -114,14 +114,22 @@ pub(crate) async fn closed<F: FnMut(u64) -> [u64; 3]>(
     round
 }
 
+/// Closed loops of `clients` clients that send the same request all the time.
+pub(crate) fn same(clients: usize, addr: SocketAddr, request: &[u8], time: Duration) -> Round {
+    run(clients, |_| {
+        let template = Template::new(request.to_vec());
+        closed(addr, Client { template, numbers: |_| [0; 3] }, time, usize::MAX)
+    })
+}
+
 /// One of `clients` clients that together send `rate` requests a second, evenly spaced, for `time`;
-/// `seen` is told of each good answer. A client that is still waiting when its next request is due
+/// `seen` is told of each good answer: which one, when it was asked for, and when it came. A client that is still waiting when its next request is due
 /// sends it late: `clients` has to be large enough that none is.
 pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
     addr: SocketAddr,
     mut client: Client<F>,
     pace: Pace,
-    mut seen: impl FnMut(u64, Instant),
+    mut seen: impl FnMut(u64, Instant, Instant),
 ) -> Round {
     let mut round = Round::default();
     let work = async {
@@ -141,7 +149,7 @@ pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
             if status < 300 {
                 round.latencies.push((now - sent).as_nanos() as u64);
                 round.count += 1;
-                seen(n as u64, now);
+                seen(n as u64, sent, now);
             } else {
                 round.failed += 1;
             }

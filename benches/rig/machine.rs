@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::measure::percentile;
+use crate::rig::measure::percentile;
 
 /// Facts about machine, tools and disk, one a line.
 pub(crate) fn facts(dir: &Path) -> String {
