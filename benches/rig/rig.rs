@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) mod bare;
+pub(crate) mod distance;
 pub(crate) mod etcd;
 pub(crate) mod grpc;
 pub(crate) mod healing;
