@@ -4,28 +4,22 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time on a real machine")]
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-mod bare;
-mod etcd;
 mod healing;
-mod holm;
-mod http;
-mod load;
-mod machine;
-mod measure;
-mod process;
 mod propagation;
 mod reads;
+#[path = "../rig/rig.rs"]
+mod rig;
 mod secrets;
 mod start;
 mod steady;
 mod watchers;
 mod writes;
 
-use measure::Finding;
+use rig::measure::{self, Finding};
+use rig::{Plan, bare, machine};
 
 /// Measures Holm's speed.
 #[derive(Parser)]
@@ -67,31 +61,13 @@ enum What {
     Start,
 }
 
-/// How long and how often, for all measurements.
-struct Plan {
-    rounds: usize,
-    time: Duration,
-    dir: PathBuf,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Plan {
-    /// Runs what is not part of a load.
-    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
-    }
-}
-
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     if let Some(file) = arguments.serve_bare {
         return bare::serve(&file);
     }
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
-    let time = Duration::from_secs_f64(arguments.seconds);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (rounds, dir) = (arguments.rounds.max(1), dir.path().to_owned());
-    let plan = Plan { rounds, time, dir, runtime };
+    let plan = Plan::new(arguments.rounds, arguments.seconds, dir.path().to_owned())?;
     println!("{}\n", machine::facts(&plan.dir));
     let all = [
         What::Reads,

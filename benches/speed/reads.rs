@@ -1,13 +1,10 @@
 //! Reads of one key with a token, 64 keep-alive connections, against a bare axum handler that
 //! returns the same bytes. Both servers run all the time and are loaded in turn.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use crate::holm::Holm;
-use crate::load::{self, Client, Template};
-use crate::measure::{Finding, Round, Spread};
-use crate::{Plan, bare, http, machine};
+use crate::rig::holm::Holm;
+use crate::rig::load;
+use crate::rig::measure::{Finding, Spread};
+use crate::rig::{Plan, bare, http, label, machine};
 
 const CLIENTS: usize = 64;
 const GOAL: f64 = 0.7;
@@ -29,9 +26,9 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Vec<Finding>> {
     );
     for round in 0..=plan.rounds {
         let [bare, holm] = sides.map(|(name, addr, process)| {
-            let time = if round == 0 { plan.time / 2 } else { plan.time };
+            let time = plan.time_of(round);
             let before = machine::processor_seconds(process);
-            let result = load(addr, &request, time);
+            let result = load::same(CLIENTS, addr, &request, time);
             let cost = machine::processor_seconds(process) - before;
             let cost = cost * 1e6 / result.count.max(1) as f64;
             println!("  {} {name}: {}   {cost:5.1} us of processor", label(round), result.line());
@@ -49,16 +46,4 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Vec<Finding>> {
             Spread::of(costs).text(2),
         ),
     ])
-}
-
-fn load(addr: SocketAddr, request: &[u8], time: Duration) -> Round {
-    load::run(CLIENTS, |_| {
-        let template = Template::new(request.to_vec());
-        load::closed(addr, Client { template, numbers: |_| [0; 3] }, time, usize::MAX)
-    })
-}
-
-/// The first round warms up and is not counted.
-pub(crate) fn label(round: usize) -> String {
-    if round == 0 { "warm-up".to_owned() } else { format!("round {round}") }
 }

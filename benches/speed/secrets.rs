@@ -12,11 +12,10 @@ use holm::model::{Id, SecretName, Stamp, Text};
 use holm::secrets::{Algorithm, Keyring, Place, Plaintext, keyring, seal};
 use serde_json::Value;
 
-use crate::holm::{Holm, REGIONS};
-use crate::load::{self, Client, Pace, Template};
-use crate::measure::{Finding, Round, Spread};
-use crate::reads::label;
-use crate::{Plan, http, machine};
+use crate::rig::holm::{Holm, REGIONS};
+use crate::rig::load::{self, Client, Pace, Template};
+use crate::rig::measure::{Finding, Round, Spread};
+use crate::rig::{Plan, http, label, machine};
 
 const ONE_WAY_MS: u32 = 40;
 const ROUND_TRIP_MS: f64 = 2.0 * ONE_WAY_MS as f64;
@@ -255,7 +254,7 @@ fn reads(holm: &Holm, node: usize, path: &str, time: Duration) -> Round {
         let template = Template::new(request.clone());
         let pace = Pace { start, client, clients: READ_CLIENTS, rate: READ_RATE, time };
         let client = Client { template, numbers: |_| [0; 3] };
-        load::paced(holm.nodes[node], client, pace, |_, _| {})
+        load::paced(holm.nodes[node], client, pace, |_, _, _| {})
     })
 }
 

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::holm::Holm;
-use crate::machine::processor_seconds;
-use crate::measure::{Finding, Spread};
-use crate::{Plan, http};
+use crate::rig::holm::Holm;
+use crate::rig::machine::processor_seconds;
+use crate::rig::measure::{Finding, Spread};
+use crate::rig::{Plan, http};
 
 const DOCUMENTS: usize = 20;
 const KEYS_PER_DOCUMENT: usize = 5_000;

@@ -4,11 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::holm::Holm;
-use crate::load::{self, Client, Pace, Template};
-use crate::measure::{Finding, Round, Spread};
-use crate::reads::label;
-use crate::{Plan, http};
+use crate::rig::holm::Holm;
+use crate::rig::load::{self, Client, Pace, Template};
+use crate::rig::measure::{Finding, Round, Spread};
+use crate::rig::{Plan, http, label};
 
 const ONE_WAY_MS: u32 = 100;
 const RATE: f64 = 100.0;
@@ -52,6 +51,6 @@ fn load(holm: &Holm, time: Duration) -> Round {
         let template = Template::new(request.clone());
         let pace = Pace { start, client, clients: CLIENTS, rate: RATE, time };
         let client = Client { template, numbers: |n| [n % 1_000, n, 0] };
-        load::paced(holm.nodes[0], client, pace, |_, _| {})
+        load::paced(holm.nodes[0], client, pace, |_, _, _| {})
     })
 }

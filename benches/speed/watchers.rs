@@ -8,9 +8,9 @@ use anyhow::{Context as _, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::holm::Holm;
-use crate::measure::{Finding, Spread};
-use crate::{Plan, http};
+use crate::rig::holm::Holm;
+use crate::rig::measure::{Finding, Spread};
+use crate::rig::{Plan, http};
 
 const WATCHERS: usize = 10_000;
 const KEYS: usize = 20;

@@ -32,6 +32,13 @@ impl Process {
         Ok(())
     }
 
+    /// The same, whatever it says when it has.
+    pub(crate) fn end(&mut self) {
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+
     /// Ends it at once.
     pub(crate) fn kill(&mut self) {
         // It may have ended already.

@@ -11,8 +11,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
-use crate::http::{self, Connection};
-use crate::process::{Process, free_address, free_udp_address};
+use crate::rig::http::{self, Connection};
+use crate::rig::process::{Process, free_address, free_udp_address};
 
 /// The program that cargo built with this benchmark.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_holm");

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use crate::measure::percentile;
+use crate::rig::measure::percentile;
 
 /// Facts about machine, tools and disk, one a line.
 pub(crate) fn facts(dir: &Path) -> String {
@@ -69,6 +69,14 @@ pub(crate) fn processor_seconds(pid: u32) -> f64 {
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = fields.split_ascii_whitespace().skip(11).take(2);
     ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// What a process has in memory, in MB, by a line of its status: `VmRSS:` is all, `RssAnon:` what is no
+/// file's; 0 where the system does not say.
+pub(crate) fn memory_mb(pid: u32, line: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let kib = status.lines().find_map(|it| it.strip_prefix(line)).unwrap_or_default();
+    kib.trim().trim_end_matches(" kB").parse().unwrap_or(0.0) * 1.024 / 1e3
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::time::error::Elapsed;
 
-use crate::http::Connection;
-use crate::measure::Round;
+use crate::rig::http::Connection;
+use crate::rig::measure::Round;
 
 /// Most requests of one client in one round.
 const REQUESTS_MAX: usize = 1_000_000;
@@ -141,18 +141,42 @@ pub(crate) async fn closed<F: FnMut(u64) -> [u64; 3]>(
     round
 }
 
-/// One of `clients` clients that together send `rate` requests a second, evenly spaced, for `time`;
-/// `seen` is told of each good answer. A client that is still waiting when its next request is due
-/// sends it late: `clients` has to be large enough that none is.
+/// Closed loops of `clients` clients that send the same request all the time.
+pub(crate) fn same(clients: usize, addr: SocketAddr, request: &[u8], time: Duration) -> Round {
+    run(clients, |_| {
+        let template = Template::new(request.to_vec());
+        closed(addr, Client { template, numbers: |_| [0; 3] }, time, usize::MAX)
+    })
+}
+
+/// One of `clients` clients that together send `rate` requests a second; see [`paced_by`].
 pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
     addr: SocketAddr,
     mut client: Client<F>,
     pace: Pace,
-    mut seen: impl FnMut(u64, Instant),
+    seen: impl FnMut(u64, Instant, Instant),
+) -> Round {
+    let Ok(mut connection) = Connection::open(addr).await else {
+        return Round { failed: 1, ..Round::default() };
+    };
+    let ask = async |n| {
+        let request = client.template.fill(&(client.numbers)(n));
+        Ok(connection.exchange(request).await? < 300)
+    };
+    paced_by(pace, ask, seen).await
+}
+
+/// One of `clients` clients that together send `rate` requests a second, evenly spaced, for `time`:
+/// `ask` sends the n-th and says whether its answer was a good one; `seen` is told of each good
+/// answer: which one, when it was asked for, and when it came. A client that is still waiting when
+/// its next request is due sends it late: `clients` has to be large enough that none is.
+pub(crate) async fn paced_by(
+    pace: Pace,
+    mut ask: impl AsyncFnMut(u64) -> std::io::Result<bool>,
+    mut seen: impl FnMut(u64, Instant, Instant),
 ) -> Round {
     let mut round = Round::default();
     let work = async {
-        let mut connection = Connection::open(addr).await?;
         let own = (pace.client..).step_by(pace.clients);
         let mut first = None;
         for n in own.take(REQUESTS_MAX) {
@@ -161,14 +185,13 @@ pub(crate) async fn paced<F: FnMut(u64) -> [u64; 3]>(
                 break;
             }
             tokio::time::sleep_until((pace.start + due).into()).await;
-            let request = client.template.fill(&(client.numbers)(n as u64));
             let sent = Instant::now();
-            let status = connection.exchange(request).await?;
+            let is_good = ask(n as u64).await?;
             let now = Instant::now();
-            if status < 300 {
+            if is_good {
                 round.latencies.push((now - sent).as_nanos() as u64);
                 round.count += 1;
-                seen(n as u64, now);
+                seen(n as u64, sent, now);
             } else {
                 round.fail(|| refused(status, &connection));
             }

@@ -13,7 +13,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 
-use crate::process::Process;
+use crate::rig::process::Process;
 
 /// Starts this program again as the bare server, answering `body`.
 pub(crate) fn start(dir: &Path, body: &[u8]) -> std::io::Result<(Process, SocketAddr)> {
