@@ -168,11 +168,10 @@ impl Cut {
         if base.is_none() && dots.is_empty() {
             return Ok(());
         }
-        let mut newest = base.iter().flat_map(|base| base.head_dots()).chain(dots.iter().copied());
-        if newest.all(|dot| self.known.includes(dot)) {
+        let newest = documents::newest(&self.tx, id)?.unwrap_or_default();
+        if newest.iter().chain(&dots).all(|dot| self.known.includes(*dot)) {
             return Ok(());
         }
-        drop(newest);
         let past = StoredPast { tx: &self.tx, id, staged: BTreeMap::new(), begun: None };
         let document = past::build(past, base, dots)?;
         if document.epoch() > 0 {

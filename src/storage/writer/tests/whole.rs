@@ -7,12 +7,12 @@ use crate::config::Idempotency;
 use crate::storage::whole::{Ask, Complete, CutReader, Staging, StagingError};
 
 /// All pieces that answer a store with `vector`.
-fn pieces(cuts: &CutReader, vector: &Vector) -> Vec<Vec<u8>> {
+pub(super) fn pieces(cuts: &CutReader, vector: &Vector) -> Vec<Vec<u8>> {
     let mut cut = cuts.begin(&Ask { vector: vector.clone() }, Stamp(1_000)).unwrap();
     std::iter::from_fn(|| cut.next_piece().unwrap()).collect()
 }
 
-fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
+pub(super) fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
     let mut staging = Staging::begin(Arc::new(disk.clone())).unwrap();
     let mut is_complete = false;
     for chunk in pieces.chunks(3) {
@@ -22,13 +22,13 @@ fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
     staging.complete().unwrap()
 }
 
-fn transfer(from: &Writer, to: &mut Writer, disk: &MemoryDisk) -> Result<Taken, TakeError> {
+pub(super) fn transfer(from: &Writer, to: &mut Writer, disk: &MemoryDisk) -> Result<Taken, TakeError> {
     let vector = to.state.vector.clone();
     to.take(&staged(&pieces(&from.cuts(), &vector), disk))
 }
 
 /// Brings what `from` has to `to`, as changes.
-fn hear(from: &Writer, to: &mut Writer) -> bool {
+pub(super) fn hear(from: &Writer, to: &mut Writer) -> bool {
     let have = from.published.load().vector.clone();
     let vector = (*to.published.load().vector).clone();
     let missing = from.log().missing(vector, &have, 1 << 24).unwrap();
