@@ -37,7 +37,7 @@ use automerge::{ActorId, Automerge, ChangeHash, ObjType, ROOT};
 pub use self::change::CheckedChange;
 pub(crate) use self::late::is_reserved;
 pub use self::roll::{Past, Rolling};
-pub use self::saved::{ChangesHeld, SavedDocument};
+pub use self::saved::{ChangesHeld, Newest, SavedDocument};
 use super::entry::Entry;
 use super::view::Rolled;
 use crate::model::{Dot, Key, Origin};

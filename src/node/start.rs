@@ -119,7 +119,8 @@ impl Node {
         let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
         let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
-        let transfer = running.catch_up(gossip.get(), standing.clone());
+        let staged_bytes_max = settings.storage.staged_bytes_max;
+        let transfer = running.catch_up(gossip.get(), standing.clone(), staged_bytes_max);
         running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
             certificates: Certificates::of(identity, gossip.get()),
@@ -172,7 +173,12 @@ struct Running<'a> {
 
 impl Running<'_> {
     /// Gives whole documents to peers, and takes them where they are the way to go on.
-    fn catch_up(&self, gossip: Option<&Gossip>, standing: Arc<Standing>) -> Under {
+    fn catch_up(
+        &self,
+        gossip: Option<&Gossip>,
+        standing: Arc<Standing>,
+        staged_bytes_max: u64,
+    ) -> Under {
         let under = Under::default();
         let Some(gossip) = gossip else { return under };
         gossip.serve(StreamKind::Documents, Giver::new(self.env, self.store, self.metrics.clone()));
@@ -181,6 +187,7 @@ impl Running<'_> {
             store: self.store.clone(),
             standing,
             disk: self.env.disk.clone(),
+            staged_bytes_max,
             blocking: self.env.blocking,
             metrics: self.metrics.clone(),
             under: under.clone(),

@@ -2,8 +2,9 @@
 //! come to what was agreed, and sending them to who asks. What they mean is the store's business
 //! (`storage::whole`); here are streams, times and bounds.
 //!
-//! One transfer at a time is taken, and a few are given. One that breaks off leaves nothing: pulls go on,
-//! and their answers lead here again.
+//! One transfer at a time is taken, and a few are given. How long one takes in all is not bounded, as stores
+//! may be large; one that does not get on is. One that breaks off leaves nothing: pulls go on, and their
+//! answers lead here again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,8 +12,9 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
+use self::giving::Giving;
 use super::Standing;
 use super::store::Store;
 use crate::env::{Blocking, Disk, Env, WallClock};
@@ -21,19 +23,21 @@ use crate::gossip::{
 };
 use crate::model::{NodeName, Stamp};
 use crate::storage::StoreError;
-use crate::storage::whole::{Ask, Cut, CutReader, Staging, StagingError};
+use crate::storage::whole::{Ask, CutReader, Staging, StagingError, Step};
 use crate::storage::writer::{TakeError, Taken};
 use crate::telemetry::Metrics;
 use crate::transport::frame::{self, FrameError};
 
+mod giving;
+
 /// Transfers that are given at once: each holds on to a state of the store.
 const GIVEN_MAX: usize = 2;
-/// How long a piece may take on its way.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a transfer may take in all.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
-/// How often whoever gives one looks whether its store is still open.
-const LOOK: Duration = Duration::from_secs(1);
+/// How long it may take to open a stream, and to ask.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long nothing may come, and how long a peer may take nothing.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a sender may be at work without a piece that has something in it, or a document done with.
+const STALL_MAX: Duration = Duration::from_secs(600);
 /// Pieces are put aside together up to this many bytes.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// The first pause after a transfer that failed, doubled with each, and the longest.
@@ -88,6 +92,8 @@ enum TransferError {
     BrokenOff,
     #[error("it stalled")]
     Stalled,
+    #[error("the peer takes it too slowly")]
+    Slow,
     #[error("it was put aside in vain: {0}")]
     Staging(#[from] StagingError),
     #[error("the store: {0}")]
@@ -127,8 +133,7 @@ impl StreamHandler for Giver {
                 tracing::debug!(%peer, "too many transfers of whole documents at once");
                 return;
             };
-            let given = timeout(TRANSFER_TIMEOUT, give(cuts, blocking, now, stream)).await;
-            let given = given.unwrap_or(Err(TransferError::Stalled));
+            let given = give(cuts, blocking, now, stream).await;
             metrics.documents_given(given.is_ok());
             match given {
                 Ok(bytes) => tracing::info!(%peer, bytes, "gave whole documents to a peer"),
@@ -146,43 +151,52 @@ async fn give(
     now: Stamp,
     mut stream: PeerStream,
 ) -> Result<u64, TransferError> {
-    let ask: Ask = timeout(PIECE_TIMEOUT, stream.frames.message())
+    let ask: Ask = timeout(OPEN_TIMEOUT, stream.frames.message())
         .await
         .map_err(|_| TransferError::Stalled)??;
     let reader = cuts.clone();
     let mut cut = blocking.run(move || reader.begin(&ask, now)).await?;
-    let mut bytes = 0;
+    let mut giving = Giving::new(&mut stream.send, move || cuts.is_open());
     loop {
-        let next = move || {
-            let piece = Cut::next_piece(&mut cut);
-            (cut, piece)
-        };
-        let (after, piece) = blocking.run(next).await;
+        let done = cut.documents_done();
+        let work = blocking.run(move || {
+            let step = cut.step();
+            (cut, step)
+        });
+        let (after, step) = giving.wait_for(work, done).await?;
         cut = after;
-        let Some(piece) = piece? else { break };
-        bytes += piece.len() as u64;
-        send(&cuts, &mut stream, &piece).await?;
+        match step? {
+            Step::Piece(piece) => giving.say(&piece).await?,
+            Step::Busy => giving.say_alive(cut.documents_done()).await?,
+            Step::Done => break,
+        }
     }
+    drop(cut);
+    giving.say_end().await?;
+    let bytes = giving.bytes;
     let _ = stream.send.finish();
     Ok(bytes)
 }
 
-/// Sends a piece. A store that was closed does not open again as long as a cut holds on to it.
-async fn send(
-    cuts: &CutReader,
-    stream: &mut PeerStream,
-    piece: &[u8],
-) -> Result<(), TransferError> {
-    let deadline = Instant::now() + PIECE_TIMEOUT;
-    let mut sent = std::pin::pin!(frame::write_bytes(&mut stream.send, piece));
-    loop {
-        if !cuts.is_open() {
-            return Err(StoreError::Failed("it was closed".into()).into());
+/// When a transfer last got on.
+struct GotOn {
+    /// What had come by then: bytes of pieces with something in them, and documents.
+    progress: (u64, u64),
+    at: Instant,
+}
+
+impl GotOn {
+    fn new() -> Self {
+        Self { progress: (0, 0), at: Instant::now() }
+    }
+
+    fn look(&mut self, progress: (u64, u64)) -> Result<(), TransferError> {
+        if progress != self.progress {
+            *self = Self { progress, at: Instant::now() };
         }
-        match timeout_at(deadline.min(Instant::now() + LOOK), &mut sent).await {
-            Ok(sent) => return Ok(sent?),
-            Err(_) if Instant::now() >= deadline => return Err(TransferError::Stalled),
-            Err(_) => {}
+        match self.at.elapsed() > STALL_MAX {
+            true => Err(TransferError::Stalled),
+            false => Ok(()),
         }
     }
 }
@@ -193,6 +207,8 @@ pub(super) struct Taker {
     pub(super) store: Store,
     pub(super) standing: Arc<Standing>,
     pub(super) disk: Arc<dyn Disk>,
+    /// Most bytes that are put aside.
+    pub(super) staged_bytes_max: u64,
     pub(super) blocking: Blocking,
     pub(super) metrics: Arc<Metrics>,
     pub(super) under: Under,
@@ -226,10 +242,9 @@ impl Taker {
             tracing::info!(%peer, ?need, "catching up by whole documents");
             self.gossip.set_taking_documents(true);
             let started = Instant::now();
-            let taken = timeout(TRANSFER_TIMEOUT, self.take_from(&peer)).await;
+            let taken = self.take_from(&peer).await;
             self.under.set(None);
             self.gossip.set_taking_documents(false);
-            let taken = taken.unwrap_or(Err(TransferError::Stalled));
             self.metrics.documents_taken(taken.is_ok());
             match taken {
                 Ok(Taken { documents, records, versions }) => {
@@ -284,16 +299,17 @@ impl Taker {
     }
 
     async fn take_from(&self, peer: &NodeName) -> Result<Taken, TransferError> {
-        let deadline = Instant::now() + PIECE_TIMEOUT;
+        let deadline = Instant::now() + OPEN_TIMEOUT;
         let mut stream = self.gossip.open(peer, StreamKind::Documents, deadline).await?;
         let vector = (*self.store.snapshot().vector).clone();
         frame::write(&mut stream.send, &Ask { vector }).await?;
         let _ = stream.send.finish();
-        let disk = self.disk.clone();
-        let mut staging = self.blocking.run(move || Staging::begin(disk)).await?;
+        let (disk, bytes_max) = (self.disk.clone(), self.staged_bytes_max);
+        let mut staging = self.blocking.run(move || Staging::begin(disk, bytes_max)).await?;
         let mut said_at = Instant::now();
+        let mut got_on = GotOn::new();
         loop {
-            let next = timeout(PIECE_TIMEOUT, stream.frames.next()).await;
+            let next = timeout(SILENCE_MAX, stream.frames.next()).await;
             let first = next.map_err(|_| TransferError::Stalled)??;
             let mut batch = vec![first.ok_or(TransferError::BrokenOff)?];
             let mut bytes = batch[0].len();
@@ -309,6 +325,7 @@ impl Taker {
             let (after, is_complete) = self.blocking.run(put).await;
             staging = after;
             let is_complete = is_complete?;
+            got_on.look(staging.progress())?;
             self.metrics.documents_bytes(bytes);
             let (done, documents) = staging.documents();
             let progress = Progress { peer: peer.clone(), done, documents, bytes: staging.bytes() };
@@ -324,5 +341,29 @@ impl Taker {
         drop(stream);
         let whole = staging.complete().ok_or(TransferError::BrokenOff)?;
         Ok(self.store.take(whole).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transfer_may_take_days_and_not_ten_minutes_without_getting_on() {
+        let mut got_on = GotOn::new();
+        for hour in 1..100 {
+            for minute in 0..60 {
+                advance(Duration::from_secs(60)).await;
+                // A document now and then, and bytes now and then.
+                got_on.look((hour, minute / 7)).unwrap();
+            }
+        }
+        let mut minutes = 0;
+        while got_on.look((99, 8)).is_ok() {
+            advance(Duration::from_secs(60)).await;
+            minutes += 1;
+        }
+        assert!((9..=11).contains(&minutes), "{minutes}");
     }
 }

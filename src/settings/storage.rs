@@ -18,6 +18,10 @@ pub struct StorageSettings {
     /// How often files are looked at; after a rebuild a file rests for six times as long. Default: 10m.
     #[serde(deserialize_with = "duration::deserialize")]
     pub compact_check_every: Duration,
+    /// Most bytes of whole documents that are put aside until all of a peer's are there; a transfer that
+    /// is larger, or for which the disk has not the room twice, is given up. Default: 1,099,511,627,776
+    /// (1 TiB).
+    pub staged_bytes_max: u64,
 }
 
 impl Default for StorageSettings {
@@ -26,6 +30,7 @@ impl Default for StorageSettings {
             compact: true,
             compact_bytes_min: 64 * 1024 * 1024,
             compact_check_every: Duration::from_secs(600),
+            staged_bytes_max: 1 << 40,
         }
     }
 }
@@ -36,6 +41,7 @@ impl StorageSettings {
             self.compact_check_every.is_zero(),
             "storage.compact_check_every",
             "is no time; storage.compact = false turns it off",
-        )
+        )?;
+        refuse(self.staged_bytes_max == 0, "storage.staged_bytes_max", "leaves no room for anything")
     }
 }

@@ -18,7 +18,7 @@ use redb::{
 use super::database::Database;
 use super::error::StoreError;
 use super::past::{PastError, StoredPast};
-use super::{log, meta, origins, past};
+use super::{log, origins, past};
 use crate::config::document::{DocumentError, SavedDocument};
 use crate::config::roll::BaseHash;
 use crate::config::{DocumentView, Rolled};
@@ -162,7 +162,7 @@ impl EpochReader {
         if !vector.covers(floor) {
             return Err(RollError::Ahead);
         }
-        let unwritten = unwritten(&tx, document, &vector)?;
+        let unwritten = unwritten(&tx, document)?;
         let loaded = past::load(&tx, document, unwritten)?;
         let mut past = StoredPast { tx: &tx, id: document, staged: BTreeMap::new(), begun: None };
         let (base, late) = loaded.plan_roll(document, floor, removals_before, &mut past)?;
@@ -186,20 +186,13 @@ impl From<PastError> for RollError {
 }
 
 /// The document's changes that no table names yet: those of the log since the last checkpoint.
-fn unwritten(
-    tx: &ReadTransaction,
-    document: &DocumentId,
-    vector: &Vector,
-) -> Result<Vec<Dot>, StoreError> {
-    let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+fn unwritten(tx: &ReadTransaction, document: &DocumentId) -> Result<Vec<Dot>, StoreError> {
     let mut dots = Vec::new();
-    for last in vector.iter() {
-        for n in checkpoint.get(last.origin) + 1..=last.n {
-            let record = log::require(tx, Dot { origin: last.origin, n })?;
-            if record.document == *document {
-                dots.push(record.dot);
-            }
+    log::since_checkpoint(tx, |record| {
+        if record.document == *document {
+            dots.push(record.dot);
         }
-    }
+        Ok(())
+    })?;
     Ok(dots)
 }

@@ -2,7 +2,9 @@
 //! carried the request out. Derived. A row counts for [`RETENTION_US`] after its write; older ones
 //! are passed over. Lifetime: for ever, until histories are pruned.
 
-use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransaction};
+use std::ops::Bound::{Excluded, Unbounded};
+
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 
 use super::error::StoreError;
 use crate::model::{Dot, Origin};
@@ -24,13 +26,21 @@ pub(super) fn put<'a>(
     Ok(())
 }
 
-/// Visits the change of each row.
-pub(super) fn each(tx: &ReadTransaction, mut visit: impl FnMut(Dot)) -> Result<(), StoreError> {
-    for row in tx.open_table(IDEMPOTENCY)?.iter()? {
-        let (origin, n) = row?.1.value();
-        visit(Dot { origin: Origin(origin.to_be_bytes()), n });
+/// The rows behind `after`, at most `rows_max` of them: a request's key, and its change.
+pub(super) fn read(
+    tx: &ReadTransaction,
+    after: Option<[u8; 16]>,
+    rows_max: usize,
+) -> Result<Vec<([u8; 16], Dot)>, StoreError> {
+    let table = tx.open_table(IDEMPOTENCY)?;
+    let from = after.map_or(Unbounded, Excluded);
+    let mut rows = Vec::new();
+    for row in table.range::<[u8; 16]>((from, Unbounded))?.take(rows_max) {
+        let (key, change) = row?;
+        let (origin, n) = change.value();
+        rows.push((key.value(), Dot { origin: Origin(origin.to_be_bytes()), n }));
     }
-    Ok(())
+    Ok(rows)
 }
 
 pub(super) fn get(tx: &ReadTransaction, key: &[u8; 16]) -> Result<Option<Dot>, StoreError> {

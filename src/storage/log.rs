@@ -132,6 +132,50 @@ pub(super) fn require(tx: &ReadTransaction, dot: Dot) -> Result<Record, StoreErr
     get(tx, dot)?.ok_or_else(|| lost(dot))
 }
 
+/// Visits the records that a state with vector `to` includes and one with `from` does not, each
+/// origin's in their order. All of them have to be there.
+pub(super) fn each_between(
+    tx: &ReadTransaction,
+    from: &Vector,
+    to: &Vector,
+    mut visit: impl FnMut(Record) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    for last in to.iter() {
+        for n in from.get(last.origin) + 1..=last.n {
+            visit(require(tx, Dot { n, ..last })?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Visits the records that are in no derived table yet: those since the last checkpoint.
+pub(super) fn since_checkpoint(
+    tx: &ReadTransaction,
+    visit: impl FnMut(Record) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let (vector, _) = origins::read(tx)?;
+    let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+    each_between(tx, &checkpoint, &vector, visit)
+}
+
+/// The last record of an origin behind number `after` and up to `last` that is not there.
+pub(super) fn last_missing(
+    tx: &WriteTransaction,
+    after: u64,
+    last: Dot,
+) -> Result<Option<Dot>, StoreError> {
+    let origin = u64::from_be_bytes(last.origin.0);
+    let table = tx.open_table(LOG)?;
+    let mut n = last.n;
+    for row in table.range((origin, after + 1)..=(origin, last.n))?.rev() {
+        if row?.0.value().1 != n {
+            break;
+        }
+        n -= 1;
+    }
+    Ok((n > after).then_some(Dot { n, ..last }))
+}
+
 fn lost(dot: Dot) -> StoreError {
     StoreError::damaged(format!("log {dot} is missing"))
 }

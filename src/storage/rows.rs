@@ -35,6 +35,12 @@ pub(super) fn row_key(document: &DocumentId, key: &Key) -> String {
     format!("{document}/{key}")
 }
 
+/// Between which names those of a document's rows are: the first may be one, the second is behind all.
+pub(super) fn span(document: &str) -> (String, String) {
+    // `0` comes behind `/`.
+    (format!("{document}/"), format!("{document}0"))
+}
+
 fn parse_row_key(text: &str) -> Option<(DocumentId, Key)> {
     let (document, key) = text.rsplit_once('/')?;
     Some((DocumentId::parse(document).ok()?, Key::new(key).ok()?))
@@ -66,8 +72,7 @@ pub(super) fn replace<'a>(
     rows: impl Iterator<Item = (&'a Key, &'a Row)>,
 ) -> Result<(), StoreError> {
     {
-        // The document's names: `0` comes behind `/`.
-        let (from, to) = (format!("{document}/"), format!("{document}0"));
+        let (from, to) = span(&document.to_string());
         tx.open_table(ROWS)?.retain_in(from.as_str()..to.as_str(), |_, _| false)?;
     }
     put(tx, rows.map(|(key, row)| (document, key, Some(row))))

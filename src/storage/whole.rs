@@ -12,7 +12,7 @@ mod cut;
 mod message;
 mod staging;
 
-pub use cut::{Cut, CutReader};
+pub use cut::{Cut, CutReader, Said, Step, alive};
 pub use message::Ask;
 pub(super) use message::{Piece, Table};
 pub use staging::{Complete, Staging, StagingError};

@@ -150,10 +150,22 @@ impl From<SavedOp> for OpId {
     }
 }
 
-impl SavedDocument {
-    /// The changes that a next one would build on.
-    pub fn head_dots(&self) -> impl Iterator<Item = Dot> + '_ {
-        self.heads.iter().map(|head| head.dot)
+/// What a saved document's last changes are; all else is passed over.
+#[derive(Debug, minicbor::Decode)]
+#[cbor(map)]
+pub struct Newest {
+    #[n(2)]
+    heads: Vec<SavedHead>,
+    #[n(9)]
+    rolled: Option<Rolled>,
+}
+
+impl Newest {
+    /// The changes that a next one would build on, and the record that began its epoch: late changes
+    /// do not build on that. Whoever has all of them has every change of it, and is in its epoch.
+    pub fn dots(&self) -> impl Iterator<Item = Dot> + '_ {
+        let heads = self.heads.iter().map(|head| head.dot);
+        heads.chain(self.rolled.as_ref().map(|rolled| rolled.record))
     }
 }
 

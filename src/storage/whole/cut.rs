@@ -1,9 +1,11 @@
-//! The sender's side: all documents as of one state of the store, piece by piece as somebody asks for
-//! them. It reads one transaction, and no more than one document is in memory; nobody who writes
-//! waits. What the transaction holds on to the store cannot reuse, so that whoever takes a cut sees
-//! to it that it does not last for ever.
+//! The sender's side: all documents as of one state of the store, a piece a step as somebody asks for
+//! them. It reads one transaction; of one document at a time it keeps how its epoch began, what it is
+//! now, both encoded, and which records it has, and of all else no more than a piece. Nobody who
+//! writes waits. What the transaction holds on to the store cannot reuse, so that whoever takes a cut
+//! sees to it that it does not last for ever.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Included};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -19,13 +21,15 @@ use crate::model::{DocumentId, Dot, Origin, Stamp, Vector, cbor};
 use crate::storage::database::Database;
 use crate::storage::error::StoreError;
 use crate::storage::history::HISTORY;
-use crate::storage::past::{self, Checked, StoredPast};
-use crate::storage::rows::row_key;
-use crate::storage::{documents, epochs, idempotency, log, meta, origins};
+use crate::storage::past::{self, Checked};
+use crate::storage::rows::{self, row_key};
+use crate::storage::{documents, epochs, idempotency, log, origins};
 
-/// Of a document with more changes in its epoch than this, the records are not sent: should its next
-/// epoch need them, it is sent whole again.
-const EPOCH_RECORDS_MAX: usize = 20_000;
+/// Most documents that a step leaves out.
+const SKIPPED_MAX: usize = 64;
+/// Most bytes of rows, and most rows, that a step looks at.
+const LOOKED_BYTES_MAX: usize = 4 * 1024 * 1024;
+const LOOKED_ROWS_MAX: usize = 16_384;
 
 /// Begins cuts.
 #[derive(Clone)]
@@ -47,28 +51,24 @@ impl CutReader {
         let tx = self.database.get()?.begin_read()?;
         let (vector, hashes) = origins::read(&tx)?;
         // What was published is never ahead of what is on disk, and documents only come.
-        let documents: VecDeque<DocumentId> =
+        let mut documents: VecDeque<DocumentId> =
             self.published.load().documents.keys().cloned().collect();
         let count = documents.len() as u64;
         let head = CutHead::new(vector.clone(), |dot| hashes.get(&dot.origin).copied(), count);
         let head = head.ok_or_else(|| StoreError::damaged("an origin has no last hash"))?;
-        let mut cut = Cut {
-            unwritten: Unwritten::read(&tx, &vector)?,
-            retries: None,
-            tx,
+        let unwritten = Unwritten::read(&tx)?;
+        unwritten.name_all(&mut documents);
+        Ok(Cut {
+            head: Some(head),
+            unwritten,
+            asked: Asked { tx, known: ask.vector.clone() },
             vector,
-            known: ask.vector.clone(),
             documents,
             done: 0,
+            open: None,
+            retries: None,
             now,
-            ready: VecDeque::new(),
-            sum: Sha256::new(),
-            pieces: 0,
-            has_ended: false,
-        };
-        cut.unwritten.name_all(&mut cut.documents);
-        cut.say(&Piece::Cut(head));
-        Ok(cut)
+        })
     }
 
     /// Whether the store is open: a cut of a store that was closed keeps it from being opened again.
@@ -87,21 +87,17 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    fn read(tx: &ReadTransaction, vector: &Vector) -> Result<Self, StoreError> {
+    fn read(tx: &ReadTransaction) -> Result<Self, StoreError> {
         let mut unwritten = Self::default();
-        let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
-        for last in vector.iter() {
-            for n in checkpoint.get(last.origin) + 1..=last.n {
-                let dot = Dot { n, ..last };
-                let record = log::require(tx, dot)?;
-                let entries = entries_of(&record)?;
-                if entries.iter().any(|(_, entry)| entry.idempotency.is_some()) {
-                    unwritten.retries.insert(dot);
-                }
-                unwritten.entries.entry(record.document.clone()).or_default().extend(entries);
-                unwritten.changes.entry(record.document).or_default().push(dot);
+        log::since_checkpoint(tx, |record| {
+            let entries = entries_of(&record)?;
+            if entries.iter().any(|(_, entry)| entry.idempotency.is_some()) {
+                unwritten.retries.insert(record.dot);
             }
-        }
+            unwritten.entries.entry(record.document.clone()).or_default().extend(entries);
+            unwritten.changes.entry(record.document).or_default().push(record.dot);
+            Ok(())
+        })?;
         Ok(unwritten)
     }
 
@@ -120,180 +116,288 @@ fn entries_of(record: &Record) -> Result<Vec<(String, Entry)>, StoreError> {
     Ok(entries.map(|(key, entry)| (row_key(&record.document, key), entry.clone())).collect())
 }
 
-/// A cut that is being sent.
-pub struct Cut {
+/// What a step of a cut comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The next piece.
+    Piece(Vec<u8>),
+    /// No piece yet: there was much to look at.
+    Busy,
+    /// Nothing is left but the end ([`Said::end`]).
+    Done,
+}
+
+/// What was said on a stream so far, which its end names.
+#[derive(Default)]
+pub struct Said {
+    sum: Sha256,
+    pieces: u64,
+}
+
+impl Said {
+    /// Takes note of a piece, which is said next.
+    pub fn note(&mut self, piece: &[u8]) {
+        self.sum.update(piece);
+        self.pieces += 1;
+    }
+
+    /// The last piece. It is not noted.
+    pub fn end(&self) -> Vec<u8> {
+        let end = End { pieces: self.pieces, sum: self.sum.clone().finalize().into() };
+        cbor::encode(&Piece::End(end))
+    }
+}
+
+/// A piece with nothing in it, for whoever waits for the next one: the sender is at work, and done
+/// with so many documents. It may stand anywhere behind the first piece.
+pub fn alive(done: u64) -> Vec<u8> {
+    cbor::encode(&Piece::History(Vec::new(), Some(done)))
+}
+
+/// Who asked, for whom all is read.
+struct Asked {
     tx: ReadTransaction,
-    vector: Vector,
     /// What the receiver has.
     known: Vector,
+}
+
+/// A cut that is being sent.
+pub struct Cut {
+    /// The first piece, until it is said.
+    head: Option<CutHead>,
+    asked: Asked,
+    vector: Vector,
     unwritten: Unwritten,
     /// Documents that are still to come.
     documents: VecDeque<DocumentId>,
     done: u64,
-    /// Records that recognise retries and are still to come, once it is their turn.
-    retries: Option<VecDeque<Dot>>,
+    /// The document that is being sent.
+    open: Option<Sending>,
+    /// Records that recognise retries, once it is their turn.
+    retries: Option<Retries>,
     now: Stamp,
-    ready: VecDeque<Vec<u8>>,
-    sum: Sha256,
-    pieces: u64,
-    has_ended: bool,
 }
 
 impl Cut {
-    /// The next piece; none after the last. Blocks.
-    pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        while self.ready.is_empty() && !self.has_ended {
-            if let Some(document) = self.documents.pop_front() {
-                self.done += 1;
-                self.say_document(&document)?;
-            } else if !self.say_retries()? {
-                let end = End { pieces: self.pieces, sum: self.sum.clone().finalize().into() };
-                self.say(&Piece::End(end));
-                self.has_ended = true;
+    /// Takes the next step. Blocks, as long as loading a document takes at most.
+    pub fn step(&mut self) -> Result<Step, StoreError> {
+        if let Some(head) = self.head.take() {
+            return Ok(Step::Piece(cbor::encode(&Piece::Cut(head))));
+        }
+        if let Some(open) = &mut self.open {
+            let step = open.step(&self.asked, self.done)?;
+            if step == Step::Done {
+                self.open = None;
+                return Ok(Step::Busy);
             }
+            return Ok(step);
         }
-        Ok(self.ready.pop_front())
-    }
-
-    fn say(&mut self, piece: &Piece<'_>) {
-        let bytes = cbor::encode(piece);
-        self.sum.update(&bytes);
-        self.pieces += 1;
-        self.ready.push_back(bytes);
-    }
-
-    fn say_document(&mut self, id: &DocumentId) -> Result<(), StoreError> {
-        let (base, mut dots) = documents::read(&self.tx, id)?;
-        dots.extend(self.unwritten.changes.get(id).into_iter().flatten());
-        if base.is_none() && dots.is_empty() {
-            return Ok(());
-        }
-        let mut newest = base.iter().flat_map(|base| base.head_dots()).chain(dots.iter().copied());
-        if newest.all(|dot| self.known.includes(dot)) {
-            return Ok(());
-        }
-        drop(newest);
-        let past = StoredPast { tx: &self.tx, id, staged: BTreeMap::new(), begun: None };
-        let document = past::build(past, base, dots)?;
-        if document.epoch() > 0 {
-            let begun = match document.epoch_base() {
-                Some(begun) => begun.to_vec(),
-                None => epochs::base_bytes(&self.tx, id)?.ok_or_else(|| {
-                    StoreError::damaged(format!("the base of {id}'s epoch is missing"))
-                })?,
+        for _ in 0..SKIPPED_MAX {
+            let Some(id) = self.documents.pop_front() else {
+                return self.say_retries();
             };
-            self.say_value(id, Table::EpochBase, &begun);
-        }
-        let dots = document.dots_held().filter(|dots| dots.len() <= EPOCH_RECORDS_MAX);
-        let dots: VecDeque<Dot> = dots.into_iter().flatten().collect();
-        self.say_records(dots)?;
-        self.say_value(id, Table::Base, &cbor::encode(&document.save()));
-        self.say_history(id)
-    }
-
-    /// What a next epoch is made from where changes come late.
-    fn say_records(&mut self, mut dots: VecDeque<Dot>) -> Result<(), StoreError> {
-        dots.retain(|dot| !self.known.includes(*dot));
-        while let Some(records) = self.read_records(&mut dots)? {
-            self.say(&Piece::Records(records));
-        }
-        Ok(())
-    }
-
-    /// The first of these records, as many as fit into a piece.
-    fn read_records(&self, dots: &mut VecDeque<Dot>) -> Result<Option<Records>, StoreError> {
-        let (mut records, mut bytes) = (Vec::new(), 0);
-        while bytes < PIECE_BYTES && records.len() < ROWS_MAX {
-            let Some(dot) = dots.pop_front() else { break };
-            if let Some(record) = log::find(&self.tx, dot)? {
-                bytes += record.bytes.len();
-                records.push(record.bytes);
+            self.done += 1;
+            if !self.is_known(&id)? {
+                self.open = Some(self.load(id)?);
+                break;
             }
         }
-        Ok((!records.is_empty()).then_some(Records(records)))
+        Ok(Step::Busy)
     }
 
-    fn say_value(&mut self, id: &DocumentId, table: Table, value: &[u8]) {
-        let name = id.to_string();
-        let mut parts = value.chunks(PIECE_BYTES).peekable();
-        while let Some(bytes) = parts.next() {
-            let is_last = parts.peek().is_none();
-            let part = Part { document: &name, table, bytes, is_last, done: self.done };
-            self.say(&Piece::Part(part));
+    /// How many documents it is done with once what it has said is there.
+    pub fn documents_done(&self) -> u64 {
+        self.done
+    }
+
+    /// What is kept for later pieces of the document that is being sent, in bytes.
+    #[cfg(test)]
+    pub(in crate::storage) fn held_bytes(&self) -> usize {
+        let values = |open: &Sending| {
+            [&open.begun, &open.base].into_iter().flatten().map(|it| it.bytes.len()).sum::<usize>()
+        };
+        self.open.as_ref().map_or(0, values)
+    }
+
+    /// Whether the receiver has every change of a document, and is in its epoch.
+    fn is_known(&self, id: &DocumentId) -> Result<bool, StoreError> {
+        let Asked { tx, known } = &self.asked;
+        let newest = documents::newest(tx, id)?;
+        let unwritten = self.unwritten.changes.get(id).into_iter().flatten();
+        // Of one that was saved without naming its last changes nothing is known.
+        let is_unnamed = newest.as_ref().is_some_and(Vec::is_empty);
+        Ok(!is_unnamed && newest.iter().flatten().chain(unwritten).all(|dot| known.includes(*dot)))
+    }
+
+    fn load(&mut self, id: DocumentId) -> Result<Sending, StoreError> {
+        let Asked { tx, known } = &self.asked;
+        let unwritten = self.unwritten.changes.get(&id).into_iter().flatten().copied();
+        let document = past::load(tx, &id, unwritten)?;
+        let begun = match document.epoch_base() {
+            _ if document.epoch() == 0 => None,
+            Some(begun) => Some(begun.to_vec()),
+            None => Some(epochs::base_bytes(tx, &id)?.ok_or_else(|| {
+                StoreError::damaged(format!("the base of {id}'s epoch is missing"))
+            })?),
+        };
+        // What a next epoch is made from where changes come late; and what says that there is this one.
+        let dots = document.dots_held().into_iter().flatten();
+        let dots = document.rolled().map(|rolled| rolled.record).into_iter().chain(dots);
+        Ok(Sending {
+            begun: begun.map(|bytes| Value { table: Table::EpochBase, bytes, at: 0 }),
+            records: dots.filter(|dot| !known.includes(*dot)).collect(),
+            base: Some(Value { table: Table::Base, bytes: cbor::encode(&document.save()), at: 0 }),
+            after: None,
+            is_in_table: true,
+            entries: self.unwritten.entries.remove(&id).unwrap_or_default().into(),
+            name: id.to_string(),
+        })
+    }
+
+    /// Says records that recognise retries: their requests may come again to the receiver, too.
+    fn say_retries(&mut self) -> Result<Step, StoreError> {
+        let Asked { tx, known } = &self.asked;
+        let retries = match &mut self.retries {
+            Some(retries) => retries,
+            none => {
+                let before = Stamp(self.now.0.saturating_sub(idempotency::RETENTION_US));
+                let expired = log::written_before(tx, &self.vector, before)?;
+                let unwritten = std::mem::take(&mut self.unwritten.retries);
+                let found = unwritten.into_iter().filter(|dot| !known.includes(*dot)).collect();
+                none.insert(Retries { expired, found, after: None, is_read: false })
+            }
+        };
+        if let Some(records) = read_records(tx, &mut retries.found)? {
+            return Ok(Step::Piece(cbor::encode(&Piece::Retries(records))));
+        }
+        if retries.is_read {
+            return Ok(Step::Done);
+        }
+        let rows = idempotency::read(tx, retries.after, LOOKED_ROWS_MAX)?;
+        retries.is_read = rows.len() < LOOKED_ROWS_MAX;
+        retries.after = rows.last().map(|(key, _)| *key);
+        let is_due = |dot: &Dot| {
+            !retries.expired.includes(*dot) && !known.includes(*dot) && self.vector.includes(*dot)
+        };
+        retries.found = rows.into_iter().map(|(_, dot)| dot).filter(is_due).collect();
+        Ok(Step::Busy)
+    }
+}
+
+/// Records that recognise retries and are still to come.
+struct Retries {
+    /// What is too old to be retried.
+    expired: Vector,
+    found: VecDeque<Dot>,
+    /// Behind which row of the table to go on.
+    after: Option<[u8; 16]>,
+    is_read: bool,
+}
+
+/// The first of these records that are there, as many as fit into a piece.
+fn read_records(
+    tx: &ReadTransaction,
+    dots: &mut VecDeque<Dot>,
+) -> Result<Option<Records>, StoreError> {
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while bytes < PIECE_BYTES && records.len() < ROWS_MAX {
+        let Some(dot) = dots.pop_front() else { break };
+        if let Some(record) = log::find(tx, dot)? {
+            bytes += record.bytes.len();
+            records.push(record.bytes);
         }
     }
+    Ok((!records.is_empty()).then_some(Records(records)))
+}
 
-    /// The versions that the receiver has not got.
-    fn say_history(&mut self, id: &DocumentId) -> Result<(), StoreError> {
-        let name = id.to_string();
-        // A document's rows: `0` comes behind `/`.
-        let (from, to) = (format!("{name}/"), format!("{name}0"));
+/// A document that is being sent.
+struct Sending {
+    name: String,
+    /// How its epoch began.
+    begun: Option<Value>,
+    records: VecDeque<Dot>,
+    base: Option<Value>,
+    /// Behind which row of its history to go on: name, version, origin, n.
+    after: Option<(String, u64, u64, u64)>,
+    is_in_table: bool,
+    /// Entries that are in no table yet.
+    entries: VecDeque<(String, Entry)>,
+}
+
+impl Sending {
+    fn step(&mut self, asked: &Asked, done: u64) -> Result<Step, StoreError> {
+        if let Some(piece) = next_part(&mut self.begun, &self.name, done) {
+            return Ok(Step::Piece(piece));
+        }
+        if let Some(records) = read_records(&asked.tx, &mut self.records)? {
+            return Ok(Step::Piece(cbor::encode(&Piece::Records(records))));
+        }
+        if let Some(piece) = next_part(&mut self.base, &self.name, done) {
+            return Ok(Step::Piece(piece));
+        }
         let mut rows = OwnedRows::default();
-        let table = self.tx.open_table(HISTORY)?;
-        for row in table.range((from.as_str(), 0, 0, 0)..(to.as_str(), 0, 0, 0))? {
+        if self.is_in_table {
+            self.read_rows(asked, &mut rows)?;
+            return Ok(rows.piece().map_or(Step::Busy, Step::Piece));
+        }
+        while let Some((name, entry)) = self.entries.pop_front() {
+            let is_known = asked.known.includes(entry.dot);
+            if !is_known && rows.push(&name, entry.version, entry.dot, &cbor::encode(&entry)) {
+                break;
+            }
+        }
+        Ok(rows.piece().map_or(Step::Done, Step::Piece))
+    }
+
+    /// Reads versions that the receiver has not got, on from where the last step ended.
+    fn read_rows(&mut self, asked: &Asked, rows: &mut OwnedRows) -> Result<(), StoreError> {
+        let (first, end) = rows::span(&self.name);
+        let from = match &self.after {
+            Some((name, version, origin, n)) => Excluded((name.as_str(), *version, *origin, *n)),
+            None => Included((first.as_str(), 0, 0, 0)),
+        };
+        let table = asked.tx.open_table(HISTORY)?;
+        let (mut looked_bytes, mut looked_rows) = (0, 0);
+        let mut stopped = None;
+        for row in table.range((from, Excluded((end.as_str(), 0, 0, 0))))? {
             let (key, entry) = row?;
             let (name, version, origin, n) = key.value();
             let dot = Dot { origin: Origin(origin.to_be_bytes()), n };
-            if self.known.includes(dot) {
-                continue;
-            }
-            if rows.push(name, version, dot, entry.value()) {
-                self.say_rows(&mut rows);
-            }
-        }
-        for (name, entry) in self.unwritten.entries.remove(id).into_iter().flatten() {
-            if self.known.includes(entry.dot) {
-                continue;
-            }
-            if rows.push(&name, entry.version, entry.dot, &cbor::encode(&entry)) {
-                self.say_rows(&mut rows);
+            looked_bytes += name.len() + entry.value().len();
+            looked_rows += 1;
+            let is_full =
+                !asked.known.includes(dot) && rows.push(name, version, dot, entry.value());
+            if is_full || looked_bytes >= LOOKED_BYTES_MAX || looked_rows >= LOOKED_ROWS_MAX {
+                stopped = Some((name.to_owned(), version, origin, n));
+                break;
             }
         }
-        self.say_rows(&mut rows);
+        self.is_in_table = stopped.is_some();
+        self.after = stopped;
         Ok(())
     }
+}
 
-    fn say_rows(&mut self, rows: &mut OwnedRows) {
-        let rows = std::mem::take(rows).rows;
-        if rows.is_empty() {
-            return;
-        }
-        let rows = rows.iter().map(|(name, version, dot, entry)| HistoryRow {
-            name,
-            version: *version,
-            dot: *dot,
-            entry,
-        });
-        self.say(&Piece::History(rows.collect()));
-    }
+/// A value that is sent in parts.
+struct Value {
+    table: Table,
+    bytes: Vec<u8>,
+    /// Where the next part begins.
+    at: usize,
+}
 
-    /// Says some records that recognise retries; whether there were any left. Their requests may
-    /// come again to the receiver, too.
-    fn say_retries(&mut self) -> Result<bool, StoreError> {
-        let mut dots = match self.retries.take() {
-            Some(dots) => dots,
-            None => self.find_retries()?,
-        };
-        let records = self.read_records(&mut dots)?;
-        self.retries = Some(dots);
-        let has_any = records.is_some();
-        if let Some(records) = records {
-            self.say(&Piece::Retries(records));
-        }
-        Ok(has_any)
+/// The next part of a value, which is gone after its last one.
+fn next_part(value: &mut Option<Value>, document: &str, done: u64) -> Option<Vec<u8>> {
+    let Value { table, bytes, at } = value.as_mut()?;
+    let end = bytes.len().min(*at + PIECE_BYTES);
+    let is_last = end == bytes.len();
+    let part = Part { document, table: *table, bytes: &bytes[*at..end], is_last, done };
+    let piece = cbor::encode(&Piece::Part(part));
+    *at = end;
+    if is_last {
+        *value = None;
     }
-
-    fn find_retries(&self) -> Result<VecDeque<Dot>, StoreError> {
-        let before = Stamp(self.now.0.saturating_sub(idempotency::RETENTION_US));
-        let expired = log::written_before(&self.tx, &self.vector, before)?;
-        let mut dots = self.unwritten.retries.clone();
-        idempotency::each(&self.tx, |dot| {
-            if !expired.includes(dot) && !self.known.includes(dot) && self.vector.includes(dot) {
-                dots.insert(dot);
-            }
-        })?;
-        Ok(dots.into_iter().collect())
-    }
+    Some(piece)
 }
 
 /// A row of the table of histories.
@@ -312,5 +416,17 @@ impl OwnedRows {
         self.bytes += name.len() + entry.len();
         self.rows.push((name.to_owned(), version, dot, entry.to_vec()));
         self.bytes >= PIECE_BYTES || self.rows.len() == ROWS_MAX
+    }
+
+    /// The piece, where there are any.
+    fn piece(&self) -> Option<Vec<u8>> {
+        let rows = self.rows.iter().map(|(name, version, dot, entry)| HistoryRow {
+            name,
+            version: *version,
+            dot: *dot,
+            entry,
+        });
+        let rows: Vec<HistoryRow<'_>> = rows.collect();
+        (!rows.is_empty()).then(|| cbor::encode(&Piece::History(rows, None)))
     }
 }

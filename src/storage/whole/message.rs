@@ -33,9 +33,10 @@ pub(in crate::storage) enum Piece<'a> {
     /// Records of the document's epoch that the receiver's log has to hold.
     #[n(2)]
     Records(#[n(0)] Records),
-    /// Rows of histories.
+    /// Rows of histories. Without any it says that the sender is at work, and how many documents it
+    /// is done with: programs that do not know the number pass it over.
     #[n(3)]
-    History(#[b(0)] Vec<HistoryRow<'a>>),
+    History(#[b(0)] Vec<HistoryRow<'a>>, #[n(1)] Option<u64>),
     /// That was it.
     #[n(4)]
     End(#[n(0)] End),
@@ -191,9 +192,10 @@ mod tests {
             Piece::Cut(CutHead::new(vector, |_| Some([9; 32]), 5).unwrap()),
             Piece::Part(part),
             Piece::Records(Records(vec![Bytes::from_static(b"r")])),
-            Piece::History(vec![row]),
+            Piece::History(vec![row], None),
             Piece::End(End { pieces: 4, sum: [8; 32] }),
             Piece::Retries(Records(vec![Bytes::from_static(b"r")])),
+            Piece::History(vec![], Some(7)),
         ]
     }
 
@@ -209,6 +211,7 @@ mod tests {
             "82038181a400697765622f6465762f6b0102028248010101010101010103034165".into(),
             format!("820481a20004015820{eights}"),
             "820581814172".into(),
+            "8203828007".into(),
         ];
         for (piece, expected) in pieces().iter().zip(expected) {
             assert_eq!(hex(encode(piece)), expected);
@@ -216,6 +219,22 @@ mod tests {
         }
         let ask = Ask { vector: [dot(1, 3)].into_iter().collect() };
         assert_eq!(hex(encode(&ask)), "a100a148010101010101010103");
+    }
+
+    /// A piece as the first programs that sent whole documents read it.
+    #[derive(Debug, PartialEq, minicbor::Decode)]
+    enum OldPiece<'a> {
+        #[n(3)]
+        History(#[b(0)] Vec<HistoryRow<'a>>),
+    }
+
+    #[test]
+    fn a_sender_that_is_at_work_says_nothing_to_a_program_that_knows_no_such_piece() {
+        let alive = encode(&Piece::History(vec![], Some(u64::MAX)));
+        assert_eq!(decode::<OldPiece<'_>>(&alive).unwrap(), OldPiece::History(vec![]));
+        let row = HistoryRow { name: "web/dev/k", version: 2, dot: dot(1, 3), entry: b"e" };
+        let rows = encode(&Piece::History(vec![row.clone()], None));
+        assert_eq!(decode::<OldPiece<'_>>(&rows).unwrap(), OldPiece::History(vec![row]));
     }
 
     #[test]
@@ -232,7 +251,7 @@ mod tests {
         #[test]
         fn no_bytes_panic_the_decoders(
             noise in proptest::collection::vec(any::<u8>(), 0..200),
-            which in 0..6usize,
+            which in 0..7usize,
             at in any::<prop::sample::Index>(),
             with in any::<u8>(),
         ) {

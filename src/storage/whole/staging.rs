@@ -19,8 +19,8 @@ const PIECES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pieces");
 
 static LAYOUT: Layout = Layout { file: "staged.redb", tables: 1, make_tables };
 
-/// Most bytes that are put aside.
-const STAGED_BYTES_MAX: u64 = 64 << 30;
+/// How much room has to be left over, beside that for taking over what was put aside, in bytes.
+const ROOM_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
 fn make_tables(tx: &redb::WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(PIECES)?;
@@ -34,8 +34,16 @@ pub enum StagingError {
     #[error("not a cut: {0}")]
     Illegal(String),
     /// It is more than may be put aside.
-    #[error("more than {STAGED_BYTES_MAX} bytes")]
-    TooMuch,
+    #[error("more than {0} bytes (storage.staged_bytes_max)")]
+    TooMuch(u64),
+    /// The disk has not the room to take it over.
+    #[error("{available} bytes are left on the disk, and {needed} would be needed")]
+    NoRoom {
+        /// How much is left, in bytes.
+        available: u64,
+        /// How much the store may need for what has come, in bytes.
+        needed: u64,
+    },
     /// The file failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,6 +60,9 @@ pub struct Staging {
     sum: Sha256,
     pieces: u64,
     bytes: u64,
+    bytes_max: u64,
+    /// Bytes of pieces that have something in them.
+    news_bytes: u64,
     done: u64,
     is_complete: bool,
 }
@@ -83,8 +94,8 @@ impl Staging {
         disk.remove(LAYOUT.file).map_err(|error| redb::Error::Io(error).into())
     }
 
-    /// Begins, with nothing. Blocks, as everything here does.
-    pub fn begin(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
+    /// Begins, with nothing; at most `bytes_max` bytes are put aside. Blocks, as everything here does.
+    pub fn begin(disk: Arc<dyn Disk>, bytes_max: u64) -> Result<Self, StoreError> {
         Self::clear(&*disk)?;
         let (database, _) = Database::open_as(disk.clone(), &LAYOUT)?;
         Ok(Self {
@@ -93,6 +104,8 @@ impl Staging {
             sum: Sha256::new(),
             pieces: 0,
             bytes: 0,
+            bytes_max,
+            news_bytes: 0,
             done: 0,
             is_complete: false,
         })
@@ -114,6 +127,7 @@ impl Staging {
         &mut self,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<bool, StagingError> {
+        self.check_room()?;
         let database = self.file.database()?;
         let tx = database.begin_write().map_err(StoreError::from)?;
         {
@@ -131,12 +145,28 @@ impl Staging {
         Ok(self.is_complete)
     }
 
+    /// Once all has come, the store needs about as much again.
+    fn check_room(&self) -> Result<(), StagingError> {
+        let room = self.file.disk.room().map_err(|e| StoreError::from(redb::Error::Io(e)))?;
+        let needed = self.bytes.saturating_add(ROOM_BYTES_MIN);
+        match room {
+            Some((available, _)) if available < needed => {
+                Err(StagingError::NoRoom { available, needed })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn note(&mut self, bytes: &[u8]) -> Result<(), StagingError> {
         self.bytes += bytes.len() as u64;
-        if self.bytes > STAGED_BYTES_MAX {
-            return Err(StagingError::TooMuch);
+        if self.bytes > self.bytes_max {
+            return Err(StagingError::TooMuch(self.bytes_max));
         }
         let piece: Piece<'_> = cbor::decode(bytes).map_err(|e| illegal(&e))?;
+        self.news_bytes += match &piece {
+            Piece::History(rows, _) if rows.is_empty() => 0,
+            _ => bytes.len() as u64,
+        };
         match (piece, &self.head) {
             (Piece::Cut(head), None) => {
                 head.heads().ok_or_else(|| illegal(&"hashes are missing"))?;
@@ -152,7 +182,8 @@ impl Staging {
                 }
                 self.is_complete = true;
             }
-            (Piece::Records(_) | Piece::Retries(_) | Piece::History(_), Some(_)) => {}
+            (Piece::History(_, done), Some(_)) => self.done = done.unwrap_or(self.done),
+            (Piece::Records(_) | Piece::Retries(_), Some(_)) => {}
         }
         self.sum.update(bytes);
         Ok(())
@@ -161,6 +192,12 @@ impl Staging {
     /// How far the sender is: documents done, and in all, as far as that is known.
     pub fn documents(&self) -> (u64, u64) {
         (self.done, self.head.as_ref().map_or(0, |head| head.documents))
+    }
+
+    /// What grows as long as the transfer gets on: bytes of pieces that have something in them, and
+    /// documents that the sender is done with.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.news_bytes, self.done)
     }
 
     /// How many bytes have come.

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use super::audited::Chain;
 use super::{State, Unwritten, Writer};
 use crate::config::{Entry, Row, Snapshot};
-use crate::model::{DocumentId, Dot, Key, Vector};
+use crate::model::{DocumentId, Key};
 use crate::storage::error::StoreError;
 use crate::storage::past::Checked;
 use crate::storage::{documents, epochs, log, meta, origins, rows};
@@ -37,8 +37,7 @@ impl Writer {
             }
         }
         self.read_epochs(&tx)?;
-        let checkpoint = meta::KEY_CHECKPOINT.get(&tx)?.unwrap_or_default();
-        let touched = self.read_log_since(&tx, &checkpoint)?;
+        let touched = self.read_log(&tx)?;
         for (id, keys) in touched {
             self.show_again(&id, keys)?;
             self.documents.settle();
@@ -126,40 +125,37 @@ impl Writer {
     }
 
     /// Takes note of the changes since the checkpoint, and gives the keys they touched.
-    fn read_log_since(
+    fn read_log(
         &mut self,
         tx: &ReadTransaction,
-        checkpoint: &Vector,
     ) -> Result<BTreeMap<DocumentId, BTreeSet<Key>>, StoreError> {
         let mut touched: BTreeMap<DocumentId, BTreeSet<Key>> = BTreeMap::new();
         // Put in place as a whole: a reader finds the old one or this one.
         let mut tail: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        for last in self.state.vector.iter() {
-            for n in checkpoint.get(last.origin) + 1..=last.n {
-                let dot = Dot { origin: last.origin, n };
-                let record = log::require(tx, dot)?;
-                let checked = Checked::of(&record)
-                    .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
-                self.unwritten.bytes += record.bytes.len();
-                let keys = touched.entry(record.document.clone()).or_default();
-                let entries = match checked {
-                    Checked::Change(change) => change.entries,
-                    Checked::Roll(_) => {
-                        self.unwritten.rolled.insert(record.document.clone());
-                        Vec::new()
-                    }
-                };
-                for (key, entry) in entries {
-                    if let Some(idempotency) = entry.idempotency {
-                        self.unwritten.idempotency.insert(idempotency.key, dot);
-                    }
-                    let name = rows::row_key(&record.document, &key);
-                    tail.entry(name).or_default().push(entry);
-                    keys.insert(key);
+        log::since_checkpoint(tx, |record| {
+            let dot = record.dot;
+            let checked =
+                Checked::of(&record).map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
+            self.unwritten.bytes += record.bytes.len();
+            let keys = touched.entry(record.document.clone()).or_default();
+            let entries = match checked {
+                Checked::Change(change) => change.entries,
+                Checked::Roll(_) => {
+                    self.unwritten.rolled.insert(record.document.clone());
+                    Vec::new()
                 }
-                self.unwritten.changes.entry(record.document).or_default().push(dot);
+            };
+            for (key, entry) in entries {
+                if let Some(idempotency) = entry.idempotency {
+                    self.unwritten.idempotency.insert(idempotency.key, dot);
+                }
+                let name = rows::row_key(&record.document, &key);
+                tail.entry(name).or_default().push(entry);
+                keys.insert(key);
             }
-        }
+            self.unwritten.changes.entry(record.document).or_default().push(dot);
+            Ok(())
+        })?;
         *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
         Ok(touched)
     }

@@ -12,6 +12,7 @@ use redb::{ReadTransaction, ReadableDatabase as _, WriteTransaction};
 use super::Writer;
 use crate::config::document::{Document, SavedDocument};
 use crate::config::record::{Record, RecordHash};
+use crate::config::roll::Roll;
 use crate::config::{DocumentView, Row};
 use crate::model::{DocumentId, Dot, Key, Origin, Vector, cbor};
 use crate::storage::error::StoreError;
@@ -165,10 +166,14 @@ impl Writer {
         }
         let mut trimmed = self.trimmed()?;
         for (dot, hash) in heads {
-            if dot.n > self.state.vector.get(dot.origin) {
+            let own = self.state.vector.get(dot.origin);
+            if dot.n > own {
                 origins::put(&tx, *dot, *hash)?;
-                // What lies between came without its records.
-                trimmed.advance(*dot);
+                // Who names more than is really gone can take nothing from who took on another side
+                // of a cut.
+                if let Some(gone) = log::last_missing(&tx, own, *dot)? {
+                    trimmed.advance(gone);
+                }
             }
         }
         if self.stored_origin.is_some_and(|stored| stored != self.actor.origin) {
@@ -181,15 +186,15 @@ impl Writer {
     }
 
     /// The changes that the store has and a cut with this vector does not, by document.
-    fn own_changes(&self, cut: &Vector) -> Result<BTreeMap<DocumentId, Vec<Dot>>, StoreError> {
+    fn own_changes(&self, cut: &Vector) -> Result<BTreeMap<DocumentId, OwnChanges>, StoreError> {
         let tx = self.database.get()?.begin_read()?;
-        let mut own: BTreeMap<DocumentId, Vec<Dot>> = BTreeMap::new();
-        for last in self.state.vector.iter() {
-            for n in cut.get(last.origin) + 1..=last.n {
-                let record = log::require(&tx, Dot { n, ..last })?;
-                own.entry(record.document).or_default().push(record.dot);
-            }
-        }
+        let mut own: BTreeMap<DocumentId, OwnChanges> = BTreeMap::new();
+        log::each_between(&tx, cut, &self.state.vector, |record| {
+            let changes = own.entry(record.document).or_default();
+            changes.dots.push(record.dot);
+            changes.has_roll |= Roll::is_roll(&record.change);
+            Ok(())
+        })?;
         Ok(own)
     }
 
@@ -200,17 +205,26 @@ impl Writer {
     }
 }
 
+/// What the store has of a document and a cut does not.
+#[derive(Default)]
+struct OwnChanges {
+    dots: Vec<Dot>,
+    /// Whether one of them begins an epoch.
+    has_roll: bool,
+}
+
 /// A cut on its way into the tables.
 struct Taking<'a> {
     tx: &'a WriteTransaction,
     /// The store as it is.
     store: ReadTransaction,
     /// What it has and the cut does not.
-    own: BTreeMap<DocumentId, Vec<Dot>>,
+    own: BTreeMap<DocumentId, OwnChanges>,
     cut: &'a Vector,
     /// The value of which the last part has not come.
     open: Option<Open>,
-    /// What came of the document whose base has not: how its epoch began, encoded, and records.
+    /// What came of the document whose base has not: how its epoch began, encoded; and its records,
+    /// where they are looked at again because the store has rolled it beside the cut.
     begun: Option<Vec<u8>>,
     records: BTreeMap<Dot, Record>,
     taken: Taken,
@@ -245,7 +259,9 @@ impl Taking<'_> {
                 for bytes in records.0 {
                     let record = Record::decode(bytes).map_err(|e| illegal(&e))?;
                     self.take_record(&record)?;
-                    self.records.insert(record.dot, record);
+                    if self.own.get(&record.document).is_some_and(|own| own.has_roll) {
+                        self.records.insert(record.dot, record);
+                    }
                 }
             }
             Piece::Retries(records) => {
@@ -253,7 +269,7 @@ impl Taking<'_> {
                     self.take_record(&Record::decode(bytes).map_err(|e| illegal(&e))?)?;
                 }
             }
-            Piece::History(rows) => {
+            Piece::History(rows, _) => {
                 self.taken.versions += rows.len();
                 for row in &rows {
                     if !self.cut.includes(row.dot) {
@@ -326,7 +342,8 @@ impl Taking<'_> {
         let saved: SavedDocument = cbor::decode(base).map_err(|e| illegal(&e))?;
         let staged = std::mem::take(&mut self.records);
         let begun = self.begun.take();
-        match past::build(StoredPast { tx: &self.store, id, staged, begun }, Some(saved), own) {
+        let past = StoredPast { tx: &self.store, id, staged, begun };
+        match past::build(past, Some(saved), own.dots) {
             Ok(_) => Ok(()),
             Err(StoreError::Damaged(why)) => {
                 tracing::error!(document = %id, why, "own changes do not build on a peer's");

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 
 mod bounds;
 mod chain;
+mod crossing;
 mod epochs;
 mod format;
 mod pruning;

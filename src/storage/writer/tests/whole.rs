@@ -4,16 +4,53 @@
 use super::trim::{all, roll, trim};
 use super::*;
 use crate::config::Idempotency;
-use crate::storage::whole::{Ask, Complete, CutReader, Staging, StagingError};
+use crate::storage::whole::{
+    Ask, Complete, Cut, CutReader, Said, Staging, StagingError, Step, alive,
+};
 
-/// All pieces that answer a store with `vector`.
-fn pieces(cuts: &CutReader, vector: &Vector) -> Vec<Vec<u8>> {
-    let mut cut = cuts.begin(&Ask { vector: vector.clone() }, Stamp(1_000)).unwrap();
-    std::iter::from_fn(|| cut.next_piece().unwrap()).collect()
+/// The pieces of a cut, as a node says them.
+pub(super) struct Pieces {
+    pub(super) cut: Cut,
+    said: Said,
+    is_ended: bool,
 }
 
-fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
-    let mut staging = Staging::begin(Arc::new(disk.clone())).unwrap();
+impl Pieces {
+    pub(super) fn new(cuts: &CutReader, vector: &Vector, now: Stamp) -> Self {
+        let cut = cuts.begin(&Ask { vector: vector.clone() }, now).unwrap();
+        Self { cut, said: Said::default(), is_ended: false }
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Vec<u8>;
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.is_ended {
+            return None;
+        }
+        let piece = loop {
+            match self.cut.step().unwrap() {
+                Step::Piece(piece) => break piece,
+                Step::Busy => {}
+                Step::Done => {
+                    self.is_ended = true;
+                    return Some(self.said.end());
+                }
+            }
+        };
+        self.said.note(&piece);
+        Some(piece)
+    }
+}
+
+/// All pieces that answer a store with `vector`.
+pub(super) fn pieces(cuts: &CutReader, vector: &Vector) -> Vec<Vec<u8>> {
+    Pieces::new(cuts, vector, Stamp(1_000)).collect()
+}
+
+pub(super) fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
+    let mut staging = Staging::begin(Arc::new(disk.clone()), u64::MAX).unwrap();
     let mut is_complete = false;
     for chunk in pieces.chunks(3) {
         is_complete = staging.push(chunk.iter().map(Vec::as_slice)).unwrap();
@@ -22,13 +59,13 @@ fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
     staging.complete().unwrap()
 }
 
-fn transfer(from: &Writer, to: &mut Writer, disk: &MemoryDisk) -> Result<Taken, TakeError> {
+pub(super) fn transfer(from: &Writer, to: &mut Writer, disk: &MemoryDisk) -> Result<Taken, TakeError> {
     let vector = to.state.vector.clone();
     to.take(&staged(&pieces(&from.cuts(), &vector), disk))
 }
 
 /// Brings what `from` has to `to`, as changes.
-fn hear(from: &Writer, to: &mut Writer) -> bool {
+pub(super) fn hear(from: &Writer, to: &mut Writer) -> bool {
     let have = from.published.load().vector.clone();
     let vector = (*to.published.load().vector).clone();
     let missing = from.log().missing(vector, &have, 1 << 24).unwrap();
@@ -154,13 +191,13 @@ fn a_cut_is_one_state_however_long_it_takes() {
     let (before, vector) = (view(&a), a.state.vector.clone());
     let disk = MemoryDisk::new();
     let mut b = open(&disk);
-    let mut cut = a.cuts().begin(&Ask { vector: Vector::new() }, Stamp(1_000)).unwrap();
-    let mut pieces = vec![cut.next_piece().unwrap().unwrap()];
+    let mut cut = Pieces::new(&a.cuts(), &Vector::new(), Stamp(1_000));
+    let mut pieces = vec![cut.next().unwrap()];
     for i in 0..300_u64 {
         a.commit(Stamp(500 + i), &[put("web/dev", &[("k1", &i.to_string())])]);
         a.checkpoint().unwrap();
     }
-    pieces.extend(std::iter::from_fn(|| cut.next_piece().unwrap()));
+    pieces.extend(cut);
     b.take(&staged(&pieces, &disk)).unwrap();
     assert_eq!((view(&b), &b.state.vector), (before, &vector));
     assert!(!hear(&a, &mut b));
@@ -184,8 +221,7 @@ fn a_retry_is_recognised_by_who_took_whole_documents() {
     let third = a.commit(Stamp(day + 11), &[write(3)]);
     let disk = MemoryDisk::new();
     let mut b = open(&disk);
-    let mut cut = a.cuts().begin(&Ask { vector: Vector::new() }, Stamp(day + 20)).unwrap();
-    let pieces: Vec<_> = std::iter::from_fn(|| cut.next_piece().unwrap()).collect();
+    let pieces: Vec<_> = Pieces::new(&a.cuts(), &Vector::new(), Stamp(day + 20)).collect();
     let taken = b.take(&staged(&pieces, &disk)).unwrap();
     assert_eq!(taken.records, 4);
     for (key, of) in [(2, &second), (3, &third)] {
@@ -207,7 +243,7 @@ fn pieces_that_are_no_cut_are_refused_and_leave_nothing() {
     assert!(good.len() >= 5);
     let disk = MemoryDisk::new();
     let push = |pieces: &[Vec<u8>]| {
-        let mut staging = Staging::begin(Arc::new(disk.clone())).unwrap();
+        let mut staging = Staging::begin(Arc::new(disk.clone()), u64::MAX).unwrap();
         let pushed = staging.push(pieces.iter().map(Vec::as_slice));
         (pushed, staging.complete().is_some())
     };
@@ -366,7 +402,7 @@ fn a_newcomer_in_a_later_epoch_agrees_on_the_next_one_whatever_it_wrote_meanwhil
     let disk = MemoryDisk::new();
     let mut b = open(&disk);
     let taken = transfer(&a, &mut b, &disk).unwrap();
-    assert_eq!((taken.documents, taken.records), (2, 20), "ten of each document's epoch");
+    assert_eq!((taken.documents, taken.records), (2, 21), "ten of each document's epoch, and its roll");
     assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
     assert_eq!((epoch(&b, "web/dev"), epoch(&b, "api/prod")), (1, 0));
     // Both write, and neither hears of it before the first one's document rolls.
@@ -456,4 +492,110 @@ fn a_roll_that_needs_records_which_did_not_come_is_held_back_until_the_document_
     assert_eq!((b.counts().documents_mismatched, epoch(&b, "web/dev")), (0, 2));
     assert!(!hear(&b, &mut a));
     assert_eq!(view(&a), view(&b));
+}
+
+#[test]
+fn a_document_with_a_long_history_is_sent_in_pieces_and_never_held_as_a_whole() {
+    let mut a = open(&MemoryDisk::new());
+    let big = format!("\"{}\"", "x".repeat(900));
+    let keys: Vec<String> = (0..20).map(|i| format!("k{i}")).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (&**key, &*big)).collect();
+    for i in 0..500_u64 {
+        a.commit(Stamp(i), &[put("web/dev", &pairs)]);
+    }
+    a.checkpoint().unwrap();
+    let mut cut = Pieces::new(&a.cuts(), &Vector::new(), Stamp(1_000));
+    let (mut bytes, mut pieces) = (0, Vec::new());
+    while let Some(piece) = cut.next() {
+        assert!(piece.len() <= 300_000, "a piece of {} bytes", piece.len());
+        assert!(cut.cut.held_bytes() <= 2 * 256 * 1024, "{}", cut.cut.held_bytes());
+        bytes += piece.len();
+        pieces.push(piece);
+    }
+    assert!(bytes > 10_000_000, "{bytes}");
+    let disk = MemoryDisk::new();
+    let mut b = open(&disk);
+    assert_eq!(b.take(&staged(&pieces, &disk)).unwrap().versions, 10_000);
+    assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
+}
+
+#[test]
+fn a_sender_that_is_at_work_may_say_so_between_any_two_pieces() {
+    let a = busy(&MemoryDisk::new(), 30);
+    let mut pieces = Vec::new();
+    let mut said = Said::default();
+    let ended = self::pieces(&a.cuts(), &Vector::new());
+    for piece in &ended[..ended.len() - 1] {
+        said.note(piece);
+        pieces.push(piece.clone());
+        let alive = alive(pieces.len() as u64);
+        said.note(&alive);
+        pieces.push(alive);
+    }
+    pieces.push(said.end());
+    let disk = MemoryDisk::new();
+    let mut b = open(&disk);
+    b.take(&staged(&pieces, &disk)).unwrap();
+    assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
+}
+
+#[test]
+fn what_would_be_too_much_or_leave_no_room_is_not_put_aside() {
+    struct Small(MemoryDisk);
+    impl Disk for Small {
+        fn database(&self, name: &str) -> std::io::Result<Box<dyn redb::StorageBackend>> {
+            self.0.database(name)
+        }
+        fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+            self.0.read(name)
+        }
+        fn write(&self, name: &str, bytes: &[u8], durable: bool) -> std::io::Result<()> {
+            self.0.write(name, bytes, durable)
+        }
+        fn remove(&self, name: &str) -> std::io::Result<()> {
+            self.0.remove(name)
+        }
+        fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
+            self.0.rename(from, to)
+        }
+        fn identity(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+            self.0.identity(name)
+        }
+        fn len(&self, name: &str) -> std::io::Result<Option<u64>> {
+            self.0.len(name)
+        }
+        fn room(&self) -> std::io::Result<Option<(u64, u64)>> {
+            // Of 70 MiB, what the file leaves.
+            let used = self.0.len("staged.redb")?.unwrap_or_default();
+            Ok(Some(((70_u64 << 20).saturating_sub(used), 70 << 20)))
+        }
+        fn machine_boot(&self) -> Option<Vec<u8>> {
+            None
+        }
+    }
+    let a = busy(&MemoryDisk::new(), 30);
+    let pieces = pieces(&a.cuts(), &Vector::new());
+    let bytes: usize = pieces.iter().map(Vec::len).sum();
+    let push = |bytes_max: usize| {
+        let disk = Arc::new(MemoryDisk::new());
+        let mut staging = Staging::begin(disk, bytes_max as u64).unwrap();
+        pieces.iter().try_fold(false, |_, piece| staging.push([&**piece]))
+    };
+    assert_eq!(push(bytes), Ok(true));
+    assert_eq!(push(bytes - 1), Err(StagingError::TooMuch(bytes as u64 - 1)));
+    let disk = Arc::new(Small(MemoryDisk::new()));
+    let mut staging = Staging::begin(disk.clone(), u64::MAX).unwrap();
+    staging.push([&*pieces[0]]).unwrap();
+    let alive = vec![alive(1); 1_000];
+    let mut pushed = Ok(false);
+    for _ in 0..1_000 {
+        // Much of nothing.
+        pushed = staging.push(alive.iter().map(Vec::as_slice));
+        if pushed.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(pushed, Err(StagingError::NoRoom { .. })), "{pushed:?}");
+    drop(staging);
+    assert_eq!(disk.len("staged.redb").unwrap(), None);
 }
