@@ -6,6 +6,10 @@
     reason = "tests run on the real machine"
 )]
 
+#[path = "integration/agent.rs"]
+mod agent;
+#[path = "integration/agent_secrets.rs"]
+mod agent_secrets;
 #[path = "integration/backup.rs"]
 mod backup;
 #[path = "integration/canary.rs"]

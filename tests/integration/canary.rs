@@ -14,7 +14,7 @@ use crate::cluster::{eventually, http};
 use crate::process::{HOLM, Site};
 
 /// Nothing else says this.
-const CANARY: &str = "canary-5f0c2b7e-never-to-be-seen";
+pub(crate) const CANARY: &str = "canary-5f0c2b7e-never-to-be-seen";
 
 /// The value as it may have been written: as it is, in hexadecimal, in base64 at each alignment.
 fn forms() -> Vec<Vec<u8>> {
@@ -30,7 +30,7 @@ fn forms() -> Vec<Vec<u8>> {
 }
 
 /// The files under `dir` that hold the value, and how many bytes were looked at.
-fn found_in(dir: &Path) -> (Vec<String>, u64) {
+pub(crate) fn found_in(dir: &Path) -> (Vec<String>, u64) {
     let forms = forms();
     let (mut found, mut bytes) = (Vec::new(), 0);
     let mut left = vec![dir.to_owned()];

@@ -59,7 +59,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with("", "config:* cluster:read")
     }
 
@@ -91,7 +91,7 @@ impl Site {
         Self { dir, http: http_ports, token }
     }
 
-    fn serve(&self, which: usize) -> Process {
+    pub(crate) fn serve(&self, which: usize) -> Process {
         self.serve_to(which, HOLM.as_ref(), Stdio::null())
     }
 
