@@ -17,6 +17,7 @@ mod agent;
 mod audit;
 mod backup;
 mod chaos;
+mod completions;
 mod dev;
 mod diff;
 mod difference;
@@ -32,6 +33,7 @@ mod import;
 mod keys;
 mod list;
 mod login;
+mod man;
 mod node_files;
 mod pki;
 mod quorum;
@@ -70,7 +72,7 @@ struct Written<'a> {
 
 /// Configuration for services that run in many regions.
 #[derive(Debug, Parser)]
-#[command(name = "holm", version, long_version = FORMATS.as_str(), after_help = EXIT_CODES)]
+#[command(name = "holm", version, long_version = FORMATS.as_str(), after_help = AFTER_HELP)]
 pub struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -80,8 +82,16 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 refused or failed; 2 bad usage or input; \
-3 not found; 4 the key has changed, or another condition does not hold.";
+const AFTER_HELP: &str = "\
+Examples:
+  holm dev                                        a whole cluster on this machine, to try things on
+  holm set web/prod server.port 8080
+  holm get web/prod server.port
+  holm exec --service web --env prod -- ./server
+  holm help secret put                            what a command takes, with examples
+
+Exit codes: 0 done; 1 refused or failed; 2 bad usage or input; 3 not found; 4 the key has changed, or
+another condition does not hold.";
 
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
@@ -229,6 +239,10 @@ pub enum Command {
     Drill(drill::Drill),
     /// Write a topology file from a running cluster, and check one.
     Topology(topology::Topology),
+    /// Print what a shell needs to complete commands and options.
+    Completions(completions::Completions),
+    /// Print manual pages, or write them into a folder.
+    Man(man::Man),
 }
 
 /// The version, and of what form everything is that outlives the program: what decides whether two
@@ -297,6 +311,8 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Quorum(quorum) => quorum.run(&global, terminal).await,
         Command::Simulate(simulate) => simulate.run(&global, terminal),
         Command::Drill(drill) => drill.run(&global, terminal).await,
+        Command::Completions(completions) => completions.run(terminal),
+        Command::Man(man) => man.run(&global, terminal),
         Command::Topology(topology) => topology.run(&global, terminal).await,
     }
 }

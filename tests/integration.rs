@@ -16,6 +16,8 @@ mod backup;
 mod canary;
 #[path = "integration/catch_up.rs"]
 mod catch_up;
+#[path = "integration/cli_docs.rs"]
+mod cli_docs;
 #[path = "integration/cli_help.rs"]
 mod cli_help;
 #[path = "integration/cli_process.rs"]

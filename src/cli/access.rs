@@ -22,6 +22,7 @@ pub struct Access {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Say which grant of which role decides, or why none does.
+    #[command(after_help = "Examples:\n  holm access explain ci config:write web/prod/feature.a")]
     Explain {
         /// Whose rights.
         account: AccountName,

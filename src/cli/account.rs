@@ -28,6 +28,7 @@ pub struct Account {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make an account, with a client secret.
+    #[command(after_help = "Examples:\n  holm account create ci --role developer")]
     Create {
         /// Its name, which is its client id too.
         name: AccountName,
@@ -39,23 +40,28 @@ enum Action {
         no_credential: bool,
     },
     /// List accounts.
+    #[command(after_help = "Examples:\n  holm account list")]
     List,
     /// Show an account.
+    #[command(after_help = "Examples:\n  holm account show ci")]
     Show {
         /// Its name.
         name: AccountName,
     },
     /// Take its tokens again.
+    #[command(after_help = "Examples:\n  holm account enable ci")]
     Enable {
         /// Its name.
         name: AccountName,
     },
     /// Take its tokens no more, from now on.
+    #[command(after_help = "Examples:\n  holm account disable ci")]
     Disable {
         /// Its name.
         name: AccountName,
     },
     /// Set all of its roles.
+    #[command(after_help = "Examples:\n  holm account roles ci developer operator")]
     Roles {
         /// Its name.
         name: AccountName,
@@ -63,6 +69,7 @@ enum Action {
         roles: Vec<RoleName>,
     },
     /// Remove an account, and with it all its tokens.
+    #[command(after_help = "Examples:\n  holm account delete ci")]
     Delete {
         /// Its name.
         name: AccountName,
@@ -77,6 +84,9 @@ enum Action {
 #[derive(Debug, Subcommand)]
 enum Credential {
     /// Make one more client secret.
+    #[command(
+        after_help = "Examples:\n  holm account credential add ci --expires-at 2027-01-31T00:00:00Z"
+    )]
     Add {
         /// Whose.
         name: AccountName,
@@ -85,6 +95,7 @@ enum Credential {
         expires_at: Option<String>,
     },
     /// Take a client secret back, and with it the tokens that were issued for it.
+    #[command(after_help = "Examples:\n  holm account credential revoke ci 4f1c7a52")]
     Revoke {
         /// Whose.
         name: AccountName,

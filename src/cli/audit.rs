@@ -44,6 +44,7 @@ pub struct Audit {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show the newest records, oldest of them first.
+    #[command(after_help = "Examples:\n  holm audit tail --follow --target 'web/prod/*'")]
     Tail {
         #[command(flatten)]
         filter: Filter,
@@ -56,6 +57,9 @@ enum Action {
         follow: bool,
     },
     /// Go along a node's chains, and name what was changed or is missing.
+    #[command(
+        after_help = "Examples:\n  holm audit verify\n  holm audit verify --data /var/lib/holm"
+    )]
     Verify {
         /// Of a node that does not run: where its store lies, and the copies that it keeps of peers'
         /// chains. What peers remember of its own is not compared then, so that a tail that was cut
@@ -64,6 +68,7 @@ enum Action {
         data: Option<PathBuf>,
     },
     /// Print all records, newest first, one JSON object a line.
+    #[command(after_help = "Examples:\n  holm audit export --action 'secret.*' > secrets.jsonl")]
     Export {
         #[command(flatten)]
         filter: Filter,

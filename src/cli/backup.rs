@@ -49,6 +49,7 @@ pub struct Backup {
 enum Action {
     /// Show what a backup is of, and check everything in it: every sum, and that stores can be made of
     /// it whose chains are whole.
+    #[command(after_help = "Examples:\n  holm backup verify holm-2026-01-31.bak")]
     Verify {
         /// The backup.
         #[arg(value_name = "FILE")]

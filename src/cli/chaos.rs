@@ -25,6 +25,9 @@ pub struct Chaos {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Let nothing through.
+    #[command(
+        after_help = "Examples:\n  holm chaos cut eu-west\n  holm chaos cut eu-west us-east --one-way"
+    )]
     Cut {
         /// A region.
         #[arg(value_parser = region)]
@@ -37,6 +40,7 @@ enum Action {
         one_way: bool,
     },
     /// Let everything through later.
+    #[command(after_help = "Examples:\n  holm chaos slow eu-west us-east --delay 300ms")]
     Slow {
         /// A region.
         #[arg(value_parser = region)]
@@ -52,6 +56,7 @@ enum Action {
         one_way: bool,
     },
     /// Put links back to what the topology says.
+    #[command(after_help = "Examples:\n  holm chaos heal")]
     Heal {
         /// A region; all of them where there is none.
         #[arg(value_parser = region)]

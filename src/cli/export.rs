@@ -89,7 +89,8 @@ impl Export {
         };
         let mut services: BTreeMap<Service, Environments> = BTreeMap::new();
         for (i, document) in documents.iter().enumerate() {
-            terminal.progress(format!("reading {document} ({} of {})", i + 1, documents.len()))?;
+            let done = (i as u64, documents.len() as u64);
+            terminal.bar(done, &format!("read; reading {document}"))?;
             let keys = keys_of(client, document).await?;
             if !keys.is_empty() {
                 let DocumentId { service, environment } = document.clone();

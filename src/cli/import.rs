@@ -85,7 +85,7 @@ impl Import {
         let client = global.client()?;
         let mut plans = Vec::new();
         for (i, (document, keys)) in wanted.iter().enumerate() {
-            terminal.progress(format!("reading {document} ({} of {})", i + 1, wanted.len()))?;
+            terminal.bar((i as u64, wanted.len() as u64), &format!("read; reading {document}"))?;
             plans.push(self.plan(&client, document, keys).await?);
         }
         terminal.progress_ends()?;
@@ -156,9 +156,11 @@ impl Import {
     ) -> Result<(), Failure> {
         let plans: Vec<&Plan> = plans.iter().filter(|plan| !plan.changes.is_empty()).collect();
         let (mut written, mut removed) = (0, 0);
+        let all = plans.iter().map(|plan| plan.changes.len() as u64).sum();
         for (i, plan) in plans.iter().enumerate() {
             let document = &plan.document;
-            terminal.progress(format!("writing {document} ({} of {})", i + 1, plans.len()))?;
+            let what = format!("keys; writing {document}");
+            terminal.bar(((written + removed) as u64, all), &what)?;
             let stopped = |failure: Failure| {
                 let failure = failure.about(document);
                 if i == 0 {
@@ -178,6 +180,7 @@ impl Import {
                 written += writes.len();
             }
             for key in plan.removals() {
+                terminal.bar(((written + removed) as u64, all), &what)?;
                 match client.remove(document, key).await {
                     Ok(_) => removed += 1,
                     Err(e) if e.is_not_found() => {}

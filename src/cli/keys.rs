@@ -38,20 +38,24 @@ pub struct Keys {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a key. It is written to a file and never shown.
+    #[command(after_help = "Examples:\n  holm keys generate --out master.key")]
     Generate {
         /// Where to put it; nothing that is there is overwritten.
         #[arg(long, value_name = "FILE", default_value = "master.key")]
         out: PathBuf,
     },
     /// Show which generations there are, and what each of them wraps.
+    #[command(after_help = "Examples:\n  holm keys status")]
     Status,
     /// Wrap everything by the newest generation, while the cluster goes on.
+    #[command(after_help = "Examples:\n  holm keys rotate")]
     Rotate {
         /// To this generation. Where nothing is said: the next one, if the node holds it.
         #[arg(long, value_name = "GENERATION")]
         to: Option<u32>,
     },
     /// Forget a generation that wraps nothing any more: what it had wrapped is gone for good.
+    #[command(after_help = "Examples:\n  holm keys retire 1")]
     Retire {
         /// Which.
         generation: u32,

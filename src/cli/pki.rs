@@ -39,6 +39,7 @@ pub struct Pki {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a certificate authority.
+    #[command(after_help = "Examples:\n  holm pki init --dir pki")]
     Init {
         /// Where to put it.
         #[arg(long, value_name = "DIR", default_value = "pki")]

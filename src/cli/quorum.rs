@@ -44,20 +44,24 @@ pub struct Quorum {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show who votes, who leads, and how far each has come.
+    #[command(after_help = "Examples:\n  holm quorum status")]
     Status,
     /// Let a learner vote.
+    #[command(after_help = "Examples:\n  holm quorum add ap-south-1")]
     Add {
         /// Which node.
         #[arg(value_parser = node)]
         node: NodeName,
     },
     /// Take a voter's vote; forget a node that the topology does not have any more.
+    #[command(after_help = "Examples:\n  holm quorum remove eu-west-1")]
     Remove {
         /// Which node.
         #[arg(value_parser = node)]
         node: NodeName,
     },
     /// Let another voter lead.
+    #[command(after_help = "Examples:\n  holm quorum transfer us-east-1")]
     Transfer {
         /// Which node.
         #[arg(value_parser = node)]
@@ -65,6 +69,9 @@ enum Action {
     },
     /// Make the store of a node that does not run the only voter. What only the lost stores had is
     /// gone; what this one had is taken for decided.
+    #[command(
+        after_help = "Examples:\n  holm quorum recover --topology t.toml --node eu-west-1 --data /var/lib/holm"
+    )]
     Recover(Recover),
 }
 

@@ -29,6 +29,9 @@ pub struct Role {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a role.
+    #[command(
+        after_help = "Examples:\n  holm role create web-dev 'config:*:web/dev' secrets:read:web-dev-*"
+    )]
     Create {
         /// Its name.
         name: RoleName,
@@ -36,13 +39,16 @@ enum Action {
         grants: Vec<String>,
     },
     /// List roles.
+    #[command(after_help = "Examples:\n  holm role list")]
     List,
     /// Show a role.
+    #[command(after_help = "Examples:\n  holm role show web-dev")]
     Show {
         /// Its name.
         name: RoleName,
     },
     /// Add grants to a role, or take some from it.
+    #[command(after_help = "Examples:\n  holm role grant web-dev 'config:read:web/prod'")]
     Grant {
         /// Its name.
         name: RoleName,
@@ -54,13 +60,16 @@ enum Action {
         remove: bool,
     },
     /// Remove a role from everybody who has it.
+    #[command(after_help = "Examples:\n  holm role delete web-dev")]
     Delete {
         /// Its name.
         name: RoleName,
     },
     /// Let only who has the role change one configuration.
+    #[command(after_help = "Examples:\n  holm role bind web/prod feature.flags web-dev")]
     Bind(Binding),
     /// Take that back.
+    #[command(after_help = "Examples:\n  holm role unbind web/prod feature.flags web-dev")]
     Unbind(Binding),
 }
 

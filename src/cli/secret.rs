@@ -33,6 +33,9 @@ pub struct Secret {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Write a secret's next version, or its first. The value comes from standard input.
+    #[command(
+        after_help = "Examples:\n  holm secret put tls-key --file key.pem\n  pass show db | holm secret put prod-db-password"
+    )]
     Put {
         /// Which.
         #[arg(value_parser = name)]
@@ -49,6 +52,7 @@ enum Action {
         expect_version: Option<u64>,
     },
     /// Show a secret's columns, or its value.
+    #[command(after_help = "Examples:\n  holm secret get prod-db-password --reveal")]
     Get {
         /// Which.
         #[arg(value_parser = name)]
@@ -61,8 +65,10 @@ enum Action {
         version: Option<u64>,
     },
     /// List the secrets that the token may see; never values.
+    #[command(after_help = "Examples:\n  holm secret list")]
     List,
     /// Remove secrets, each with all of its versions.
+    #[command(after_help = "Examples:\n  holm secret rm prod-db-password --yes")]
     Rm {
         /// Which.
         #[arg(value_parser = name, required = true)]

@@ -22,7 +22,7 @@ use crate::transport::{IdentityFiles, PkiError};
 /// Arguments of `holm serve`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example:
+Examples:
   holm serve --topology regions/three-continents.toml --node eu-west-1 \\
        --pki pki --data /var/lib/holm --settings holm.toml
 

@@ -38,12 +38,16 @@ pub struct Token {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a key pair: token.key to sign with, token.pem and jwks.json for nodes to verify with.
+    #[command(after_help = "Examples:\n  holm token keygen --dir keys")]
     Keygen {
         /// Where to put it.
         #[arg(long, value_name = "DIR", default_value = "keys")]
         dir: PathBuf,
     },
     /// Sign a token and print it.
+    #[command(
+        after_help = "Examples:\n  holm token issue --subject ci --scope 'config:write:web/*'"
+    )]
     Issue {
         /// The key to sign with.
         #[arg(long, value_name = "FILE", default_value = "keys/token.key")]

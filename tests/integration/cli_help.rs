@@ -54,15 +54,3 @@ fn the_help_of_every_command_is_as_its_golden_file_says() {
         folder.display()
     );
 }
-
-#[test]
-fn every_command_shows_an_example_of_itself() {
-    for (name, text) in helps() {
-        let is_leaf = !text.contains("\nCommands:\n");
-        let parent = name.rsplit_once('-').map_or("", |(parent, _)| parent);
-        if is_leaf && parent == "holm" {
-            let words = name.replace('-', " ");
-            assert!(text.contains(&format!("\n  {words}")), "{name} has no example");
-        }
-    }
-}

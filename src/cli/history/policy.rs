@@ -27,8 +27,10 @@ pub(super) struct Policy {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show how much is kept in which environment.
+    #[command(after_help = "Examples:\n  holm history policy show")]
     Show,
     /// Set how much is kept.
+    #[command(after_help = "Examples:\n  holm history policy set prod --versions 500 --age 365d")]
     Set {
         /// Where. Nowhere in particular: in environments that have no policy of their own.
         environment: Option<Environment>,
@@ -40,6 +42,7 @@ enum Action {
         age: u64,
     },
     /// Keep as much again as before a policy was set.
+    #[command(after_help = "Examples:\n  holm history policy unset prod")]
     Unset {
         /// Where. Nowhere in particular: in environments that have no policy of their own.
         environment: Option<Environment>,

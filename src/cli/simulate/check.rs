@@ -14,6 +14,7 @@ use crate::simulation::report::{Report, html, json, text};
 
 /// Arguments of `holm simulate check`.
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  holm simulate check h.jsonl --html report.html")]
 pub(super) struct Check {
     /// What `--history` wrote.
     file: PathBuf,

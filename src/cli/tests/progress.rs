@@ -64,3 +64,32 @@ async fn making_certificates_anew_shows_how_many_of_how_many() {
     let again = pki_of(&["rotate-ca", "issue", "--stopped"], WATCHER).await;
     assert!(!again.err.contains('#'), "{again:?}");
 }
+
+#[tokio::test]
+async fn import_and_export_show_how_far_they_are_to_who_watches_alone() {
+    let stub = Stub::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [("a.yml", "x: 1\ny: 2\n"), ("b.yml", "z: 3\n")] {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let from = dir.path().to_str().unwrap();
+    let done = holm_with(&stub, &["import", from, "--env", "dev"], WATCHER).await;
+    let (none, half) = (".".repeat(30), "#".repeat(15) + &".".repeat(15));
+    let most = "#".repeat(20) + &".".repeat(10);
+    for part in [
+        format!("[{none}] 0 of 2 read; reading a/dev{AGAIN}[{half}] 1 of 2 read; reading b/dev"),
+        format!("[{none}] 0 of 3 keys; writing a/dev{AGAIN}[{most}] 2 of 3 keys; writing b/dev"),
+    ] {
+        assert!(done.err.contains(&part), "no `{part}` in {done:?}");
+    }
+    assert!(done.code == 0 && done.err.ends_with(AGAIN), "{done:?}");
+    let done = holm_with(&stub, &["export"], WATCHER).await;
+    assert!(done.err.contains(&format!("[{half}] 1 of 2 read; reading b/dev")), "{done:?}");
+    // Nobody's terminal, or a program that reads: no bar.
+    for line in [&["import", from, "--env", "prod"][..], &["export", "--dir", from]] {
+        assert_eq!(holm_with(&stub, line, NOBODY).await.err, "", "{line:?}");
+        let json = [line, &["--output", "json"]].concat();
+        let done = holm_with(&stub, &json, WATCHER).await;
+        assert!(!done.err.contains('['), "{done:?}");
+    }
+}
