@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -18,6 +18,7 @@ use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 mod access;
 mod answer;
 mod backup;
+mod call;
 mod certificates;
 mod credential;
 mod error;
@@ -28,6 +29,7 @@ mod sse;
 mod token;
 mod watch;
 
+use call::Call;
 use credential::{Held, Issued};
 
 #[cfg(test)]
@@ -345,12 +347,10 @@ impl Client {
         credential: &ClientCredential,
         scope: Option<&str>,
     ) -> Result<Issued, ClientError> {
-        let request = self
-            .http
-            .post(format!("{}/oauth/token", self.settings.url))
+        let call = Call::new(Method::POST, "/oauth/token")
             .header("content-type", "application/x-www-form-urlencoded")
             .body(credential.form(scope));
-        let response = self.send_once(request).await?;
+        let response = self.send_once(&call, None).await?;
         decode(&body(response).await?)
     }
 
@@ -360,18 +360,11 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let is_write = method != Method::GET;
-        let mut request = self.http.request(method, format!("{}{path}", self.settings.url));
-        if let Some(token) = &self.settings.token {
-            request = request.bearer_auth(token.expose());
-        }
-        if let Some(session) = self.session() {
-            request = request.header("holm-session", session);
-        }
+    fn request(&self, method: Method, path: &str) -> Call {
+        let call = Call::new(method, path);
         match &self.settings.ack {
-            Some(ack) if is_write => request.header("holm-ack", ack),
-            _ => request,
+            Some(ack) if call.is_write() => call.header("holm-ack", ack),
+            _ => call,
         }
     }
 
@@ -405,11 +398,11 @@ impl Client {
         Err(ClientError::Answer("the pages of the listing do not end".to_owned()))
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(&self, request: Call) -> Result<T, ClientError> {
         decode(&self.send(request).await?.1)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    async fn send(&self, request: Call) -> Result<(StatusCode, Vec<u8>), ClientError> {
         let within = self.settings.timeout;
         let answer = async {
             let response = self.begin(request).await?;
@@ -423,13 +416,15 @@ impl Client {
     }
 
     /// Sends a request and takes the answer's session in; its body is still to be read.
-    async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let Some(credential) = self.settings.credential.as_ref().filter(|_| !self.has_token())
-        else {
-            return self.send_once(request).await;
+    async fn begin(&self, call: Call) -> Result<Response, ClientError> {
+        if let Some(token) = &self.settings.token {
+            return self.send_once(&call, Some(token)).await;
+        }
+        let Some(credential) = &self.settings.credential else {
+            return self.send_once(&call, None).await;
         };
         let token = self.held.get(self.ask_for_token(credential, None)).await?;
-        let sent = self.send_once(request.bearer_auth(token.expose())).await;
+        let sent = self.send_once(&call, Some(&token)).await;
         if let Err(ClientError::Refused(refusal)) = &sent
             && refusal.status == 401
         {
@@ -439,11 +434,14 @@ impl Client {
         sent
     }
 
-    fn has_token(&self) -> bool {
-        self.settings.token.is_some()
-    }
-
-    async fn send_once(&self, request: RequestBuilder) -> Result<Response, ClientError> {
+    async fn send_once(&self, call: &Call, token: Option<&Token>) -> Result<Response, ClientError> {
+        let mut request = call.to(&self.http, &self.settings.url)?;
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(session) = self.session() {
+            request = request.header("holm-session", session);
+        }
         let sent = request.send().await;
         let response = sent.map_err(|e| ClientError::Connection {
             url: self.settings.url.clone(),

@@ -21,7 +21,8 @@ impl Client {
 
     /// The time of day where the node is, as its answers tell it: RFC 9110's `Date`.
     pub async fn date(&self) -> Result<Option<String>, ClientError> {
-        let response = self.in_time(self.send_once(self.request(Method::GET, "/healthz"))).await?;
+        let call = self.request(Method::GET, "/healthz");
+        let response = self.in_time(self.send_once(&call, None)).await?;
         let date = response.headers().get("date").and_then(|date| date.to_str().ok());
         Ok(date.map(str::to_owned))
     }
