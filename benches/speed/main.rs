@@ -10,6 +10,10 @@ use clap::{Parser, ValueEnum};
 
 mod bare;
 mod etcd;
+mod failover;
+#[path = "../../src/client/gate.rs"]
+#[allow(clippy::unwrap_used, reason = "what has no port measures nothing")]
+mod gate;
 mod healing;
 mod holm;
 mod http;
@@ -65,6 +69,8 @@ enum What {
     Watchers,
     /// Time from a node's start until it is ready.
     Start,
+    /// What a client of several regions waits for when one is gone.
+    Failover,
 }
 
 /// How long and how often, for all measurements.
@@ -102,6 +108,7 @@ fn main() -> anyhow::Result<()> {
         What::Secrets,
         What::Watchers,
         What::Start,
+        What::Failover,
     ];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
@@ -117,6 +124,7 @@ fn main() -> anyhow::Result<()> {
             What::Secrets => secrets::measure(&plan)?,
             What::Watchers => watchers::measure(&plan)?,
             What::Start => start::measure(&plan)?,
+            What::Failover => failover::measure(&plan)?,
         });
         println!();
     }
