@@ -30,6 +30,8 @@ mod drill;
 mod drill_command;
 #[path = "integration/full_disk.rs"]
 mod full_disk;
+#[path = "../src/client/gate.rs"]
+mod gate;
 #[path = "integration/h2.rs"]
 mod h2;
 #[path = "integration/history.rs"]
@@ -44,6 +46,8 @@ mod logs;
 mod members;
 #[path = "integration/moved.rs"]
 mod moved;
+#[path = "integration/nearest.rs"]
+mod nearest;
 #[path = "integration/observe.rs"]
 mod observe;
 #[path = "integration/oidc.rs"]

@@ -54,7 +54,8 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Vec<Finding>> {
             let (p50, p99, max) = (ms(0.5), ms(0.99), ms(1.0));
             println!("  round {round}: p50 {p50:.1} ms, p99 {p99:.1} ms, max {max:.1} ms{counts}");
             if round > 0 {
-                (p99s.push(p99), medians.push(p50));
+                p99s.push(p99);
+                medians.push(p50);
             }
         }
         findings.push(Finding::at_most(what, Spread::of(p99s), GOAL_MS, " ms"));
