@@ -3,6 +3,7 @@
 //!
 //! Refuses to guess: what it is asked to remove or overwrite it shows first.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -37,6 +38,7 @@ mod man;
 mod node_files;
 mod pki;
 mod quorum;
+mod regions;
 mod restore;
 mod rm;
 mod role;
@@ -60,7 +62,9 @@ pub use terminal::Terminal;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::client::{Client, ClientCertificate, ClientCredential, ClientSettings, Token};
+use crate::client::{
+    Client, ClientCertificate, ClientCredential, ClientSettings, Discover, Places, Token,
+};
 use crate::transport::hello::{PROTOCOL, PROTOCOL_MIN};
 
 /// A credential as a node writes it.
@@ -96,10 +100,22 @@ another condition does not hold.";
 /// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Global {
-    /// Any node of the cluster, or a balancer before some.
+    /// Any node of the cluster, or a balancer before some. Several, with commas between them: the
+    /// nearest that is healthy is asked, and the others where it does not answer.
     #[arg(long, global = true, env = "HOLM_URL", hide_env_values = true, value_name = "URL")]
     #[arg(default_value = "http://127.0.0.1:8101", help_heading = "Connection")]
-    pub url: String,
+    #[arg(value_delimiter = ',')]
+    pub url: Vec<String>,
+    /// Find the regions by DNS, instead of --url: SRV records _holm._tcp.NAME, or else the addresses
+    /// of NAME; https and port 443 where NAME does not say otherwise (http://NAME:8101). Every region
+    /// needs a certificate for NAME.
+    #[arg(long, global = true, env = "HOLM_DISCOVER", hide_env_values = true, value_name = "NAME")]
+    #[arg(help_heading = "Connection")]
+    pub discover: Option<String>,
+    /// The DNS server that is asked for it, for example 127.0.0.1:8600. Default: the system's.
+    #[arg(long, global = true, env = "HOLM_DNS", hide_env_values = true, value_name = "ADDRESS")]
+    #[arg(help_heading = "Connection")]
+    pub dns: Vec<SocketAddr>,
     /// The bearer token. Seen by others on this machine: prefer --token-file or HOLM_TOKEN.
     #[arg(long, global = true, env = "HOLM_TOKEN", value_name = "JWT", hide_env_values = true)]
     #[arg(help_heading = "Connection")]
@@ -201,6 +217,8 @@ pub enum Command {
     Exec(exec::Exec),
     /// Show the cluster: regions, members, lag.
     Status(status::Status),
+    /// Show the regions that requests can go to, how near each is, and which is used.
+    Regions(regions::Regions),
     /// Start a whole cluster on this machine, to try things on.
     Dev(dev::Dev),
     /// Cut, slow and heal the links of a `holm dev` cluster.
@@ -293,6 +311,7 @@ async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         Command::Export(export) => export.run(&global, terminal).await,
         Command::Exec(exec) => exec.run(&global, terminal).await,
         Command::Status(status) => status.run(&global, terminal).await,
+        Command::Regions(regions) => regions.run(&global, terminal).await,
         Command::Dev(dev) => dev.run(terminal).await,
         Command::Chaos(chaos) => chaos.run(&global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
@@ -323,7 +342,7 @@ impl Global {
         let read = |path: &PathBuf| {
             std::fs::read(path).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))
         };
-        let mut settings = ClientSettings::new(&self.url, None);
+        let mut settings = self.places()?;
         settings.token.clone_from(&self.token);
         if let Some(path) = &self.token_file
             && self.token.is_none()
@@ -342,6 +361,35 @@ impl Global {
         settings.timeout = self.timeout;
         settings.ack.clone_from(&self.ack);
         Ok(Client::with(settings)?)
+    }
+
+    /// The same for one node alone.
+    pub(crate) fn at(&self, url: &str, timeout: Duration) -> Self {
+        let url = vec![url.to_owned()];
+        Self { url, discover: None, dns: Vec::new(), timeout, ..self.clone() }
+    }
+
+    /// Where requests go, in words.
+    pub(crate) fn places_text(&self) -> String {
+        self.discover.clone().unwrap_or_else(|| self.url.join(", "))
+    }
+
+    /// Where the options say that the regions are.
+    fn places(&self) -> Result<ClientSettings, Failure> {
+        if let Some(name) = &self.discover {
+            let mut settings = ClientSettings::discover(name, None);
+            let (name, servers) = (name.clone(), self.dns.clone());
+            settings.places = Places::Dns(Discover { name, servers });
+            return Ok(settings);
+        }
+        if !self.dns.is_empty() {
+            return Err(Failure::usage("--dns is for --discover NAME"));
+        }
+        let urls: Vec<&str> = self.url.iter().map(|url| url.trim()).collect();
+        Ok(match urls.as_slice() {
+            [url] => ClientSettings::new(url, None),
+            urls => ClientSettings::regions(urls.iter().copied(), None),
+        })
     }
 
     /// What tokens are asked for with, if the options name it.

@@ -1,38 +1,78 @@
 //! A client for Holm's HTTP interface: typed calls, typed errors, and a session that is carried from
 //! answer to request, so that a caller reads its own writes in whichever region it asks next.
 //!
-//! It tries nothing again by itself, save a watch, which reconnects. It reads no clock, and draws no
-//! randomness that its caller did not seed.
+//! A client of one URL asks that one, once. A client of several regions, from a list or from DNS
+//! ([`ClientSettings::regions`], [`ClientSettings::discover`]), keeps to the nearest healthy one, asks
+//! others within the same deadline where that does not answer, and comes back when it has been well
+//! for a while. A watch follows, and goes on where it was.
+//!
+//! What may be tried again: reads, and writes that nodes recognise by the `Idempotency-Key` that the
+//! client makes for each (configurations and secrets). A region that does not have the first attempt
+//! of a write yet cannot recognise the second: both are then there, written at the same time with the
+//! same value, as after any two concurrent writes. Other writes, of accounts and roles, are sent again
+//! only where nothing can have been done. A budget of attempts keeps clients from making an outage
+//! worse.
+//!
+//! With https, a URL's host has to be in the certificate of the node there; of regions found by DNS,
+//! the name that was asked for.
+//!
+//! ```no_run
+//! use holm::client::{Client, ClientSettings};
+//! use holm::model::{DocumentId, Key};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let regions = ["https://eu.holm.example.com", "https://us.holm.example.com"];
+//! let client = Client::with(ClientSettings::regions(regions, Some("a token")))?;
+//! let item = client.get(&DocumentId::parse("web/prod")?, &Key::new("limit")?).await?;
+//! println!("{} = {}", item.key, item.value.as_str());
+//! for region in client.regions() {
+//!     println!("{} {:?} {}", region.url, region.rtt, region.why);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It reads no clock but tokio's, and draws no randomness but from [`ClientSettings::entropy`]. The
+//! folder `examples/` has programs that run.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use futures_util::future::BoxFuture;
+use reqwest::{Method, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use zeroize::Zeroizing;
 
-use crate::env::roots::{self, Trust};
 use crate::model::{DocumentId, Environment, JsonText, Key, Service, Session};
 
 mod access;
 mod answer;
+mod attempt;
 mod backup;
+mod budget;
+mod call;
 mod certificates;
 mod contact;
 pub mod copy;
 mod credential;
+mod discover;
 mod error;
 mod history;
 pub mod map;
 mod quorum;
+mod regions;
 mod secrets;
+mod settings;
 mod sse;
 mod token;
 mod watch;
 
+use attempt::{Span, Want};
+use call::Call;
 use credential::{Held, Issued};
+use regions::{Place, Regions};
 
+#[cfg(test)]
+pub(crate) mod gate;
 #[cfg(test)]
 pub(crate) mod stub;
 #[cfg(test)]
@@ -48,11 +88,13 @@ pub use certificates::{ShownAuthority, ShownCertificate, ShownCertificates};
 pub use contact::Contact;
 pub use copy::{CopyError, CopySettings, LocalCopy};
 pub use credential::ClientCredential;
-pub use error::{ClientError, Refusal};
+pub use error::{ClientError, Refusal, Tried};
 pub use history::{HistoryPolicies, HistoryPolicyOf};
 pub use map::{MapBuilder, MapError, Reading, WatchMap};
 pub use quorum::{QuorumMember, QuorumMembers};
+pub use regions::RegionStatus;
 pub use secrets::{DamagedKey, MasterKey, MasterKeys, RotationStep, SecretInfo, SecretVersion};
+pub use settings::{ClientCertificate, ClientSettings, Discover, Places};
 pub use token::Token;
 pub use watch::{Watch, WatchEvent, WatchSettings};
 
@@ -62,120 +104,69 @@ const ANSWER_LEN_MAX: usize = 256 * 1024 * 1024;
 const PAGES_MAX: usize = 100_000;
 const PAGE_SIZE: &str = "1000";
 
-/// How a client is set up.
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    /// Where the node is, for example `http://127.0.0.1:8101`.
-    pub url: String,
-    /// The bearer token that every request carries.
-    pub token: Option<Token>,
-    /// Without a token: what tokens are asked for with, again before each expires.
-    pub credential: Option<ClientCredential>,
-    /// How long one request may take in all. A watch has this long to begin.
-    pub timeout: Duration,
-    /// `Holm-Ack`: who must have a write before it is answered, for example `majority`.
-    pub ack: Option<String>,
-    /// Certificates that https trusts, in PEM, and no others. Without them it trusts whom the
-    /// operating system does.
-    pub ca_pem: Option<Vec<u8>>,
-    /// What is shown to nodes that ask clients for a certificate.
-    pub certificate: Option<ClientCertificate>,
-}
-
-/// A client's certificate and its key, in PEM.
-#[derive(Clone)]
-pub struct ClientCertificate {
-    /// The certificate, and what links it to an authority.
-    pub chain_pem: Vec<u8>,
-    /// Its key; never printed.
-    pub key_pem: Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientCertificate")
-    }
-}
-
-impl ClientSettings {
-    /// The defaults for a URL.
-    pub fn new(url: &str, token: Option<&str>) -> Self {
-        Self {
-            url: url.to_owned(),
-            token: token.map(Token::from),
-            credential: None,
-            timeout: Duration::from_secs(30),
-            ack: None,
-            ca_pem: None,
-            certificate: None,
-        }
-    }
-}
-
-/// A caller of one node (or of a balancer before some). Clones share the session.
+/// A caller of one node, of a balancer before some, or of several regions. Clones share the session and
+/// what is known of the regions.
 ///
 /// Methods come in families: reading (`documents`, `list`, `get`, `versions`, `version`, `cluster`),
-/// writing (`write`, `remove`, `remove_all`, `restore`), secrets and master keys, following (`watch`), the session, and `links`
+/// writing (`write`, `remove`, `remove_all`, `restore`), secrets and master keys, following (`watch`), the session, the
+/// regions (`regions`, `measure`, `only`), and `links`
 /// of a development cluster.
 #[derive(Clone, Debug)]
 pub struct Client {
-    http: reqwest::Client,
     settings: Arc<ClientSettings>,
+    regions: Arc<Regions>,
     session: Arc<Mutex<Option<String>>>,
     held: Arc<Held>,
 }
 
 impl Client {
-    /// A client with the default settings.
+    /// A client of one URL, with the default settings.
     pub fn new(url: &str, token: Option<&str>) -> Result<Self, ClientError> {
         Self::with(ClientSettings::new(url, token))
     }
 
-    /// A client with these settings.
-    pub fn with(mut settings: ClientSettings) -> Result<Self, ClientError> {
-        let unusable = |message: String| ClientError::Settings(message);
-        let url = reqwest::Url::parse(&settings.url)
-            .map_err(|e| unusable(format!("`{}` is not a URL: {e}", settings.url)))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            let message = format!("`{}` does not begin with http:// or https://", settings.url);
-            return Err(unusable(message));
-        }
+    /// A client with these settings. Nothing is looked up or asked before the first request.
+    pub fn with(settings: ClientSettings) -> Result<Self, ClientError> {
         let secret = settings.credential.as_ref().map(|credential| &credential.secret);
         for token in settings.token.iter().chain(secret) {
-            token.check().map_err(|e| unusable(e.to_owned()))?;
+            token.check().map_err(|e| ClientError::Settings(e.to_owned()))?;
         }
-        settings.url.truncate(settings.url.trim_end_matches('/').len());
-        let trust = match (url.scheme(), settings.ca_pem.as_deref()) {
-            ("https", None) => Trust::System,
-            (_, pem) => Trust::of(pem),
-        };
-        let shown = settings.certificate.as_ref();
-        let shown = shown.map(|it| (it.chain_pem.as_slice(), it.key_pem.as_slice()));
-        let tls = roots::config(trust, shown).map_err(unusable)?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .connect_timeout(settings.timeout.min(Duration::from_secs(5)))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("holm/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| unusable(e.to_string()))?;
-        Ok(Self {
-            http,
-            settings: Arc::new(settings),
-            session: Arc::default(),
-            held: Arc::default(),
-        })
+        let regions = Arc::new(Regions::new(&settings)?);
+        let settings = Arc::new(settings);
+        Ok(Self { settings, regions, session: Arc::default(), held: Arc::default() })
     }
 
-    /// The same caller at another node, as a node named it; none where that is no URL, or where what
-    /// goes over TLS now would not there.
+    /// The same caller at one other node, as a node named it; none where that is no URL, or where
+    /// what goes over TLS now would not there.
     fn at(&self, url: &str) -> Option<Self> {
         let parsed = reqwest::Url::parse(url).ok().filter(reqwest::Url::has_host)?;
-        let is_plain_now = self.settings.url.starts_with("http://");
-        let fits = parsed.scheme() == "https" || (parsed.scheme() == "http" && is_plain_now);
-        let url = url.trim_end_matches('/').to_owned();
-        let settings = Arc::new(ClientSettings { url, ..(*self.settings).clone() });
-        fits.then(|| Self { settings, ..self.clone() })
+        let is_plain = parsed.scheme() == "http" && self.regions.are_plain();
+        if parsed.scheme() != "https" && !is_plain {
+            return None;
+        }
+        let regions = self.regions.only(url.trim_end_matches('/'), &self.settings).ok()?;
+        Some(Self { regions: Arc::new(regions), ..self.clone() })
+    }
+
+    /// The regions as they stand, in the order in which they would be asked. Asks nobody.
+    pub fn regions(&self) -> Vec<RegionStatus> {
+        self.regions.told()
+    }
+
+    /// The same, after each was looked up and measured.
+    pub async fn measure(&self) -> Result<Vec<RegionStatus>, ClientError> {
+        self.regions.measure_all().await?;
+        Ok(self.regions.told())
+    }
+
+    /// The same client, which asks one of the regions and no other.
+    /// None where it is a region no more.
+    pub fn only(&self, region: &RegionStatus) -> Option<Self> {
+        Some(self.at_place(self.regions.told_as(region)?))
+    }
+
+    fn at_place(&self, place: Arc<Place>) -> Self {
+        Self { regions: Arc::new(self.regions.alone(place, &self.settings)), ..self.clone() }
     }
 
     /// The session after the last answer, for another client to go on from.
@@ -288,7 +279,7 @@ impl Client {
         let comma = if rest == "{}" { "" } else { "," };
         let body = format!("{{\"entries\":{entries}{comma}{}", &rest[1..]);
         let request = self
-            .request(Method::POST, &path_of(document))
+            .write_request(Method::POST, &path_of(document))
             .header("content-type", "application/json")
             .body(body);
         let (status, bytes) = self.send(request).await?;
@@ -300,7 +291,7 @@ impl Client {
     /// Removes a key.
     pub async fn remove(&self, document: &DocumentId, key: &Key) -> Result<Removed, ClientError> {
         let path = format!("{}/{key}", path_of(document));
-        self.json(self.request(Method::DELETE, &path)).await
+        self.json(self.write_request(Method::DELETE, &path)).await
     }
 
     /// Removes every key of a document that the node sees, in one change. Says how many.
@@ -309,7 +300,8 @@ impl Client {
         struct Count {
             removed: u64,
         }
-        let count: Count = self.json(self.request(Method::DELETE, &path_of(document))).await?;
+        let count: Count =
+            self.json(self.write_request(Method::DELETE, &path_of(document))).await?;
         Ok(count.removed)
     }
 
@@ -328,7 +320,7 @@ impl Client {
             body["message"] = message.into();
         }
         let path = format!("{}/{key}/restore", path_of(document));
-        self.json(self.request(Method::POST, &path).json(&body)).await
+        self.json(self.write_request(Method::POST, &path).json(&body)).await
     }
 
     /// Follows a document: its state, then its changes, over as many connections as it takes.
@@ -343,21 +335,26 @@ impl Client {
             return Err(ClientError::Settings(message.to_owned()));
         };
         let fresh = Held::default();
-        fresh.get(self.ask_for_token(credential, scope)).await
+        let span = Span::new(self.settings.timeout);
+        fresh.get(self.ask_for_token(credential, scope, span)).await
     }
 
-    async fn ask_for_token(
-        &self,
-        credential: &ClientCredential,
-        scope: Option<&str>,
-    ) -> Result<Issued, ClientError> {
-        let request = self
-            .http
-            .post(format!("{}/oauth/token", self.settings.url))
+    /// Boxed: it is a request that a request may begin with.
+    fn ask_for_token<'a>(
+        &'a self,
+        credential: &'a ClientCredential,
+        scope: Option<&'a str>,
+        span: Span,
+    ) -> BoxFuture<'a, Result<Issued, ClientError>> {
+        let call = Call::new(Method::POST, "/oauth/token")
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(credential.form(scope));
-        let response = self.send_once(request).await?;
-        decode(&body(response).await?)
+            .body(credential.form(scope))
+            .open()
+            .repeatable();
+        Box::pin(async move {
+            let taken = self.run_with(&call, Want::Whole, None, span).await?;
+            decode(&taken.bytes)
+        })
     }
 
     /// Cuts, slows or heals links of a development cluster.
@@ -366,19 +363,17 @@ impl Client {
         self.send(request).await.map(drop)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let is_write = method != Method::GET;
-        let mut request = self.http.request(method, format!("{}{path}", self.settings.url));
-        if let Some(token) = &self.settings.token {
-            request = request.bearer_auth(token.expose());
-        }
-        if let Some(session) = self.session() {
-            request = request.header("holm-session", session);
-        }
+    fn request(&self, method: Method, path: &str) -> Call {
+        let call = Call::new(method, path);
         match &self.settings.ack {
-            Some(ack) if is_write => request.header("holm-ack", ack),
-            _ => request,
+            Some(ack) if call.is_write() => call.acknowledged_by(ack),
+            _ => call,
         }
+    }
+
+    /// A write whose retries nodes recognise.
+    fn write_request(&self, method: Method, path: &str) -> Call {
+        self.request(method, path).recognised_by(self.regions.idempotency_key())
     }
 
     async fn pages<T: DeserializeOwned>(
@@ -411,63 +406,13 @@ impl Client {
         Err(ClientError::Answer("the pages of the listing do not end".to_owned()))
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+    async fn json<T: DeserializeOwned>(&self, request: Call) -> Result<T, ClientError> {
         decode(&self.send(request).await?.1)
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), ClientError> {
-        let within = self.settings.timeout;
-        let answer = async {
-            let response = self.begin(request).await?;
-            let status = response.status();
-            Ok((status, body(response).await?))
-        };
-        match tokio::time::timeout(within, answer).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::TimedOut { url: self.settings.url.clone(), within }),
-        }
-    }
-
-    /// Sends a request and takes the answer's session in; its body is still to be read.
-    async fn begin(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let Some(credential) = self.settings.credential.as_ref().filter(|_| !self.has_token())
-        else {
-            return self.send_once(request).await;
-        };
-        let token = self.held.get(self.ask_for_token(credential, None)).await?;
-        let sent = self.send_once(request.bearer_auth(token.expose())).await;
-        if let Err(ClientError::Refused(refusal)) = &sent
-            && refusal.status == 401
-        {
-            // The next request asks for another one.
-            self.held.forget().await;
-        }
-        sent
-    }
-
-    fn has_token(&self) -> bool {
-        self.settings.token.is_some()
-    }
-
-    async fn send_once(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let sent = request.send().await;
-        let response = sent.map_err(|e| ClientError::Connection {
-            url: self.settings.url.clone(),
-            connected: !e.is_connect(),
-            tls: error::is_of_tls(&e),
-            message: error::tls_words(&e).map_or_else(|| error::innermost(&e), str::to_owned),
-        })?;
-        if let Some(session) = response.headers().get("holm-session")
-            && let Ok(session) = session.to_str()
-        {
-            self.include_session(session);
-        }
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        let bytes = body(response).await?;
-        Err(ClientError::Refused(Refusal::of(status.as_u16(), &bytes)))
+    async fn send(&self, call: Call) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let taken = self.run(&call, Want::Whole, Span::new(self.settings.timeout)).await?;
+        Ok((taken.status, taken.bytes))
     }
 }
 

@@ -40,6 +40,8 @@ mod drill_command;
 mod exec;
 #[path = "integration/full_disk.rs"]
 mod full_disk;
+#[path = "../src/client/gate.rs"]
+mod gate;
 #[path = "integration/h2.rs"]
 mod h2;
 #[path = "integration/history.rs"]
@@ -54,6 +56,8 @@ mod logs;
 mod members;
 #[path = "integration/moved.rs"]
 mod moved;
+#[path = "integration/nearest.rs"]
+mod nearest;
 #[path = "integration/observe.rs"]
 mod observe;
 #[path = "integration/oidc.rs"]

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+mod failover;
+#[path = "../../src/client/gate.rs"]
+#[allow(clippy::unwrap_used, reason = "what has no port measures nothing")]
+mod gate;
 mod healing;
 mod propagation;
 mod reads;
@@ -59,6 +63,8 @@ enum What {
     Watchers,
     /// Time from a node's start until it is ready.
     Start,
+    /// What a client of several regions waits for when one is gone.
+    Failover,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -78,6 +84,7 @@ fn main() -> anyhow::Result<()> {
         What::Secrets,
         What::Watchers,
         What::Start,
+        What::Failover,
     ];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
@@ -93,6 +100,7 @@ fn main() -> anyhow::Result<()> {
             What::Secrets => secrets::measure(&plan)?,
             What::Watchers => watchers::measure(&plan)?,
             What::Start => start::measure(&plan)?,
+            What::Failover => failover::measure(&plan)?,
         });
         println!();
     }

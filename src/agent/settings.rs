@@ -64,8 +64,10 @@ impl<'de> Deserialize<'de> for Document {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionSettings {
-    /// Any node of the cluster, or a balancer before some.
+    /// Any node of the cluster, or a balancer before some; several, with commas between them.
     pub url: Option<String>,
+    /// The name that DNS knows the regions by, instead.
+    pub discover: Option<String>,
     /// A file with the bearer token.
     pub token_file: Option<PathBuf>,
     /// The account that asks for tokens, where no token is given.

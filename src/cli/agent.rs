@@ -103,7 +103,10 @@ fn seal_key(settings: &AgentSettings) -> Result<Option<SealKey>, Failure> {
 fn connection(global: &Global, file: &ConnectionSettings) -> Global {
     let mut global = global.clone();
     if let Some(url) = &file.url {
-        global.url.clone_from(url);
+        (global.url, global.discover) = (url.split(',').map(str::to_owned).collect(), None);
+    }
+    if file.discover.is_some() {
+        global.discover.clone_from(&file.discover);
     }
     if file.token_file.is_some() {
         (global.token, global.token_file) = (None, file.token_file.clone());

@@ -118,6 +118,12 @@ impl From<ClientError> for Failure {
                 Self::failed(message).hint("a write may still have been taken; --timeout waits longer")
             }
             ClientError::Connection { .. } | ClientError::Answer(_) => Self::failed(message),
+            ClientError::Discovery { .. } => Self::failed(message)
+                .hint("`holm regions` says what DNS answers; --url names regions without it"),
+            ClientError::Everywhere { tried } => match tried.last() {
+                Some(last) => Self { message, ..Self::from(last.error.clone()) },
+                None => Self::failed(message),
+            },
             ClientError::Refused(refusal) => match refusal.status {
                 413 => Self { code: USAGE, message, hint: None }
                     .hint("the node's settings limit this ([limits]); nothing of it was written"),

@@ -115,9 +115,7 @@ fn say(event: &WatchEvent, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         }
         WatchEvent::Ready => terminal.note("up to date; waiting for changes"),
         WatchEvent::Reset => terminal.note("the whole state again:"),
-        WatchEvent::Moved { url } => {
-            terminal.note(format!("the node is going; the watch goes on at {url}"))
-        }
+        WatchEvent::Moved { url } => terminal.note(format!("the watch goes on at {url}")),
         WatchEvent::Lost { error, pause } => {
             terminal.note(format!("{error}; trying again in {} ms", pause.as_millis()))
         }

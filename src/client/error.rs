@@ -1,5 +1,6 @@
 //! Why a call failed, and whether anything may have been written: after [`ClientError::Refused`]
-//! nothing was; after the others it is not known.
+//! nothing was, unless its name says
+//! that it is not known; after the others it is not known.
 
 use std::time::Duration;
 
@@ -37,6 +38,38 @@ pub enum ClientError {
     /// The answer is not one that Holm gives.
     #[error("{0}")]
     Answer(String),
+    /// DNS names no region, and named none before; nothing was sent.
+    #[error("no region is known: DNS for {name}: {message}")]
+    Discovery {
+        /// The name that was asked for.
+        name: String,
+        /// What DNS said.
+        message: String,
+    },
+    /// More than one place was tried, and none gave an answer.
+    #[error("no region gave an answer: {}", listed(tried))]
+    Everywhere {
+        /// Each place that was tried, with its last error.
+        tried: Vec<Tried>,
+    },
+}
+
+/// A place that was tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// Where: a URL, and what DNS named it by.
+    pub place: String,
+    /// What came of it.
+    pub error: ClientError,
+}
+
+fn listed(tried: &[Tried]) -> String {
+    let each = tried.iter().map(|Tried { place, error }| {
+        let text = error.to_string();
+        // Some errors say where already.
+        if text.starts_with(place.as_str()) { text } else { format!("{place}: {text}") }
+    });
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// An error as the node tells it.
@@ -74,13 +107,35 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    /// Whether the node says that it did nothing: for now, or by itself.
+    pub(crate) fn did_nothing(&self) -> bool {
+        let names = [
+            "NotReady",
+            "Overloaded",
+            "PolicyTooOld",
+            "QuorumUnavailable",
+            "ShuttingDown",
+            "TooManyWatches",
+            "TooStale",
+        ];
+        names.contains(&self.name.as_str())
+    }
+}
+
 impl ClientError {
-    /// The node's own words, where it answered.
+    /// The node's own words, where it answered; the last one's, where more than one did.
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
+            Self::Everywhere { tried } => tried.iter().rev().find_map(|it| it.error.refusal()),
             _ => None,
         }
+    }
+
+    /// Whether a node does not have what the session has seen.
+    pub(crate) fn is_not_reached(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.name == "SessionNotReached")
     }
 
     /// Whether the node said that there is no such thing.
@@ -92,7 +147,11 @@ impl ClientError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Settings(_) => false,
-            Self::Connection { .. } | Self::TimedOut { .. } | Self::Answer(_) => true,
+            Self::Connection { .. }
+            | Self::TimedOut { .. }
+            | Self::Answer(_)
+            | Self::Discovery { .. }
+            | Self::Everywhere { .. } => true,
             Self::Refused(refusal) => {
                 refusal.status >= 500
                     || matches!(refusal.status, 408 | 425 | 429)
@@ -109,12 +168,15 @@ pub(crate) fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// What an error of TLS means where its own words say it badly.
 pub(crate) fn tls_words(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    use rustls::{AlertDescription, Error};
+    use rustls::{AlertDescription, CertificateError, Error};
     match tls_error(error)? {
         Error::InvalidMessage(_) => Some("it does not speak TLS; is it an http:// address?"),
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             Some("it asks clients for a certificate, and none was shown")
         }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => Some(
+            "its certificate is signed by nobody who is trusted here: is it of another cluster?",
+        ),
         _ => None,
     }
 }

@@ -136,7 +136,7 @@ impl Client {
         serde_json::to_writer(&mut *body, &put)
             .map_err(|e| ClientError::Settings(e.to_string()))?;
         let request = self
-            .request(Method::POST, "/secrets")
+            .write_request(Method::POST, "/secrets")
             .header("content-type", "application/json")
             .body(Bytes::from_owner(body));
         self.json(request).await
@@ -218,7 +218,7 @@ impl Client {
     /// Removes a secret with all of its versions.
     pub async fn remove_secret(&self, name: &SecretName) -> Result<(), ClientError> {
         let path = format!("/secrets/{name}");
-        self.send(self.request(Method::DELETE, &path)).await.map(drop)
+        self.send(self.write_request(Method::DELETE, &path)).await.map(drop)
     }
 
     /// The generations of the master key.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -34,6 +35,12 @@ pub(crate) struct Node {
     pub(crate) watches: VecDeque<String>,
     /// An answer for the next request, whatever it is.
     pub(crate) next_answer: Option<(StatusCode, String)>,
+    /// An answer for every request.
+    pub(crate) every_answer: Option<(StatusCode, String)>,
+    /// `Retry-After` of these answers, where it is not 0, in seconds.
+    pub(crate) retry_after_s: u64,
+    /// How long it takes to answer.
+    pub(crate) takes: Duration,
     changes: u64,
 }
 
@@ -76,11 +83,22 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if uri.path() == "/readyz" {
+        return (StatusCode::OK, r#"{"status":"ready"}"#).into_response();
+    }
+    let takes = state.lock().unwrap().takes;
+    if !takes.is_zero() {
+        tokio::time::sleep(takes).await;
+    }
     let mut node = state.lock().unwrap();
     let body = String::from_utf8(body.to_vec()).unwrap();
     node.requests.push((format!("{method} {uri}"), headers.clone(), body.clone()));
-    if let Some((status, text)) = node.next_answer.take() {
-        return (status, text).into_response();
+    if let Some((status, text)) = node.next_answer.take().or(node.every_answer.clone()) {
+        let mut response = (status, text).into_response();
+        if node.retry_after_s > 0 {
+            response.headers_mut().insert("retry-after", node.retry_after_s.into());
+        }
+        return response;
     }
     let query: BTreeMap<&str, &str> =
         uri.query().unwrap_or("").split('&').filter_map(|pair| pair.split_once('=')).collect();

@@ -204,7 +204,7 @@ fn a_token_is_not_sent_without_tls_because_a_node_says_so() {
         assert!(client.at(bad).is_none(), "{bad}");
     }
     let there = client.at("https://10.0.0.1:80/").unwrap();
-    assert_eq!(there.settings.url, "https://10.0.0.1:80");
+    assert_eq!(there.regions()[0].url, "https://10.0.0.1:80");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A watch that outlives its connections: it asks again from the last session it has, after a pause
 //! that grows and varies. It gives no event twice, and says when the state starts over. Where a node
-//! that goes sends it elsewhere, it goes on there at once.
+//! that goes sends it elsewhere, it goes on there at once. Of several regions it follows the one that
+//! requests are sent to, and goes back to a nearer one when that has proved itself.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,7 +10,9 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use reqwest::{Method, Response};
+use tokio::time::{Instant, timeout_at};
 
+use super::attempt::{Span, Taken, Want};
 use super::contact::Contact;
 use super::sse::{Frame, Parser};
 use super::{Client, ClientError, Item, Removed, error, path_of};
@@ -48,7 +51,8 @@ pub enum WatchEvent {
     Reset,
     /// The state at the beginning is complete.
     Ready,
-    /// The node goes, and sent the watch to another one, where it goes on with nothing missed.
+    /// The watch goes on elsewhere, with nothing missed: a node that goes sent it there, or it is a
+    /// region that requests are sent to now.
     Moved {
         /// Where that one is.
         url: String,
@@ -69,9 +73,9 @@ pub struct Watch {
     document: DocumentId,
     settings: WatchSettings,
     random: StdRng,
-    connection: Option<(Response, Parser)>,
+    connection: Option<Connection>,
     /// Where nodes that go have sent it, the nearest first; not tried yet.
-    sent_to: VecDeque<Client>,
+    sent_to: VecDeque<(String, Client)>,
     /// Where it was sent, and got to.
     elsewhere: Option<Client>,
     /// Whether it is tried next where the settings say, and not elsewhere.
@@ -90,6 +94,22 @@ pub struct Watch {
     queue: VecDeque<(Option<WatchEvent>, Option<String>)>,
     /// When a node was last heard, heartbeats included.
     contact: Contact,
+}
+
+/// A connection that events come over.
+#[derive(Debug)]
+struct Connection {
+    response: Response,
+    parser: Parser,
+    /// Where it goes.
+    url: String,
+    /// The same as it is shown.
+    name: String,
+    since: Instant,
+    /// When something came last.
+    heard: Instant,
+    /// When it is looked whether another region would be better.
+    look_at: Instant,
 }
 
 impl Watch {
@@ -137,18 +157,26 @@ impl Watch {
                 tokio::time::sleep(pause).await;
                 self.pause = None;
             }
+            let has_choice = self.client.regions.has_choice();
             let step = match &mut self.connection {
                 None => self.connect().await,
-                Some((response, parser)) => match read(response, parser).await {
-                    Ok(frames) => {
+                Some(connection) => match connection.read(has_choice).await {
+                    Ok(Some(frames)) => {
                         self.contact.heard();
                         frames.into_iter().try_for_each(|frame| self.take(frame))
+                    }
+                    Ok(None) => {
+                        self.look_round().await;
+                        Ok(())
                     }
                     Err(error) => Err(error),
                 },
             };
             if let Err(error) = step {
                 self.connection = None;
+                if has_choice {
+                    self.elsewhere = None;
+                }
                 if !error.is_transient() {
                     return Err(error);
                 }
@@ -161,26 +189,23 @@ impl Watch {
 
     /// Connects where it was sent, without a pause, and else where it was.
     async fn connect(&mut self) -> Result<(), ClientError> {
-        while let Some(client) = self.sent_to.pop_front() {
+        while let Some((url, client)) = self.sent_to.pop_front() {
             let within = FOLLOW_WITHIN.min(client.settings.timeout);
-            if let Ok(response) = self.open(&client, within).await {
-                let url = client.settings.url.clone();
+            if let Ok(taken) = self.open(&client, within).await {
                 self.queue.push_back((Some(WatchEvent::Moved { url }), None));
                 (self.elsewhere, self.is_home_next) = (Some(client), false);
-                self.begin(response);
-                return Ok(());
+                return self.begin(taken);
             }
         }
         let elsewhere = self.elsewhere.clone().filter(|_| !self.is_home_next);
         let is_home = elsewhere.is_none();
         let client = elsewhere.unwrap_or_else(|| self.client.clone());
         match self.open(&client, client.settings.timeout).await {
-            Ok(response) => {
+            Ok(taken) => {
                 if is_home {
                     self.elsewhere = None;
                 }
-                self.begin(response);
-                Ok(())
+                self.begin(taken)
             }
             Err(error) => {
                 // Either may be gone for good: the other one is tried next.
@@ -194,36 +219,74 @@ impl Watch {
         }
     }
 
-    async fn open(&self, client: &Client, within: Duration) -> Result<Response, ClientError> {
-        let mut request = client
-            .request(Method::GET, &path_of(&self.document))
-            .header("accept", "text/event-stream");
-        if let Some(prefix) = &self.settings.prefix {
-            request = request.query(&[("prefix", prefix)]);
+    /// Goes where requests go now, if that is elsewhere and has been for a while, or at once where the
+    /// region of this connection answers nothing else either. The connection stays until there is
+    /// another one.
+    async fn look_round(&mut self) {
+        let regions = &self.client.regions;
+        regions.keep_up();
+        let settings = &self.client.settings;
+        let Some(connection) = &mut self.connection else { return };
+        connection.look_at = Instant::now() + settings.measure_every.min(settings.return_after);
+        let Some(place) = regions.used() else { return };
+        let is_settled = connection.since.elapsed() >= settings.return_after;
+        let is_better = place.url != connection.url || place.name != connection.name;
+        let may = is_settled || regions.has_failed(&connection.name);
+        if !is_better || !may || self.session.is_none() {
+            return;
         }
-        if let Some(session) = &self.session {
-            request = request.header("last-event-id", session);
-        }
-        match tokio::time::timeout(within, client.begin(request)).await {
-            Ok(response) => response,
-            Err(_) => Err(ClientError::TimedOut { url: client.settings.url.clone(), within }),
+        let client = self.client.at_place(place);
+        let within = FOLLOW_WITHIN.min(client.settings.timeout);
+        if let Ok(taken) = self.open(&client, within).await {
+            let url = taken.place.url.clone();
+            self.queue.push_back((Some(WatchEvent::Moved { url }), None));
+            self.elsewhere = None;
+            // It has a head: there is no other error.
+            let _ = self.begin(taken);
         }
     }
 
-    fn begin(&mut self, response: Response) {
+    async fn open(&self, client: &Client, within: Duration) -> Result<Taken, ClientError> {
+        let mut call = client.request(Method::GET, &path_of(&self.document)).watch();
+        if let Some(prefix) = &self.settings.prefix {
+            call = call.query(&[("prefix", prefix)]);
+        }
+        if let Some(session) = &self.session {
+            call = call.header("last-event-id", session);
+        }
+        client.run(&call, Want::Head, Span::new(within)).await
+    }
+
+    fn begin(&mut self, taken: Taken) -> Result<(), ClientError> {
+        let Taken { response: Some(response), place, .. } = taken else {
+            return Err(ClientError::Answer("the watch has no answer".to_owned()));
+        };
         if self.session.is_none() && !self.unnamed.is_empty() {
             // The state had begun and was not complete: it comes again from its beginning.
             self.unnamed.clear();
             self.queue.push_back((Some(WatchEvent::Reset), None));
         }
-        self.connection = Some((response, Parser::default()));
+        let settings = &self.client.settings;
+        let now = Instant::now();
+        self.connection = Some(Connection {
+            response,
+            parser: Parser::default(),
+            url: place.url.clone(),
+            name: place.name.clone(),
+            since: now,
+            heard: now,
+            look_at: now + settings.measure_every.min(settings.return_after),
+        });
+        Ok(())
     }
 
     /// The node goes: the connection is of no use any more, and others are.
     fn send_on(&mut self, moved: Moved) {
-        self.connection = None;
+        if let Some(connection) = self.connection.take() {
+            self.client.regions.goes(&connection.name);
+        }
         let urls = moved.nodes.into_iter().filter_map(|node| node.url);
-        let clients = urls.filter_map(|url| self.client.at(&url));
+        let clients = urls.filter_map(|url| Some((url.clone(), self.client.at(&url)?)));
         self.sent_to = clients.take(FOLLOW_MAX).collect();
         // It came from there; where the settings say there may be a balancer, which knows better.
         self.elsewhere = None;
@@ -277,12 +340,27 @@ struct Place {
     url: Option<String>,
 }
 
-async fn read(response: &mut Response, parser: &mut Parser) -> Result<Vec<Frame>, ClientError> {
-    let broken = |message: String| ClientError::Answer(format!("the watch broke off: {message}"));
-    match tokio::time::timeout(SILENCE_MAX, response.chunk()).await {
-        Err(_) => Err(broken("nothing came, not even a heartbeat".to_owned())),
-        Ok(Err(e)) => Err(broken(error::innermost(&e))),
-        Ok(Ok(None)) => Err(broken("the node closed it".to_owned())),
-        Ok(Ok(Some(bytes))) => parser.push(&bytes).map_err(|e| broken(e.to_string())),
+impl Connection {
+    /// The next events; none where it is time to look for a better region.
+    async fn read(&mut self, may_look: bool) -> Result<Option<Vec<Frame>>, ClientError> {
+        let broken =
+            |message: String| ClientError::Answer(format!("the watch broke off: {message}"));
+        let silent_at = self.heard + SILENCE_MAX;
+        let until = if may_look { silent_at.min(self.look_at) } else { silent_at };
+        // A chunk that has not come whole is not lost where this is given up.
+        let chunk = timeout_at(until, self.response.chunk()).await;
+        if chunk.is_ok() {
+            self.heard = Instant::now();
+        }
+        match chunk {
+            Err(_) if until < silent_at => Ok(None),
+            Err(_) => Err(broken("nothing came, not even a heartbeat".to_owned())),
+            Ok(Err(e)) => Err(broken(error::innermost(&e))),
+            Ok(Ok(None)) => Err(broken("the node closed it".to_owned())),
+            Ok(Ok(Some(bytes))) => match self.parser.push(&bytes) {
+                Ok(frames) => Ok(Some(frames)),
+                Err(e) => Err(broken(e.to_string())),
+            },
+        }
     }
 }

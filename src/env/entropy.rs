@@ -3,6 +3,7 @@
 //! whether they are secret (the operating system) or repeatable (a simulation's seed).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::SeedableRng as _;
@@ -58,6 +59,13 @@ impl Entropy {
                 StdRng::from_seed(hash.into())
             }
         }
+    }
+}
+
+impl fmt::Debug for Entropy {
+    /// Shows whether it is repeatable, and no seed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_seeded() { "Entropy(seeded)" } else { "Entropy(system)" })
     }
 }
 

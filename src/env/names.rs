@@ -7,11 +7,12 @@ use std::fs::Metadata;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use hickory_resolver::config::{LookupIpStrategy, ServerOrderingStrategy};
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, ServerOrderingStrategy};
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
@@ -107,9 +108,12 @@ impl From<LookupError> for io::Error {
     }
 }
 
-/// Looks names up. One for each [`super::SystemNetwork`].
-pub(super) struct Names {
+/// Looks names up. One for each [`super::SystemNetwork`], and for each client that finds its regions
+/// by DNS.
+pub(crate) struct Names {
     source: Source,
+    /// An answer holds for at least and at most so long, whatever DNS says; none where it decides.
+    ttl: Option<RangeInclusive<Duration>>,
     state: Mutex<State>,
 }
 
@@ -117,8 +121,7 @@ pub(super) struct Names {
 enum Source {
     /// The system's files, read again when they change.
     System,
-    /// This, and no file.
-    #[cfg(test)]
+    /// These servers; names are listed in no file but, in a test, in this text.
     Fixed(ResolverConfig, &'static str),
 }
 
@@ -185,17 +188,27 @@ impl<T: Clone> Known<T> {
 impl Names {
     /// As the system's files say. They are read at the first look-up.
     pub(super) fn system() -> Self {
-        Self::new(Source::System)
+        Self::new(Source::System, None)
+    }
+
+    /// For a client: as the system's files say, or where `servers` are named, as these answer. An
+    /// answer holds for as long as DNS says, within `ttl`.
+    pub(crate) fn for_client(servers: &[SocketAddr], ttl: RangeInclusive<Duration>) -> Self {
+        let source = match servers {
+            [] => Source::System,
+            servers => Source::Fixed(these_servers(servers), ""),
+        };
+        Self::new(source, Some(ttl))
     }
 
     #[cfg(test)]
     fn fixed(config: ResolverConfig, hosts: &'static str) -> Self {
-        Self::new(Source::Fixed(config, hosts))
+        Self::new(Source::Fixed(config, hosts), None)
     }
 
-    fn new(source: Source) -> Self {
+    fn new(source: Source, ttl: Option<RangeInclusive<Duration>>) -> Self {
         let state = State { asked: None, addresses: Known::new(), services: Known::new() };
-        Self { source, state: Mutex::new(state) }
+        Self { source, ttl, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -203,7 +216,7 @@ impl Names {
     }
 
     /// The addresses of `host:port`, of both families, at most [`LOOKUP_ADDRESSES_MAX`].
-    pub(super) async fn lookup(&self, address: &str) -> Result<Vec<SocketAddr>, LookupError> {
+    pub(crate) async fn lookup(&self, address: &str) -> Result<Vec<SocketAddr>, LookupError> {
         if let Ok(address) = address.parse() {
             return Ok(vec![address]);
         }
@@ -217,7 +230,7 @@ impl Names {
     /// Who offers the service `name` (`_holm._udp.example.com`), in the order in which they are to
     /// be tried, at most [`LOOKUP_ADDRESSES_MAX`] with as many addresses in all. A target that leads
     /// nowhere is left out, unless all do.
-    pub(super) async fn services(&self, name: &str) -> Result<Vec<Service>, LookupError> {
+    pub(crate) async fn services(&self, name: &str) -> Result<Vec<Service>, LookupError> {
         let records = self.records(name).await?;
         let resolved = join_all(records.iter().map(|record| self.addresses(&record.target))).await;
         let mut services = Vec::new();
@@ -328,7 +341,12 @@ impl Names {
         let (config, options, hosts) = self.read();
         let mut builder =
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = bounded(options);
+        let mut options = bounded(options);
+        if let Some(ttl) = &self.ttl {
+            (options.positive_min_ttl, options.positive_max_ttl) =
+                (Some(*ttl.start()), Some(*ttl.end()));
+        }
+        *builder.options_mut() = options;
         let resolver = builder.build().map_err(|error| said(name, &error))?;
         let hosts = std::sync::Arc::new(hosts);
         state.asked = Some(Asked { stamp, resolver: resolver.clone(), hosts: hosts.clone() });
@@ -341,7 +359,6 @@ impl Names {
                 let written = |meta: Metadata| Some((meta.modified().ok()?, meta.len()));
                 std::fs::metadata(file).ok().and_then(written)
             }),
-            #[cfg(test)]
             Source::Fixed(..) => [None; 2],
         }
     }
@@ -362,13 +379,24 @@ impl Names {
                 }
                 (config, options, hosts)
             }
-            #[cfg(test)]
             Source::Fixed(config, text) => {
                 let _ = hosts.read_hosts_conf(text.as_bytes());
                 (config.clone(), ResolverOpts::default(), hosts)
             }
         }
     }
+}
+
+/// These, by UDP and where an answer does not fit by TCP.
+fn these_servers(servers: &[SocketAddr]) -> ResolverConfig {
+    let of = |server: &SocketAddr| {
+        let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        for connection in &mut connections {
+            connection.port = server.port();
+        }
+        NameServerConfig::new(server.ip(), true, connections)
+    };
+    ResolverConfig::from_name_servers(servers.iter().map(of).collect())
 }
 
 fn own_server() -> ResolverConfig {
@@ -439,6 +467,6 @@ fn said(name: &str, error: &NetError) -> LookupError {
 }
 
 #[cfg(test)]
-mod server;
+pub(crate) mod server;
 #[cfg(test)]
 mod tests;

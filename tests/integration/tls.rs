@@ -38,7 +38,7 @@ impl Site {
         let mut nodes = Vec::new();
         for region in regions {
             let (node, (peer, http)) = (format!("{region}-1"), free_ports());
-            let names = ["--name", "localhost", "--name", "127.0.0.1"];
+            let names = ["--name", "localhost", "--name", "127.0.0.1", "--name", "holm.test"];
             holm(path, &[&["pki", "issue", "--node", &node][..], &names].concat());
             topology += &format!(
                 "[[regions]]\nname = \"{region}\"\nplace = \"here\"\nnodes = [{{ name = \
@@ -106,7 +106,7 @@ impl Site {
         std::fs::read_to_string(self.path(&format!("{node}.log"))).unwrap_or_default()
     }
 
-    fn url(&self, node: &str) -> String {
+    pub(crate) fn url(&self, node: &str) -> String {
         let (_, port) = self.nodes.iter().find(|(name, _)| name == node).unwrap();
         format!("https://127.0.0.1:{port}")
     }

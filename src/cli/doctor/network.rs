@@ -36,7 +36,7 @@ pub(super) fn client(
 fn client_of(node: &Node, global: &Global) -> Result<Client, Failure> {
     let scheme = if global.ca.is_some() { "https" } else { "http" };
     let url = format!("{scheme}://{}", node.http);
-    Global { url, timeout: global.timeout.min(PATIENCE * 3), ..global.clone() }.client()
+    global.at(&url, global.timeout.min(PATIENCE * 3)).client()
 }
 
 /// Checks all nodes, and says whether our own one runs.

@@ -69,7 +69,9 @@ impl Import {
                 .hint("--force overwrites it"));
         }
         let first = Seen::read(global.client()?.cluster().await?).map_err(|why| {
-            Failure::failed(why).about(&global.url).hint("does it run an older version of Holm?")
+            Failure::failed(why)
+                .about(global.places_text())
+                .hint("does it run an older version of Holm?")
         })?;
         let (others, silent) = match self.this_node_only {
             true => (Vec::new(), Vec::new()),
@@ -111,19 +113,22 @@ impl Import {
 
 /// What the other nodes say, and which of them do not.
 async fn ask_others(first: &Seen, global: &Global) -> (Vec<Seen>, Vec<Silent>) {
-    let scheme = if global.url.starts_with("https://") { "https" } else { "http" };
+    let is_https = match &global.discover {
+        Some(name) => !name.starts_with("http://"),
+        None => global.url.iter().any(|url| url.starts_with("https://")),
+    };
+    let scheme = if is_https { "https" } else { "http" };
     let asking = first.nodes().filter(|node| node.node != first.node).map(|node| async move {
-        let mut at = global.clone();
-        at.url = format!("{scheme}://{}", node.http);
-        at.timeout = global.timeout.min(OTHERS_TIMEOUT);
+        let url = format!("{scheme}://{}", node.http);
+        let at = global.at(&url, global.timeout.min(OTHERS_TIMEOUT));
         let silent = |why: String| Silent { node: node.node.to_string(), why };
-        let client = at.client().map_err(|_| silent(format!("{} is no URL", at.url)))?;
+        let client = at.client().map_err(|_| silent(format!("{url} is no URL")))?;
         let answer = client.cluster().await.map_err(|e| silent(e.to_string()))?;
         let seen = Seen::read(answer).map_err(&silent)?;
         // A balancer, or an address that means this machine.
         if seen.node != node.node || seen.cluster != first.cluster {
             let (node, cluster) = (&seen.node, &seen.cluster);
-            return Err(silent(format!("{} is {node} of {cluster}", at.url)));
+            return Err(silent(format!("{url} is {node} of {cluster}")));
         }
         Ok(seen)
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{CNAME, SRV};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 /// What is answered to a question.
 #[derive(Clone, Debug)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// These records, with this many seconds to live.
     Records(u32, Vec<RData>),
     /// This code, and nothing.
@@ -31,7 +31,7 @@ pub(super) enum Reply {
 
 /// The server's answers. Clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Zone(Arc<Mutex<Answers>>);
+pub(crate) struct Zone(Arc<Mutex<Answers>>);
 
 #[derive(Default)]
 struct Answers {
@@ -40,17 +40,17 @@ struct Answers {
 }
 
 impl Zone {
-    pub(super) fn set(&self, name: &str, kind: RecordType, reply: Reply) {
+    pub(crate) fn set(&self, name: &str, kind: RecordType, reply: Reply) {
         self.0.lock().unwrap().by_question.insert((name.to_owned(), kind), reply);
     }
 
     /// For addresses of both families.
-    pub(super) fn set_both(&self, name: &str, reply: &Reply) {
+    pub(crate) fn set_both(&self, name: &str, reply: &Reply) {
         self.set(name, RecordType::A, reply.clone());
         self.set(name, RecordType::AAAA, reply.clone());
     }
 
-    pub(super) fn address(&self, name: &str, ttl: u32, addresses: &[&str]) {
+    pub(crate) fn address(&self, name: &str, ttl: u32, addresses: &[&str]) {
         let of = |v4: bool| {
             let parsed = addresses.iter().map(|a| a.parse::<std::net::IpAddr>().unwrap());
             parsed.filter(|a| a.is_ipv4() == v4).map(RData::from).collect::<Vec<_>>()
@@ -60,7 +60,7 @@ impl Zone {
         }
     }
 
-    pub(super) fn service(&self, name: &str, ttl: u32, targets: &[(u16, u16, u16, &str)]) {
+    pub(crate) fn service(&self, name: &str, ttl: u32, targets: &[(u16, u16, u16, &str)]) {
         let record = |(priority, weight, port, target): &(u16, u16, u16, &str)| {
             RData::SRV(SRV::new(*priority, *weight, *port, Name::from_utf8(target).unwrap()))
         };
@@ -69,7 +69,7 @@ impl Zone {
     }
 
     /// How many questions came.
-    pub(super) fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.0.lock().unwrap().asked
     }
 
@@ -82,12 +82,18 @@ impl Zone {
 }
 
 /// An alias.
-pub(super) fn alias(target: &str) -> RData {
+pub(crate) fn alias(target: &str) -> RData {
     RData::CNAME(CNAME(Name::from_utf8(target).unwrap()))
 }
 
 /// Starts a server, and gives the configuration that asks it and no other.
-pub(super) async fn start(zone: Zone) -> (ResolverConfig, tokio::task::JoinHandle<()>) {
+pub(crate) async fn start(zone: Zone) -> (ResolverConfig, tokio::task::JoinHandle<()>) {
+    let (addr, task) = listen(zone).await;
+    (config(addr), task)
+}
+
+/// Starts a server.
+pub(crate) async fn listen(zone: Zone) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -100,16 +106,12 @@ pub(super) async fn start(zone: Zone) -> (ResolverConfig, tokio::task::JoinHandl
             }
         }
     });
-    (config(addr), task)
+    (addr, task)
 }
 
 /// Asks the server at `addr`, by UDP and then TCP, as any server is asked.
-pub(super) fn config(addr: SocketAddr) -> ResolverConfig {
-    let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    for connection in &mut connections {
-        connection.port = addr.port();
-    }
-    ResolverConfig::from_name_servers(vec![NameServerConfig::new(addr.ip(), true, connections)])
+pub(crate) fn config(addr: SocketAddr) -> ResolverConfig {
+    super::these_servers(&[addr])
 }
 
 fn answer(zone: &Zone, question: Message) -> Option<Vec<u8>> {

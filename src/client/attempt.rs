@@ -1,0 +1,426 @@
+//! One request, tried until it is answered: in the region that is used, and where that does not
+//! answer in the others, all within one deadline.
+//!
+//! A read that waits longer than answers usually take is asked elsewhere as well, and the first answer
+//! counts; a write is given up there and sent elsewhere, under the same `Idempotency-Key`. What could
+//! be done twice is not sent twice: a write without such a key goes elsewhere only where it is certain
+//! that nothing was done. What a node refuses for good (4xx) is refused.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use reqwest::{Response, StatusCode, header};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::call::{Call, Kind};
+use super::regions::{Outcome, Place};
+use super::{Client, ClientError, Refusal, Token, Tried, body, error};
+
+/// A read is asked elsewhere as well after this long, or later where answers take longer.
+const READ_PATIENCE_MIN: Duration = Duration::from_millis(75);
+/// The same where nothing is known of how long they take.
+const READ_PATIENCE: Duration = Duration::from_millis(300);
+/// How long everything else is waited for at least.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest `Retry-After` that is believed.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// What is wanted of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// All of it.
+    Whole,
+    /// Its head: the rest is read as it comes.
+    Head,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) status: StatusCode,
+    /// The body, where all of it was wanted.
+    pub(super) bytes: Vec<u8>,
+    /// The rest of the answer, where its head was.
+    pub(super) response: Option<Response>,
+    /// Who answered.
+    pub(super) place: Arc<Place>,
+}
+
+/// The time of one request, in all regions together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    deadline: Instant,
+    within: Duration,
+}
+
+impl Span {
+    /// From now on.
+    pub(super) fn new(within: Duration) -> Self {
+        Self { deadline: Instant::now() + within, within }
+    }
+}
+
+/// Why one attempt came to nothing.
+struct Failure {
+    error: ClientError,
+    retry_after: Option<Duration>,
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+/// An attempt under way.
+type Flying<'a> = BoxFuture<'a, (Arc<Place>, Result<Taken, Failure>)>;
+
+/// What was tried, so that an error can name it.
+#[derive(Default)]
+struct Attempts {
+    failed: Vec<Tried>,
+    /// Who has not answered yet, and since when.
+    waiting: Vec<(Arc<Place>, Instant)>,
+    /// Whether a place that was asked in this round does not have what the session has seen.
+    is_not_reached: bool,
+}
+
+/// What is done when a place has not answered for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Another one is asked as well.
+    Hedge,
+    /// It is given up, and another one is asked.
+    Cut,
+    /// Nothing.
+    Wait,
+}
+
+/// One request on its way.
+struct Trying<'a> {
+    client: &'a Client,
+    call: &'a Call,
+    want: Want,
+    token: Option<&'a Token>,
+    span: Span,
+    attempts: &'a mut Attempts,
+    flying: FuturesUnordered<Flying<'a>>,
+    /// Who is to be asked in this round, the first first.
+    plan: VecDeque<Arc<Place>>,
+    round: u32,
+    /// How often a place failed.
+    failures: u32,
+    /// When the next one is asked; none while there is only waiting.
+    next_at: Option<Instant>,
+}
+
+impl Client {
+    /// Sends a call, with the client's token, until it is answered or its time is over.
+    pub(super) async fn run(
+        &self,
+        call: &Call,
+        want: Want,
+        span: Span,
+    ) -> Result<Taken, ClientError> {
+        if self.settings.token.is_some() || call.is_open() {
+            let token = self.settings.token.as_ref().filter(|_| !call.is_open());
+            return self.run_with(call, want, token, span).await;
+        }
+        let Some(credential) = &self.settings.credential else {
+            return self.run_with(call, want, None, span).await;
+        };
+        let token = self.held.get(self.ask_for_token(credential, None, span)).await?;
+        let taken = self.run_with(call, want, Some(&token), span).await;
+        if let Err(error) = &taken
+            && error.refusal().is_some_and(|refusal| refusal.status == 401)
+        {
+            // The next request asks for another one.
+            self.held.forget().await;
+        }
+        taken
+    }
+
+    /// The same with this token, or with none.
+    pub(super) async fn run_with(
+        &self,
+        call: &Call,
+        want: Want,
+        token: Option<&Token>,
+        span: Span,
+    ) -> Result<Taken, ClientError> {
+        let mut attempts = Attempts::default();
+        self.regions.earn();
+        let trying = async {
+            self.regions.ready().await?;
+            let trying = Trying {
+                client: self,
+                call,
+                want,
+                token,
+                span,
+                attempts: &mut attempts,
+                flying: FuturesUnordered::new(),
+                plan: self.regions.order().into(),
+                round: 1,
+                failures: 0,
+                next_at: Some(Instant::now()),
+            };
+            trying.go().await
+        };
+        match timeout_at(span.deadline, trying).await {
+            Ok(done) => done,
+            Err(_) => Err(self.too_late(attempts, span.within)),
+        }
+    }
+
+    fn too_late(&self, mut attempts: Attempts, within: Duration) -> ClientError {
+        for (place, since) in std::mem::take(&mut attempts.waiting) {
+            self.regions.note(&place, Outcome::Silent);
+            // One that had all of the time is told with all of it.
+            let had = if attempts.failed.is_empty() { within } else { since.elapsed() };
+            attempts.silent(&place, had);
+        }
+        if attempts.failed.is_empty() {
+            let url = self.regions.name();
+            return ClientError::TimedOut { url, within };
+        }
+        attempts.error()
+    }
+
+    /// Asks one place once.
+    async fn attempt(
+        &self,
+        place: Arc<Place>,
+        call: &Call,
+        want: Want,
+        token: Option<&Token>,
+    ) -> (Arc<Place>, Result<Taken, Failure>) {
+        let begun = Instant::now();
+        let asked = async {
+            let response = self.send_once(&place, call, token).await?;
+            let took = begun.elapsed();
+            let status = response.status();
+            let mut taken =
+                Taken { status, bytes: Vec::new(), response: None, place: Arc::clone(&place) };
+            match want {
+                Want::Head => taken.response = Some(response),
+                Want::Whole => taken.bytes = body(response).await?,
+            }
+            let took = (call.kind() == Kind::Read).then_some(took);
+            self.regions.note(&place, Outcome::Answered(took));
+            Ok(taken)
+        };
+        let taken = asked.await;
+        (place, taken)
+    }
+
+    async fn send_once(
+        &self,
+        place: &Place,
+        call: &Call,
+        token: Option<&Token>,
+    ) -> Result<Response, Failure> {
+        let mut request = call.to(&place.http, &place.url)?;
+        if let Some(token) = token {
+            request = request.bearer_auth(token.expose());
+        }
+        if let Some(session) = self.session() {
+            request = request.header("holm-session", session);
+        }
+        let response = request.send().await.map_err(|e| connection_error(&place.name, &e))?;
+        if let Some(session) = response.headers().get("holm-session")
+            && let Ok(session) = session.to_str()
+        {
+            self.include_session(session);
+        }
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        // A date would take a clock to understand; Holm says seconds.
+        let seconds = response.headers().get(header::RETRY_AFTER);
+        let seconds = seconds.and_then(|it| it.to_str().ok()?.trim().parse().ok());
+        let retry_after = seconds.map(Duration::from_secs).map(|it| it.min(RETRY_AFTER_MAX));
+        let bytes = body(response).await?;
+        let error = ClientError::Refused(Refusal::of(status.as_u16(), &bytes));
+        Err(Failure { error, retry_after })
+    }
+
+    /// What a failure says of the place.
+    fn learn(&self, place: &Place, failure: &Failure) {
+        let outcome = match &failure.error {
+            error @ (ClientError::Connection { connected: false, .. }
+            | ClientError::Connection { tls: true, .. }) => Outcome::Failed(error),
+            ClientError::Refused(refusal) => match (refusal.status, refusal.name.as_str()) {
+                (_, "NotReady" | "ShuttingDown" | "StorageFailed") => {
+                    Outcome::Failed(&failure.error)
+                }
+                (_, "Overloaded" | "TooManyRequests") => {
+                    Outcome::Busy(failure.retry_after.unwrap_or(PATIENCE))
+                }
+                (502 | 504, _) => Outcome::Silent,
+                _ => Outcome::Answered(None),
+            },
+            _ => Outcome::Silent,
+        };
+        self.regions.note(place, outcome);
+    }
+}
+
+impl Trying<'_> {
+    async fn go(mut self) -> Result<Taken, ClientError> {
+        loop {
+            let next_at = self.next_at;
+            let next = async {
+                match next_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some((place, outcome)) = self.flying.next() => {
+                    self.attempts.waiting.retain(|(it, _)| !Arc::ptr_eq(it, &place));
+                    match outcome {
+                        Ok(taken) => return Ok(taken),
+                        Err(failure) => self.failed(&place, failure)?,
+                    }
+                }
+                () = next => self.ask_next()?,
+            }
+        }
+    }
+
+    /// A place failed: says when the next one is asked, or that none is.
+    fn failed(&mut self, place: &Arc<Place>, failure: Failure) -> Result<(), ClientError> {
+        let regions = &self.client.regions;
+        self.client.learn(place, &failure);
+        if !self.call.may_repeat(&failure.error) {
+            return Err(failure.error);
+        }
+        self.attempts.is_not_reached |= failure.error.is_not_reached();
+        self.attempts.add(place, failure.error);
+        // Another region is asked at once, the first time.
+        let mut pause = match self.failures {
+            0 if !self.plan.is_empty() => Duration::ZERO,
+            failures => regions.pause(failures),
+        };
+        self.failures += 1;
+        if self.plan.is_empty() {
+            if !self.flying.is_empty() {
+                // Somebody may still answer.
+                return Ok(());
+            }
+            let goes_round = self.round < self.client.settings.rounds
+                || (self.attempts.is_not_reached && regions.has_choice());
+            // Of several, the first that wants requests again.
+            let asked = match regions.has_choice() {
+                true => regions.all_busy_for(),
+                false => failure.retry_after.unwrap_or_default(),
+            };
+            pause = pause.max(asked);
+            if !goes_round || Instant::now() + pause >= self.span.deadline {
+                return Err(self.attempts.error());
+            }
+        }
+        self.next_at = Some(Instant::now() + pause);
+        Ok(())
+    }
+
+    /// It is time to ask the next place.
+    fn ask_next(&mut self) -> Result<(), ClientError> {
+        let regions = &self.client.regions;
+        for (place, _) in &self.attempts.waiting {
+            regions.note(place, Outcome::Silent);
+        }
+        let is_first = self.round == 1 && self.failures == 0 && self.flying.is_empty();
+        let is_allowed = is_first || regions.may_try_again();
+        self.next_at = None;
+        if !is_allowed {
+            // What is under way may still be answered.
+            return if self.flying.is_empty() { Err(self.attempts.error()) } else { Ok(()) };
+        }
+        if self.then() == Then::Cut && !self.flying.is_empty() {
+            self.flying.clear();
+            for (place, since) in std::mem::take(&mut self.attempts.waiting) {
+                self.attempts.silent(&place, since.elapsed());
+            }
+        }
+        if self.plan.is_empty() {
+            self.round += 1;
+            self.attempts.is_not_reached = false;
+            self.plan = regions.order().into();
+        }
+        let Some(place) = self.plan.pop_front() else { return Err(self.attempts.error()) };
+        self.attempts.waiting.push((Arc::clone(&place), Instant::now()));
+        if self.then() != Then::Wait && !self.plan.is_empty() {
+            self.next_at = Some(Instant::now() + self.patience(&place));
+        }
+        let (client, call, want, token) = (self.client, self.call, self.want, self.token);
+        self.flying.push(Box::pin(client.attempt(place, call, want, token)));
+        Ok(())
+    }
+
+    fn then(&self) -> Then {
+        match self.call.kind() {
+            Kind::Read | Kind::Agreed => Then::Hedge,
+            Kind::Watch => Then::Cut,
+            Kind::Write | Kind::AgreedWrite if self.call.is_repeatable() => Then::Cut,
+            Kind::Write | Kind::AgreedWrite | Kind::Slow => Then::Wait,
+        }
+    }
+
+    /// How long a place is waited for, while there is another one: no more than half of the time
+    /// that is left.
+    fn patience(&self, place: &Place) -> Duration {
+        let usual = self.client.regions.patience(place);
+        let left = self.span.deadline.saturating_duration_since(Instant::now());
+        let patience = match self.call.kind() {
+            Kind::Read => usual.unwrap_or(READ_PATIENCE).max(READ_PATIENCE_MIN),
+            Kind::AgreedWrite => left,
+            _ => usual.map_or(PATIENCE, |usual| PATIENCE.max(usual * 2)),
+        };
+        patience.min(left / 2)
+    }
+}
+
+impl Attempts {
+    /// Notes the last error of a place.
+    fn add(&mut self, place: &Place, error: ClientError) {
+        let tried = Tried { place: place.name.clone(), error };
+        match self.failed.iter_mut().find(|known| known.place == tried.place) {
+            Some(known) => *known = tried,
+            None => self.failed.push(tried),
+        }
+    }
+
+    fn silent(&mut self, place: &Place, within: Duration) {
+        self.add(place, ClientError::TimedOut { url: place.name.clone(), within });
+    }
+
+    /// The error of the one place that was tried, or those of all.
+    fn error(&mut self) -> ClientError {
+        let mut failed = std::mem::take(&mut self.failed);
+        match failed.len() {
+            1 => failed.remove(0).error,
+            _ => ClientError::Everywhere { tried: failed },
+        }
+    }
+}
+
+/// Why a request was not answered over HTTP.
+pub(super) fn connection_error(name: &str, e: &reqwest::Error) -> ClientError {
+    ClientError::Connection {
+        url: name.to_owned(),
+        connected: !e.is_connect(),
+        tls: error::is_of_tls(e),
+        message: error::tls_words(e).map_or_else(|| error::innermost(e), str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests;

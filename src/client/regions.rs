@@ -1,0 +1,571 @@
+//! The regions that a client knows: where they are, how each stands, and who is asked first. The
+//! deciding is in [`choice`]; here places are looked up and measured, at the first request and then
+//! beside others, as often as the settings say: an idle client asks nobody.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use reqwest::StatusCode;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::attempt::connection_error;
+use super::budget::{self, Budget};
+use super::discover::{Discovery, Found, LOOK_EVERY};
+use super::{ClientError, ClientSettings, Places, Refusal};
+use crate::env::roots::{self, Trust};
+
+pub(super) mod choice;
+mod told;
+
+use choice::{Choice, Health};
+pub(super) use choice::{PlaceId, Rank};
+pub use told::RegionStatus;
+
+/// How long a measurement may take.
+const MEASURE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a place with a better rank is waited for, after another one has answered.
+const GRACE: Duration = Duration::from_millis(300);
+/// Longest body of an answer to a measurement.
+const READY_LEN_MAX: usize = 4_096;
+/// Most URLs of a list.
+const URLS_MAX: usize = 64;
+
+/// One place where Holm may answer.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) id: PlaceId,
+    pub(super) url: String,
+    /// As it is shown: the URL, and what DNS named it by.
+    pub(super) name: String,
+    found: Option<Found>,
+    pub(super) http: reqwest::Client,
+}
+
+/// What came of asking a place.
+#[derive(Debug)]
+pub(super) enum Outcome<'a> {
+    /// It answered; a short request within so long.
+    Answered(Option<Duration>),
+    /// It did not in the time that it had.
+    Silent,
+    /// It does not serve requests.
+    Failed(&'a ClientError),
+    /// It wants no requests for so long.
+    Busy(Duration),
+}
+
+/// All that a client knows. Shared by its clones.
+#[derive(Debug)]
+pub(super) struct Regions {
+    connect: Connect,
+    discovery: Option<Discovery>,
+    /// Whether there is a choice at all: more than one URL, or DNS.
+    has_choice: bool,
+    state: Mutex<State>,
+    /// One at a time begins.
+    beginning: tokio::sync::Mutex<()>,
+    /// Goes up with every measurement.
+    measured: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct State {
+    choice: Choice,
+    places: BTreeMap<PlaceId, Arc<Place>>,
+    next_id: u32,
+    budget: Budget,
+    random: StdRng,
+    has_begun: bool,
+    look_at: Instant,
+    /// Why the last look-up found nothing new.
+    lookup_error: Option<ClientError>,
+}
+
+/// How connections are made.
+#[derive(Clone)]
+struct Connect {
+    tls: rustls::ClientConfig,
+    within: Duration,
+}
+
+impl Connect {
+    fn new(settings: &ClientSettings, has_https: bool) -> Result<Self, ClientError> {
+        let trust = match (has_https, settings.ca_pem.as_deref()) {
+            (true, None) => Trust::System,
+            (_, pem) => Trust::of(pem),
+        };
+        let shown = settings.certificate.as_ref();
+        let shown = shown.map(|it| (it.chain_pem.as_slice(), it.key_pem.as_slice()));
+        let tls = roots::config(trust, shown).map_err(ClientError::Settings)?;
+        Ok(Self { tls, within: settings.timeout.min(Duration::from_secs(5)) })
+    }
+
+    /// A client; where places have one name, of one of them.
+    fn client(&self, host: Option<(&str, &Found)>) -> Result<reqwest::Client, ClientError> {
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .connect_timeout(self.within)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("holm/", env!("CARGO_PKG_VERSION")));
+        if let Some((host, found)) = host {
+            builder = builder.resolve_to_addrs(host, &found.addresses);
+        }
+        builder.build().map_err(|e| ClientError::Settings(e.to_string()))
+    }
+}
+
+impl std::fmt::Debug for Connect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connect")
+    }
+}
+
+impl Regions {
+    /// The places of the settings; those of DNS are looked up at the first request.
+    pub(super) fn new(settings: &ClientSettings) -> Result<Self, ClientError> {
+        let (urls, discovery) = match &settings.places {
+            Places::Urls(urls) => (checked(urls)?, None),
+            Places::Dns(discover) => (Vec::new(), Some(Discovery::new(discover)?)),
+        };
+        let has_https = urls.iter().any(|url| url.starts_with("https://"))
+            || discovery.as_ref().is_some_and(Discovery::is_https);
+        let connect = Connect::new(settings, has_https)?;
+        let has_choice = discovery.is_some() || urls.len() > 1;
+        let regions = Self::of(connect, discovery, has_choice, settings);
+        let http = regions.connect.client(None)?;
+        regions.state().list(&urls, &http);
+        Ok(regions)
+    }
+
+    fn of(
+        connect: Connect,
+        discovery: Option<Discovery>,
+        has_choice: bool,
+        settings: &ClientSettings,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            connect,
+            discovery,
+            has_choice,
+            state: Mutex::new(State {
+                choice: Choice::new(settings.return_after, settings.measure_every),
+                places: BTreeMap::new(),
+                next_id: 0,
+                budget: Budget::new(now),
+                random: settings.entropy.stream("client regions"),
+                has_begun: false,
+                look_at: now,
+                lookup_error: None,
+            }),
+            beginning: tokio::sync::Mutex::default(),
+            measured: watch::Sender::default(),
+        }
+    }
+
+    /// The one place at `url`, reached as these are.
+    pub(super) fn only(&self, url: &str, settings: &ClientSettings) -> Result<Self, ClientError> {
+        let regions = Self::of(self.connect.clone(), None, false, settings);
+        let known = self.state().places.values().find(|place| place.url == url).cloned();
+        match known {
+            Some(place) => regions.state().only(place),
+            None => regions.state().list(&[url.to_owned()], &regions.connect.client(None)?),
+        }
+        Ok(regions)
+    }
+
+    /// One of the places and no other.
+    pub(super) fn alone(&self, place: Arc<Place>, settings: &ClientSettings) -> Self {
+        let regions = Self::of(self.connect.clone(), None, false, settings);
+        regions.state().only(place);
+        regions
+    }
+
+    /// The place that is told so.
+    pub(super) fn told_as(&self, status: &RegionStatus) -> Option<Arc<Place>> {
+        let label = |place: &Place| place.found.as_ref().map(|found| found.label.clone());
+        let state = self.state();
+        let mut places = state.places.values();
+        places.find(|it| it.url == status.url && label(it) == status.label).cloned()
+    }
+
+    /// What is asked, in words, where no place was asked.
+    pub(super) fn name(&self) -> String {
+        match &self.discovery {
+            Some(discovery) => discovery.host().to_owned(),
+            None => {
+                let state = self.state();
+                let names = state.places.values().map(|place| place.name.as_str());
+                names.collect::<Vec<_>>().join(", ")
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there may be more than one place.
+    pub(super) fn has_choice(&self) -> bool {
+        self.has_choice
+    }
+
+    /// Whether nothing that goes to any of them is encrypted.
+    pub(super) fn are_plain(&self) -> bool {
+        match &self.discovery {
+            Some(discovery) => !discovery.is_https(),
+            None => self.state().places.values().all(|place| place.url.starts_with("http://")),
+        }
+    }
+
+    /// Returns when there is somebody to ask: at once, but for the first request, which looks the
+    /// places up and waits for the first of them that answers.
+    pub(super) async fn ready(self: &Arc<Self>) -> Result<(), ClientError> {
+        if !self.has_choice {
+            return Ok(());
+        }
+        if self.state().has_begun {
+            self.keep_up();
+            return Ok(());
+        }
+        let _alone = self.beginning.lock().await;
+        if self.state().has_begun {
+            return Ok(());
+        }
+        if self.discovery.is_some() {
+            self.look_up().await?;
+        }
+        let mut measured = self.measured.subscribe();
+        self.measure_due();
+        let mut until = None;
+        loop {
+            let (is_decided, has_any) = {
+                let mut state = self.state();
+                state.settle();
+                (state.choice.is_decided(), state.choice.used().is_some())
+            };
+            if is_decided {
+                break;
+            }
+            if has_any && until.is_none() {
+                until = Some(Instant::now() + GRACE);
+            }
+            let changed = measured.changed();
+            let waited = match until {
+                Some(until) => timeout_at(until, changed).await.is_ok(),
+                None => timeout(MEASURE_WITHIN * 2, changed).await.is_ok(),
+            };
+            if !waited {
+                break;
+            }
+        }
+        self.state().has_begun = true;
+        Ok(())
+    }
+
+    /// Looks up and measures what is due, beside everything else.
+    pub(super) fn keep_up(self: &Arc<Self>) {
+        if !self.has_choice {
+            return;
+        }
+        self.measure_due();
+        if self.discovery.is_none() {
+            return;
+        }
+        let now = Instant::now();
+        let is_due = {
+            let mut state = self.state();
+            let is_due = state.look_at <= now;
+            if is_due {
+                state.look_at = now + LOOK_EVERY;
+            }
+            is_due
+        };
+        if is_due {
+            let regions = Arc::clone(self);
+            tokio::spawn(async move {
+                if regions.look_up().await.is_ok() {
+                    regions.measure_due();
+                }
+            });
+        }
+    }
+
+    /// Asks DNS. An error changes nothing of what is known, and is one only where nothing is.
+    async fn look_up(&self) -> Result<(), ClientError> {
+        let Some(discovery) = &self.discovery else { return Ok(()) };
+        let is_well = self.state().choice.used().is_some();
+        let found = discovery.look(is_well).await;
+        let mut state = self.state();
+        state.look_at = Instant::now() + LOOK_EVERY;
+        match found {
+            Ok(found) => {
+                state.lookup_error = None;
+                state.found(&found, discovery.host(), &self.connect)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "uses the regions that DNS named before");
+                state.lookup_error = Some(error.clone());
+                if state.places.is_empty() { Err(error) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn measure_due(self: &Arc<Self>) {
+        let due = {
+            let mut state = self.state();
+            let due = state.choice.take_due(Instant::now(), MEASURE_WITHIN * 2);
+            due.iter().filter_map(|id| state.places.get(id).cloned()).collect::<Vec<_>>()
+        };
+        for place in due {
+            self.measure(place);
+        }
+    }
+
+    fn measure(self: &Arc<Self>, place: Arc<Place>) {
+        let regions = Arc::clone(self);
+        tokio::spawn(async move {
+            let is_first =
+                regions.state().choice.standing(place.id).is_some_and(|it| it.rtt.is_none());
+            let is_ready = regions.measure_once(&place).await;
+            // The first time there was a connection to be made.
+            if is_ready && is_first {
+                regions.measure_once(&place).await;
+            }
+        });
+    }
+
+    /// Asks a place whether it is ready, and notes the answer.
+    async fn measure_once(&self, place: &Place) -> bool {
+        let begun = Instant::now();
+        let asked = timeout(MEASURE_WITHIN, ready_at(place)).await;
+        let asked = asked.unwrap_or_else(|_| {
+            Err(ClientError::TimedOut { url: place.name.clone(), within: MEASURE_WITHIN })
+        });
+        let now = Instant::now();
+        let mut state = self.state();
+        match &asked {
+            Ok(()) => {
+                state.choice.measured(place.id, now - begun, now);
+                for id in state.choice.forget() {
+                    state.places.remove(&id);
+                }
+            }
+            Err(error) => state.choice.failed(place.id, error.to_string(), now),
+        }
+        state.settle();
+        drop(state);
+        self.measured.send_modify(|count| *count += 1);
+        asked.is_ok()
+    }
+
+    /// Measures every place now and waits for all, whatever is due.
+    pub(super) async fn measure_all(self: &Arc<Self>) -> Result<(), ClientError> {
+        if self.discovery.is_some() {
+            self.look_up().await?;
+        }
+        let places: Vec<Arc<Place>> = self.state().places.values().cloned().collect();
+        let measured = places.iter().map(async |place| {
+            if self.measure_once(place).await {
+                self.measure_once(place).await;
+            }
+        });
+        futures_util::future::join_all(measured).await;
+        self.state().has_begun = true;
+        Ok(())
+    }
+
+    /// Whom to ask, and whom after that.
+    pub(super) fn order(&self) -> Vec<Arc<Place>> {
+        let mut state = self.state();
+        state.settle();
+        let order = state.choice.order(Instant::now());
+        order.iter().filter_map(|id| state.places.get(id).cloned()).collect()
+    }
+
+    /// The place that is used.
+    pub(super) fn used(&self) -> Option<Arc<Place>> {
+        let mut state = self.state();
+        state.settle();
+        state.choice.used().and_then(|id| state.places.get(&id).cloned())
+    }
+
+    /// Notes what came of asking a place.
+    pub(super) fn note(self: &Arc<Self>, place: &Place, outcome: Outcome<'_>) {
+        if !self.has_choice {
+            return;
+        }
+        let now = Instant::now();
+        {
+            let mut state = self.state();
+            match outcome {
+                Outcome::Answered(took) => state.choice.answered(place.id, took),
+                Outcome::Silent => state.choice.suspect(place.id, now),
+                Outcome::Failed(error) => state.choice.failed(place.id, error.to_string(), now),
+                Outcome::Busy(wait) => state.choice.busy(place.id, now + wait),
+            }
+            state.settle();
+        }
+        self.measure_due();
+    }
+
+    /// A node says that it is going: it is no choice until it is back.
+    pub(super) fn goes(&self, name: &str) {
+        let mut state = self.state();
+        let place = state.places.values().find(|place| place.name == name).map(|place| place.id);
+        if let Some(id) = place {
+            state.choice.failed(id, "it said that it is going".to_owned(), Instant::now());
+            state.settle();
+        }
+    }
+
+    /// Whether a place is known not to answer.
+    pub(super) fn has_failed(&self, name: &str) -> bool {
+        let state = self.state();
+        let place = state.places.values().find(|place| place.name == name);
+        let standing = place.and_then(|place| state.choice.standing(place.id));
+        standing.is_some_and(|it| matches!(it.health, Health::Failed { .. }))
+    }
+
+    /// How long an answer of a place usually takes at the most, where that is known.
+    pub(super) fn patience(&self, place: &Place) -> Option<Duration> {
+        self.state().choice.patience(place.id)
+    }
+
+    /// A request begins.
+    pub(super) fn earn(&self) {
+        self.state().budget.earn(Instant::now());
+    }
+
+    /// Whether one more attempt may be made.
+    pub(super) fn may_try_again(&self) -> bool {
+        self.state().budget.take(Instant::now())
+    }
+
+    /// How long to wait before it, after so many pauses.
+    pub(super) fn pause(&self, pauses: u32) -> Duration {
+        budget::pause(pauses, &mut self.state().random)
+    }
+
+    /// How long none of the places wants requests.
+    pub(super) fn all_busy_for(&self) -> Duration {
+        let now = Instant::now();
+        self.state().choice.busy_until(now).map_or(Duration::ZERO, |until| until - now)
+    }
+
+    /// A token for a write, which recognises its retries.
+    pub(super) fn idempotency_key(&self) -> String {
+        use rand::RngCore as _;
+        let random = &mut self.state().random;
+        format!("{:016x}{:016x}", random.next_u64(), random.next_u64())
+    }
+}
+
+impl State {
+    fn settle(&mut self) {
+        self.choice.settle(Instant::now(), &mut self.random);
+    }
+
+    fn new_id(&mut self) -> PlaceId {
+        self.next_id += 1;
+        PlaceId(self.next_id)
+    }
+
+    fn only(&mut self, place: Arc<Place>) {
+        self.choice.set(&[(place.id, Rank { priority: 0, weight: None })], Instant::now());
+        self.places.insert(place.id, place);
+    }
+
+    /// Takes a list of URLs.
+    fn list(&mut self, urls: &[String], http: &reqwest::Client) {
+        let mut ranks = Vec::new();
+        for url in urls {
+            let id = self.new_id();
+            ranks.push((id, Rank { priority: 0, weight: None }));
+            let (url, name) = (url.clone(), url.clone());
+            let place = Place { id, url, name, found: None, http: http.clone() };
+            self.places.insert(id, Arc::new(place));
+        }
+        self.choice.set(&ranks, Instant::now());
+    }
+
+    /// Takes what DNS named.
+    fn found(&mut self, found: &[Found], host: &str, connect: &Connect) -> Result<(), ClientError> {
+        let mut ranks: Vec<(PlaceId, Rank)> = Vec::new();
+        for found in found {
+            let is_same = |known: &Found| known.label == found.label && known.url == found.url;
+            let known = self.places.values().find(|it| it.found.as_ref().is_some_and(is_same));
+            let id = match known {
+                Some(known) if known.found.as_ref() == Some(found) => known.id,
+                // The same one, elsewhere.
+                known => {
+                    let id = known.map(|known| known.id);
+                    let id = id.unwrap_or_else(|| self.new_id());
+                    let http = connect.client(Some((host, found)))?;
+                    let name = format!("{} ({})", found.url, found.label);
+                    let (url, found) = (found.url.clone(), Some(found.clone()));
+                    self.places.insert(id, Arc::new(Place { id, url, name, found, http }));
+                    id
+                }
+            };
+            if !ranks.iter().any(|(known, _)| *known == id) {
+                ranks.push((id, found.rank));
+            }
+        }
+        for id in self.choice.set(&ranks, Instant::now()) {
+            self.places.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+/// The URLs, each once and without a slash at its end.
+fn checked(urls: &[String]) -> Result<Vec<String>, ClientError> {
+    let unusable = |message: String| Err(ClientError::Settings(message));
+    let mut checked: Vec<String> = Vec::new();
+    for text in urls {
+        let url = match reqwest::Url::parse(text) {
+            Ok(url) => url,
+            Err(e) => return unusable(format!("`{text}` is not a URL: {e}")),
+        };
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return unusable(format!("`{text}` does not begin with http:// or https://"));
+        }
+        let text = text.trim_end_matches('/').to_owned();
+        if !checked.contains(&text) {
+            checked.push(text);
+        }
+    }
+    match checked.len() {
+        0 => unusable("there is no URL to ask".to_owned()),
+        n if n > URLS_MAX => unusable(format!("{n} URLs are too many: at most {URLS_MAX}")),
+        _ => Ok(checked),
+    }
+}
+
+/// Asks whether a node is ready.
+async fn ready_at(place: &Place) -> Result<(), ClientError> {
+    let sent = place.http.get(format!("{}/readyz", place.url)).send().await;
+    let mut response = sent.map_err(|e| connection_error(&place.name, &e))?;
+    let status = response.status();
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| connection_error(&place.name, &e))? {
+        body.extend_from_slice(&chunk);
+        if body.len() > READY_LEN_MAX {
+            break;
+        }
+    }
+    let name = &place.name;
+    if status == StatusCode::OK {
+        let says: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+        return match says.is_some_and(|it| it["status"] == "ready") {
+            true => Ok(()),
+            false => Err(ClientError::Answer(format!("{name}: what answers there is not Holm"))),
+        };
+    }
+    let refusal = Refusal::of(status.as_u16(), &body);
+    Err(ClientError::Answer(format!("{name}: {refusal}")))
+}
