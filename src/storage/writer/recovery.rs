@@ -150,7 +150,7 @@ impl Writer {
                     }
                 };
                 for (key, entry) in entries {
-                    if let Some(idempotency) = entry.idempotency {
+                    if let Some(idempotency) = &entry.idempotency {
                         self.unwritten.idempotency.insert(idempotency.key, dot);
                     }
                     let name = rows::row_key(&record.document, &key);
