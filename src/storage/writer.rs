@@ -229,6 +229,14 @@ impl State {
         self.documents.get(id).map(|view| &**view)
     }
 
+    /// Takes over all documents as they were read.
+    fn set_documents(&mut self, documents: OrdMap<DocumentId, Arc<DocumentView>>) {
+        let rows = || documents.values().flat_map(|view| view.rows.values());
+        self.rows = documents.values().map(|view| view.rows.len()).sum();
+        self.conflicts = rows().filter(|row| !row.conflicts().is_empty()).count();
+        self.documents = documents;
+    }
+
     fn set_row(&mut self, id: &DocumentId, key: &Key, row: Arc<Row>) {
         let is_conflict = |row: &Row| usize::from(!row.conflicts().is_empty());
         self.conflicts += is_conflict(&row);

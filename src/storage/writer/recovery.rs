@@ -31,11 +31,7 @@ impl Writer {
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
         self.stored_spans = spans.len();
         self.state = State { vector, hashes, chain: Chain { head, spans }, ..State::default() };
-        for (id, view) in rows::read(&tx)? {
-            for (key, row) in &view.rows {
-                self.state.set_row(&id, key, row.clone());
-            }
-        }
+        self.state.set_documents(rows::read(&tx)?);
         self.read_epochs(&tx)?;
         let checkpoint = meta::KEY_CHECKPOINT.get(&tx)?.unwrap_or_default();
         let touched = self.read_log_since(&tx, &checkpoint)?;
