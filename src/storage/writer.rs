@@ -58,8 +58,9 @@ const REFUSED_MAX: usize = 4_096;
 /// How often a group is tried again, each time without one more record that was found bad.
 const ATTEMPTS_MAX: usize = 64;
 
-/// From which size of the file on commits also keep what makes repairing it quick, in bytes.
-const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+/// From which size of the file on commits also keep what makes repairing it quick, in bytes. That
+/// makes each of them dearer; without it a start after a crash walks the file, some 2 s a GiB.
+const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 
 /// Most bytes of records that are committed and not in the derived tables: past it a group has a
 /// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
