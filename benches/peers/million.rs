@@ -128,15 +128,26 @@ impl Cost {
     }
 }
 
-fn value() -> String {
-    "v".repeat(VALUE_LEN)
+/// A value that no compression makes much smaller, another for each `of`.
+fn value(of: u64) -> String {
+    let mut state = of + 1;
+    let mut character = || {
+        // xorshift64 (Marsaglia 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // Without what JSON escapes, and what stands for a number.
+        let among = b"$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~";
+        char::from(among[(state >> 32) as usize % among.len()])
+    };
+    (0..VALUE_LEN).map(|_| character()).collect()
 }
 
 /// A part of each document's keys.
 fn fill_holm(holm: &Holm, from: u64) -> Round {
     const CLIENTS: u64 = 4;
     let entries: Vec<String> =
-        (from..from + BATCH).map(|i| format!("\"k{i:04}\":\"{}\"", value())).collect();
+        (from..from + BATCH).map(|i| format!("\"k{i:04}\":\"{}\"", value(i))).collect();
     let body = format!("{{\"entries\":{{{}}}}}", entries.join(","));
     let request = http::request("POST", "/config/service-####/prod", &holm.token, "", &body);
     load::run(CLIENTS as usize, |client| {
@@ -213,7 +224,8 @@ fn of_etcd(plan: &Plan, program: &Path, rounds: usize) -> anyhow::Result<Cost> {
 
 /// All keys, in transactions of as many puts as one call takes.
 fn fill_etcd(member: &Member) -> Round {
-    let call = etcd::put_all("service-####/prod/k####", &value(), TXN);
+    let call =
+        etcd::put_all("service-####/prod/k####", &(0..TXN as u64).map(value).collect::<Vec<_>>());
     let numbers = |n: u64| {
         let mut numbers = [0; 2 * TXN];
         for (i, pair) in (n * TXN as u64..).zip(numbers.chunks_exact_mut(2)) {

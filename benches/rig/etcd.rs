@@ -92,17 +92,17 @@ pub(crate) fn put(key: &str, value: &str) -> Call {
     Call::new("/etcdserverpb.KV/Put", &put_request(key, value), 0)
 }
 
-/// `KV.Txn` that puts `count` keys.
-pub(crate) fn put_all(key: &str, value: &str, count: usize) -> Call {
-    let mut operation = Vec::new();
-    // RequestOp.request_put
-    bytes_field(&mut operation, 2, &put_request(key, value));
+/// `KV.Txn` that puts as many keys as there are values.
+pub(crate) fn put_all(key: &str, values: &[String]) -> Call {
     let mut message = Vec::new();
-    for _ in 0..count {
+    for value in values {
+        let mut operation = Vec::new();
+        // RequestOp.request_put
+        bytes_field(&mut operation, 2, &put_request(key, value));
         // TxnRequest.success
         bytes_field(&mut message, 2, &operation);
     }
-    Call::new("/etcdserverpb.KV/Txn", &message, count)
+    Call::new("/etcdserverpb.KV/Txn", &message, values.len())
 }
 
 /// `KV.Range` of one key that is there, from what the member itself has (serializable), or from

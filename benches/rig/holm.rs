@@ -1,7 +1,7 @@
 //! Holm as it is shipped: `holm serve` for one node, `holm dev` for several regions with the
 //! distances between them. Only what a client could ask for is asked for, over HTTP.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -14,8 +14,11 @@ use serde_json::Value;
 use crate::rig::http::{self, Connection};
 use crate::rig::process::{Process, free_address, free_udp_address};
 
-/// The program that cargo built with this benchmark.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_holm");
+/// The program that cargo built with this benchmark, or where the variable HOLM names another one, so
+/// that two of them can be measured in turn.
+fn program() -> OsString {
+    std::env::var_os("HOLM").unwrap_or_else(|| env!("CARGO_BIN_EXE_holm").into())
+}
 
 /// Running nodes and what is needed to talk to them.
 pub(crate) struct Holm {
@@ -61,7 +64,7 @@ impl Holm {
     /// One process with so many regions, each with one node, all this far apart.
     pub(crate) fn dev(dir: &Path, regions: usize, one_way_ms: u32) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("dev").arg("--topology").arg(topology(dir, regions, one_way_ms)?);
         command.arg("--data").arg(dir.join("data"));
         let mut holm = Self::start(&mut command, dir, regions)?;
@@ -174,7 +177,7 @@ fn prepare(dir: &Path) -> anyhow::Result<String> {
 
 /// `holm serve` with what was prepared there.
 fn served(dir: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.args(["serve", "--alone", "--node", &node_name(REGIONS[0])]);
     for (flag, place) in [
         ("--settings", "settings.toml"),
@@ -209,7 +212,7 @@ fn topology(dir: &Path, regions: usize, one_way_ms: u32) -> anyhow::Result<PathB
 
 /// Runs the program to its end; what it printed.
 fn run(arguments: &[&OsStr]) -> anyhow::Result<String> {
-    let output = Command::new(PROGRAM).args(arguments).output()?;
+    let output = Command::new(program()).args(arguments).output()?;
     if !output.status.success() {
         bail!("holm {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -31,9 +31,10 @@ pub struct Entry {
     /// Why it was written, in the writer's words.
     #[n(6)]
     pub message: Option<Text>,
-    /// What recognises a retry of the same request.
+    /// What recognises a retry of the same request. Boxed: few entries have it, and every one in
+    /// memory would have room for it.
     #[n(7)]
-    pub idempotency: Option<Idempotency>,
+    pub idempotency: Option<Box<Idempotency>>,
 }
 
 /// What recognises a retry: keyed hashes, never the header itself.

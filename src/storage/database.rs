@@ -30,8 +30,10 @@ static CONFIG: Layout = Layout { file: FILE, tables: 11, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
-/// Most memory that one database keeps of its file, in bytes; redb's own bound is four times as much.
-const CACHE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most memory that one database keeps of its file, in bytes; redb's own bound is sixteen times as
+/// much. The view and the documents in memory answer what is asked often; what is read beside that
+/// the system keeps, too, which can give it up.
+const CACHE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The same of a file that is being made.
 const REBUILD_CACHE_BYTES_MAX: usize = 16 * 1024 * 1024;
 

@@ -159,7 +159,7 @@ fn look(
     if entries().any(|(_, entry)| entry.stamp >= before) {
         return Ok(Look::IsNew);
     }
-    let retries = entries().filter_map(|(_, entry)| entry.idempotency);
+    let retries = entries().filter_map(|(_, entry)| entry.idempotency.as_ref());
     Ok(Look::Goes(Due { dot, retries: retries.map(|it| it.key).collect() }))
 }
 

@@ -58,8 +58,9 @@ const REFUSED_MAX: usize = 4_096;
 /// How often a group is tried again, each time without one more record that was found bad.
 const ATTEMPTS_MAX: usize = 64;
 
-/// From which size of the file on commits also keep what makes repairing it quick, in bytes.
-const QUICK_REPAIR_BYTES: u64 = 1 << 30;
+/// From which size of the file on commits also keep what makes repairing it quick, in bytes. That
+/// makes each of them dearer; without it a start after a crash walks the file, some 2 s a GiB.
+const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 
 /// Most bytes of records that are committed and not in the derived tables: past it a group has a
 /// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
@@ -227,6 +228,14 @@ struct State {
 impl State {
     fn view(&self, id: &DocumentId) -> Option<&DocumentView> {
         self.documents.get(id).map(|view| &**view)
+    }
+
+    /// Takes over all documents as they were read.
+    fn set_documents(&mut self, documents: OrdMap<DocumentId, Arc<DocumentView>>) {
+        let rows = || documents.values().flat_map(|view| view.rows.values());
+        self.rows = documents.values().map(|view| view.rows.len()).sum();
+        self.conflicts = rows().filter(|row| !row.conflicts().is_empty()).count();
+        self.documents = documents;
     }
 
     fn set_row(&mut self, id: &DocumentId, key: &Key, row: Arc<Row>) {

@@ -254,7 +254,7 @@ impl Group {
                 author: author.clone(),
                 region: writer.settings.region.clone(),
                 message: request.message.clone(),
-                idempotency: request.idempotency,
+                idempotency: request.idempotency.map(Box::new),
             };
             open.entries.push((draft.key.clone(), entry.clone()));
             open.keys.insert(draft.key.clone());
@@ -326,9 +326,8 @@ impl Group {
             .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
         let mut keys = Vec::new();
         for (key, entry) in change.entries {
-            let Some(known) = entry.idempotency.filter(|known| known.key == idempotency.key) else {
-                continue;
-            };
+            let known = entry.idempotency.as_deref().copied();
+            let Some(known) = known.filter(|known| known.key == idempotency.key) else { continue };
             if entry.stamp.0.saturating_add(idempotency::RETENTION_US) < now.0 {
                 return Ok(None);
             }
@@ -425,7 +424,7 @@ impl Group {
             if let Checked::Change(change) = checked {
                 self.remote.extend(change.entries.iter().map(|(_, entry)| entry.stamp).max());
                 for (key, entry) in change.entries {
-                    if let Some(idempotency) = entry.idempotency {
+                    if let Some(idempotency) = &entry.idempotency {
                         self.idempotency.insert(idempotency.key, entry.dot);
                     }
                     self.entries.push((record.document.clone(), key, entry));

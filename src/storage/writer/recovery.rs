@@ -31,11 +31,7 @@ impl Writer {
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
         self.stored_spans = spans.len();
         self.state = State { vector, hashes, chain: Chain { head, spans }, ..State::default() };
-        for (id, view) in rows::read(&tx)? {
-            for (key, row) in &view.rows {
-                self.state.set_row(&id, key, row.clone());
-            }
-        }
+        self.state.set_documents(rows::read(&tx)?);
         self.read_epochs(&tx)?;
         let touched = self.read_log(&tx)?;
         for (id, keys) in touched {
@@ -146,7 +142,7 @@ impl Writer {
                 }
             };
             for (key, entry) in entries {
-                if let Some(idempotency) = entry.idempotency {
+                if let Some(idempotency) = &entry.idempotency {
                     self.unwritten.idempotency.insert(idempotency.key, dot);
                 }
                 let name = rows::row_key(&record.document, &key);

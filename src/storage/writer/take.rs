@@ -363,7 +363,7 @@ impl Taking<'_> {
         self.taken.records += 1;
         let checked = Checked::of(record).map_err(|e| illegal(&e))?;
         let entries = checked.change().into_iter().flat_map(|change| &change.entries);
-        let keys = entries.filter_map(|(_, entry)| entry.idempotency);
+        let keys = entries.filter_map(|(_, entry)| entry.idempotency.as_ref());
         let keys: Vec<[u8; 16]> = keys.map(|idempotency| idempotency.key).collect();
         idempotency::put(self.tx, keys.iter().map(|key| (key, &record.dot)))?;
         Ok(())

@@ -107,6 +107,20 @@ fn writes_that_meet_share_a_change_and_a_second_write_of_a_key_starts_the_next()
 }
 
 #[test]
+fn what_is_read_when_opening_is_counted_as_what_was_written() {
+    let disk = MemoryDisk::new();
+    let (mut writer, mut other) = (open(&disk), open(&MemoryDisk::new()));
+    writer.commit(Stamp(1), &[put("web/a", &[("k", "1"), ("l", "1")])]);
+    let theirs = other.commit(Stamp(2), &[put("web/a", &[("k", "2")])]).own;
+    writer.commit(Stamp(3), &[Command::Apply(theirs)]);
+    let counted = |writer: &Writer| (writer.counts().rows, writer.counts().conflicts);
+    assert_eq!(counted(&writer), (2, 1));
+    writer.checkpoint().unwrap();
+    drop(writer);
+    assert_eq!(counted(&open(&disk)), (2, 1));
+}
+
+#[test]
 fn a_store_opened_again_shows_what_it_showed_with_and_without_a_checkpoint() {
     let disk = MemoryDisk::new();
     let mut writer = open(&disk);
