@@ -81,3 +81,10 @@ pub struct Event {
     #[n(8)]
     pub index: Option<u64>,
 }
+
+impl Event {
+    /// Whether nobody is known who did it.
+    pub(crate) fn is_strangers(&self) -> bool {
+        &*self.principal == "-"
+    }
+}

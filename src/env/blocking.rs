@@ -39,6 +39,23 @@ impl Blocking {
         }
     }
 
+    /// The same for work that there may be so much of at once: it holds `permit` until it is done, also
+    /// where nobody waits for it any more. A permit that is held by the one who waits comes back as
+    /// soon as that one gives up, while the work goes on.
+    pub async fn run_with<P, T, F>(self, permit: P, work: F) -> T
+    where
+        P: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let held = move || {
+            let result = work();
+            drop(permit);
+            result
+        };
+        self.run(held).await
+    }
+
     /// The result of `work`, which blocks this thread: for what takes about as long as waking another
     /// one. Where the runtime has several threads, another one takes on what this one would do next.
     pub fn here<T>(self, work: impl FnOnce() -> T) -> T {
@@ -93,6 +110,25 @@ mod tests {
         for blocking in [Blocking::Threads, Blocking::Inline] {
             assert_eq!(blocking.run(|| 6 * 7).await, 42);
         }
+    }
+
+    #[tokio::test]
+    async fn work_holds_its_permit_until_it_is_done_whoever_waits_for_it() {
+        let room = Arc::new(tokio::sync::Semaphore::new(1));
+        let permit = room.clone().try_acquire_owned().unwrap();
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        let work = Blocking::Threads.run_with(permit, move || {
+            begun.send(()).unwrap();
+            ends.recv().unwrap();
+        });
+        let task = tokio::spawn(work);
+        has_begun.await.unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(room.available_permits(), 0, "it goes on");
+        end.send(()).unwrap();
+        let _ = room.acquire().await.unwrap();
     }
 
     #[tokio::test]

@@ -63,9 +63,8 @@ async fn resolved(
     item: Bytes,
 ) -> Result<Response, ApiError> {
     let query = incoming.parameters()?;
-    let mut resolved = resolve::resolve(app, incoming, &query, &[item]).await?;
-    let body = resolved.items.pop().map(Bytes::from_owner).unwrap_or_default();
-    let mut response = write::json(StatusCode::OK, body);
+    let resolved = resolve::resolve(app, incoming, &query, &[item], ("", "")).await?;
+    let mut response = write::json(StatusCode::OK, resolved.body.clone());
     resolved.tell(incoming, response.headers_mut())?;
     reached.tell(app, response.headers_mut());
     Ok(response)

@@ -83,9 +83,10 @@ pub(super) async fn keys(app: &App, incoming: &Incoming) -> Result<Response, Api
         return Ok(pages.answer(&reached, shown));
     }
     let (page, next) = pages.take(shown);
-    let resolved = resolve::resolve(app, incoming, &pages.query, &page).await?;
-    let body = resolve::list(&resolved.items, &next_member(next.as_deref()));
-    let mut response = write::json(StatusCode::OK, body);
+    let after = format!("]{}}}", next_member(next.as_deref()));
+    let around = ("{\"items\":[", after.as_str());
+    let resolved = resolve::resolve(app, incoming, &pages.query, &page, around).await?;
+    let mut response = write::json(StatusCode::OK, resolved.body.clone());
     resolved.tell(incoming, response.headers_mut())?;
     pages.tell(&reached, next.as_deref(), &mut response);
     Ok(response)

@@ -77,11 +77,7 @@ pub(super) async fn issue(
     rng.fill_bytes(&mut salt);
     let secret = credential::secret(id, &random);
     let hashed = secret.clone();
-    let hash = app.0.env.blocking.run(move || {
-        let hash = credential::hash(&hashed, &salt);
-        drop(place);
-        hash
-    });
+    let hash = app.0.env.blocking.run_with(place, move || credential::hash(&hashed, &salt));
     let hash = hash.await.map_err(|error| {
         tracing::error!(%error, "a client secret could not be hashed");
         ApiError::StorageFailed

@@ -32,7 +32,7 @@ use crate::model::{Id, Text};
 use crate::settings::Settings;
 use crate::telemetry::Shed;
 
-use bodies::{GivenUp, Held};
+use bodies::{GivenUp, Held, When};
 use clients::{Clients, Kind};
 use gcra::Rate;
 pub(super) use places::{Place, Places};
@@ -257,7 +257,8 @@ impl Gate {
             false => vec![],
         };
         let rooms = bodies::Rooms { bodies: self.bodies.clone(), places };
-        let (body, held) = bodies::received(body, rooms, self.body_bytes_per_second_min);
+        let when = if operation.takes_body() { When::AtEnd } else { When::AtOnce };
+        let (body, held) = bodies::received(body, rooms, when, self.body_bytes_per_second_min);
         (body, Some(held))
     }
 }
@@ -280,6 +281,26 @@ impl Operation {
     /// Whether it waits for the disk, or a majority's. Without tokens there are no reads.
     fn is_change(self) -> bool {
         !self.is_read() && self != Self::IssueToken
+    }
+
+    /// Whether its handler asks for the body: what one that does not is sent stays unread.
+    fn takes_body(self) -> bool {
+        matches!(
+            self,
+            Self::Post
+                | Self::PutKey
+                | Self::PatchKey
+                | Self::Restore
+                | Self::CreateAccount
+                | Self::UpdateAccount
+                | Self::AddCredential
+                | Self::CreateRole
+                | Self::UpdateRole
+                | Self::PostSecret
+                | Self::RotateKeys
+                | Self::PutHistoryPolicy
+                | Self::IssueToken
+        )
     }
 }
 

@@ -16,8 +16,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::edge::{Incoming, Remote};
 use super::error::{ApiError, Logged};
@@ -25,7 +26,7 @@ use super::{App, body};
 use crate::access::issue::{self, OwnClaims, Refused, Terms};
 use crate::access::{MintKey, credential, token};
 use crate::audit::{Decision, Event};
-use crate::env::Stream;
+use crate::env::{Blocking, Stream};
 use crate::model::{Id, Text};
 use crate::registry::signing;
 use crate::settings::AccessSettings;
@@ -75,6 +76,33 @@ impl Desk {
     pub(super) fn issuer(&self) -> &str {
         &self.terms.issuer
     }
+
+    /// Waits until a secret may be checked, where not too many wait.
+    async fn turn(&self) -> Result<Turn, OAuthError> {
+        let busy = || OAuthError::busy("too many clients ask for tokens at once");
+        let place = self.places.clone().try_acquire_owned().map_err(|_| busy())?;
+        let check = self.checks.clone().acquire_owned().await.map_err(|_| busy())?;
+        Ok(Turn { _check: check, _place: place })
+    }
+
+    /// Whether the secret is that of the hash. It is `turn` until that is known, also where whoever
+    /// asked is gone.
+    async fn verify(
+        &self,
+        turn: Turn,
+        blocking: Blocking,
+        secret: Zeroizing<String>,
+        hash: Text,
+    ) -> bool {
+        self.hashes.fetch_add(1, Ordering::Relaxed);
+        blocking.run_with(turn, move || credential::verify(&secret, &hash)).await
+    }
+}
+
+/// Leave to check one secret.
+struct Turn {
+    _check: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
 }
 
 /// An error of RFC 6749, section 5.2, and those that it has no name for.
@@ -253,17 +281,13 @@ async fn issue(
 /// Whether the secret is the client's: one hash, whoever asks.
 async fn is_right(app: &App, request: &TokenRequest) -> Result<bool, OAuthError> {
     let desk = &app.0.desk;
-    let busy = |_| OAuthError::busy("too many clients ask for tokens at once");
-    let _place = desk.places.try_acquire().map_err(|_| busy(()))?;
-    let _check = desk.checks.acquire().await.map_err(|_| busy(()))?;
+    let turn = desk.turn().await?;
     let (is_candidate, hash) = {
         let (state, now) = (app.state(), app.0.env.clock.now());
         let candidate = credential::candidate(&state.rules, &request.client, &request.secret, now);
         (candidate.is_some(), credential::hash_to_check(candidate.as_ref()))
     };
-    desk.hashes.fetch_add(1, Ordering::Relaxed);
-    let secret = request.secret.clone();
-    let is_right = app.0.env.blocking.run(move || credential::verify(&secret, &hash)).await;
+    let is_right = desk.verify(turn, app.0.env.blocking, request.secret.clone(), hash).await;
     Ok(is_candidate && is_right)
 }
 
@@ -347,5 +371,46 @@ pub(super) async fn flush_denials(app: App) {
         if stopped {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::Entropy;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "what takes the only thread is not under test")]
+    fn who_asks_for_a_token_and_goes_away_makes_no_room_for_another_check() {
+        // The only thread for such work is taken: checks begin, and none ends.
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.max_blocking_threads(1).build().unwrap();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            let taken = tokio::task::spawn_blocking(move || ends.recv());
+            let ids = Entropy::system().stream("ids");
+            let desk = Arc::new(Desk::new(&AccessSettings::default(), "c", ids));
+            let begun = || desk.hashes.load(Ordering::Relaxed);
+            for i in 0..20 {
+                let asked = desk.clone();
+                let asks = tokio::spawn(async move {
+                    let turn = asked.turn().await.ok()?;
+                    let hash = credential::hash_to_check(None);
+                    let secret = Zeroizing::new("x".to_owned());
+                    Some(asked.verify(turn, Blocking::Threads, secret, hash).await)
+                });
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                asks.abort();
+                assert!(asks.await.unwrap_err().is_cancelled());
+                assert_eq!(begun(), (i + 1).min(CHECKS_MAX as u64));
+            }
+            end.send(()).unwrap();
+            taken.await.unwrap().unwrap();
+            let all = u32::try_from(CHECKS_MAX).unwrap();
+            let _ = desk.checks.acquire_many(all).await.unwrap();
+            assert_eq!(desk.places.available_permits(), CHECKS_MAX + WAITING_MAX);
+        });
     }
 }

@@ -41,10 +41,10 @@ pub(super) fn is_asked(query: &Query<'_>) -> Result<bool, ApiError> {
     }
 }
 
-/// Items with what they refer to, and what the answer says of how new that is.
+/// An answer with what its items refer to, and what it says of how new that is.
 pub(super) struct Resolved {
-    /// In the order of the items.
-    pub(super) items: Vec<Zeroizing<Vec<u8>>>,
+    /// In memory that is overwritten once it was sent.
+    pub(super) body: Bytes,
     read: Read,
 }
 
@@ -60,12 +60,14 @@ impl Resolved {
     }
 }
 
-/// Puts secrets into the values of these items, each a JSON object with the member `value`.
+/// Puts secrets into the values of these items, each a JSON object with the member `value`; the
+/// answer is the items with commas between and with what is `around` them.
 pub(super) async fn resolve(
     app: &App,
     incoming: &Incoming,
     query: &Query<'_>,
     items: &[Bytes],
+    around: (&str, &str),
 ) -> Result<Resolved, ApiError> {
     let texts: Vec<&str> =
         items.iter().map(|item| std::str::from_utf8(item).unwrap_or("{}")).collect();
@@ -94,42 +96,68 @@ pub(super) async fn resolve(
         true => Vec::new(),
         false => reveal(app, incoming, state, &wanted).await?,
     };
-    let values: BTreeMap<&str, (&Plaintext, usize)> = found
-        .iter()
-        .zip(&values)
-        .map(|((name, count), value)| (name.as_str(), (value, *count)))
-        .collect();
-    // How long it becomes is known before: a vector that grows leaves what it had behind.
-    let secrets: usize = values.values().map(|(value, count)| (6 * value.len() + 2) * count).sum();
-    let whole = texts.iter().map(|text| text.len()).sum::<usize>() + secrets;
-    if whole > ANSWER_LEN_MAX {
+    let values = found.iter().zip(&values).map(|((name, count), value)| {
+        let filled = Filled { value, len: text_len(value), count: *count };
+        (name.as_str(), filled)
+    });
+    let body = write_items(&texts, &values.collect(), around)?;
+    Ok(Resolved { body: Bytes::from_owner(body), read })
+}
+
+/// A secret that is referred to.
+struct Filled<'a> {
+    value: &'a Plaintext,
+    /// How many bytes it takes as JSON.
+    len: usize,
+    /// How often all items together refer to it.
+    count: usize,
+}
+
+type Values<'a> = BTreeMap<&'a str, Filled<'a>>;
+
+/// All items in one piece of memory, which is overwritten when it is dropped.
+fn write_items(
+    texts: &[&str],
+    values: &Values<'_>,
+    (before, after): (&str, &str),
+) -> Result<Zeroizing<Vec<u8>>, ApiError> {
+    // It will not be longer, and so does not grow: a vector that does leaves what it had behind.
+    let secrets: usize = values.values().map(|it| it.len.saturating_mul(it.count)).sum();
+    let items: usize = texts.iter().map(|text| text.len() + 1).sum();
+    let len = before.len() + after.len() + items + secrets;
+    if len > ANSWER_LEN_MAX {
         let why = format!("the answer would have more than {ANSWER_LEN_MAX} bytes");
         return Err(ApiError::LimitReached(why));
     }
-    let mut resolved = Vec::with_capacity(texts.len());
-    for text in texts {
-        let mut out = Zeroizing::new(Vec::with_capacity(text.len() + secrets));
-        write_item(text, &values, &mut out)?;
-        resolved.push(out);
+    let mut out = Zeroizing::new(Vec::with_capacity(len));
+    out.extend_from_slice(before.as_bytes());
+    for (i, text) in texts.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_item(text, values, &mut out)?;
     }
-    Ok(Resolved { items: resolved, read })
+    out.extend_from_slice(after.as_bytes());
+    Ok(out)
 }
 
-/// Joins resolved items to a list, in memory that is overwritten once it was sent.
-pub(super) fn list(items: &[Zeroizing<Vec<u8>>], more: &str) -> Bytes {
-    let len = items.iter().map(|item| item.len() + 1).sum::<usize>() + more.len() + 16;
-    let mut body = Zeroizing::new(Vec::with_capacity(len));
-    body.extend_from_slice(b"{\"items\":[");
-    for (i, item) in items.iter().enumerate() {
-        if i > 0 {
-            body.push(b',');
+/// How many bytes a secret takes as JSON.
+fn text_len(value: &Plaintext) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
         }
-        body.extend_from_slice(item);
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
-    body.push(b']');
-    body.extend_from_slice(more.as_bytes());
-    body.push(b'}');
-    Bytes::from_owner(body)
+    let mut count = Count(0);
+    // There is nothing to fail.
+    let _ = serde_json::to_writer(&mut count, value.expose_text().unwrap_or_default());
+    count.0
 }
 
 /// The secret that this value is a reference to, if it is one.
@@ -178,8 +206,6 @@ fn elements(text: &str) -> Result<Vec<&RawValue>, ApiError> {
     serde_json::from_str(text).map_err(|e| ApiError::BadJson(e.to_string()))
 }
 
-type Values<'a> = BTreeMap<&'a str, (&'a Plaintext, usize)>;
-
 fn write_item(text: &str, values: &Values<'_>, out: &mut Vec<u8>) -> Result<(), ApiError> {
     out.push(b'{');
     for (i, (name, value)) in members(text)?.into_iter().enumerate() {
@@ -205,9 +231,9 @@ fn write_value(value: &RawValue, values: &Values<'_>, out: &mut Vec<u8>) -> Resu
         return Ok(());
     }
     if let Some(name) = reference(value)?
-        && let Some((secret, _)) = values.get(name.as_str())
+        && let Some(secret) = values.get(name.as_str())
     {
-        write_text(secret.expose_text().unwrap_or_default(), out);
+        write_text(secret.value.expose_text().unwrap_or_default(), out);
         return Ok(());
     }
     match text.as_bytes().first() {
@@ -247,10 +273,14 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
+    fn filled(value: &Plaintext, count: usize) -> Filled<'_> {
+        Filled { value, len: text_len(value), count }
+    }
+
     fn resolved(value: &str) -> String {
         let text = format!("{{\"key\":\"a\",\"value\":{value},\"conflicts\":[{value}]}}");
         let (db, api) = (Plaintext::new(b"p\"w".to_vec()), Plaintext::new(b"k".to_vec()));
-        let values = BTreeMap::from([("db", (&db, 1)), ("api", (&api, 1))]);
+        let values = BTreeMap::from([("db", filled(&db, 1)), ("api", filled(&api, 1))]);
         let mut out = Vec::new();
         write_item(&text, &values, &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
@@ -288,5 +318,28 @@ mod tests {
         gather(raw, &mut found).unwrap();
         let found: Vec<_> = found.iter().map(|(name, count)| (name.as_str(), *count)).collect();
         assert_eq!(found, [("api", 1), ("db", 2)]);
+    }
+
+    #[test]
+    fn an_answer_takes_no_more_memory_than_it_has_bytes() {
+        let large = Plaintext::new("\"x\n\u{1}é".repeat(8 * 1024).into_bytes());
+        let plain = "{\"key\":\"k\",\"value\":[1,{\"a\":null}]}";
+        let one = "{\"key\":\"k\",\"value\":{\"$secret\":\"db\"}}";
+        let forty = format!("{{\"value\":[{}]}}", vec!["{\"$secret\":\"db\"}"; 40].join(","));
+        for (texts, count) in [
+            ([vec![plain; 999], vec![&forty]].concat(), 40),
+            ([vec![plain; 999], vec![one]].concat(), 1),
+            (vec![one; 100], 100),
+        ] {
+            let values = BTreeMap::from([("db", filled(&large, count))]);
+            let body = write_items(&texts, &values, ("[", "]")).unwrap();
+            serde_json::from_slice::<serde::de::IgnoredAny>(&body).unwrap();
+            let (len, capacity) = (body.len(), body.capacity());
+            let references = 16 * count;
+            assert!(len <= capacity && capacity <= len + references + 1, "{capacity} for {len}");
+        }
+        let values = BTreeMap::from([("db", filled(&large, 1_000))]);
+        let error = write_items(&vec![one; 1_000], &values, ("[", "]")).unwrap_err();
+        assert!(matches!(error, ApiError::LimitReached(_)), "{error}");
     }
 }

@@ -39,7 +39,8 @@ use shipping::Shipping;
 mod handover;
 mod shipping;
 
-/// Most events that wait to be recorded; what comes beside them is counted alone.
+/// Most events that wait to be recorded; what comes beside them is counted alone. Strangers take no
+/// more than half of it.
 const QUEUE_MAX: usize = 1_024;
 /// Most events that are recorded together.
 const BATCH_MAX: usize = 256;
@@ -89,7 +90,7 @@ struct Inner {
     /// What peers shipped, or handed over as they drained.
     copies: Copies,
     /// Walks along whole chains, one at a time.
-    walks: Semaphore,
+    walks: Arc<Semaphore>,
 }
 
 /// What a peer is asked.
@@ -176,7 +177,7 @@ impl Desk {
             copies: Copies::new(disk.clone(), settings.copies_bytes_max),
             disk,
             metrics: metrics.clone(),
-            walks: Semaphore::new(1),
+            walks: Arc::new(Semaphore::new(1)),
         }));
         let run = DeskRun {
             desk: this.clone(),
@@ -200,7 +201,8 @@ impl Desk {
     }
 
     fn note(&self, note: Note) {
-        if self.0.notes.try_send(note).is_err() {
+        let is_full = note.event.is_strangers() && self.0.notes.capacity() < QUEUE_MAX / 2;
+        if is_full || self.0.notes.try_send(note).is_err() {
             self.drop_notes(1);
         }
     }
@@ -225,8 +227,17 @@ impl Desk {
         &self,
         read: impl FnOnce(&dyn ChainReader, Option<&dyn ChainReader>) -> T + Send + 'static,
     ) -> T {
+        self.read_with((), read).await
+    }
+
+    /// The same, holding `permit` until it is done, whoever waits for it.
+    async fn read_with<P: Send + 'static, T: Send + 'static>(
+        &self,
+        permit: P,
+        read: impl FnOnce(&dyn ChainReader, Option<&dyn ChainReader>) -> T + Send + 'static,
+    ) -> T {
         let (config, quorum) = (self.0.config.clone(), self.0.quorum.chain());
-        self.0.blocking.run(move || read(&config, quorum.as_deref())).await
+        self.0.blocking.run_with(permit, move || read(&config, quorum.as_deref())).await
     }
 
     async fn slices(
@@ -553,9 +564,9 @@ impl Node {
         }
         let desk = &self.0.desk;
         let of_copies = self.copies_to_verify().await?;
-        let Ok(_walk) = desk.0.walks.acquire().await else { return Ok(Vec::new()) };
+        let Ok(walk) = desk.0.walks.clone().acquire_owned().await else { return Ok(Vec::new()) };
         let copies = desk.0.copies.clone();
-        desk.read(move |config, quorum| {
+        desk.read_with(walk, move |config, quorum| {
             let [of_config, of_quorum] = &witnesses;
             let mut reports = vec![verify(STORES[0], config, of_config)?];
             if let Some(quorum) = quorum {

@@ -38,6 +38,15 @@ const NO_ROOM: u8 = 1;
 const NO_PLACE: u8 = 2;
 const TOO_SLOW: u8 = 3;
 
+/// When the places are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// Nobody asks for the body.
+    AtOnce,
+    /// Once the body is there.
+    AtEnd,
+}
+
 /// What a change has to have: room for its body, and, once that is there, a place among the
 /// requests and one among the changes under way. Who sends slowly keeps others from no place.
 #[derive(Clone)]
@@ -96,29 +105,34 @@ impl Drop for Held {
 }
 
 /// A request's body, which takes of `rooms` as it comes in, and fails where there is nothing left,
-/// or where less than `bytes_per_second_min` comes in. One that is empty has its places, or was
-/// given up.
-pub(super) fn received(body: Body, rooms: Rooms, bytes_per_second_min: usize) -> (Body, Arc<Held>) {
+/// or where less than `bytes_per_second_min` comes in. One that is empty, or whose places are taken at
+/// once, has them, or was given up.
+pub(super) fn received(
+    body: Body,
+    rooms: Rooms,
+    when: When,
+    bytes_per_second_min: usize,
+) -> (Body, Arc<Held>) {
     let held = Arc::new(Held {
         rooms,
         kib: AtomicUsize::new(0),
         places: OnceLock::new(),
         given_up: AtomicU8::new(0),
     });
-    if body.is_end_stream() {
-        if !held.place() {
-            held.given_up.store(NO_PLACE, Ordering::Relaxed);
-        }
+    let is_end = body.is_end_stream();
+    if (is_end || when == When::AtOnce) && !held.place() {
+        held.given_up.store(NO_PLACE, Ordering::Relaxed);
+    }
+    if is_end {
         return (body, held);
     }
-    let now = Instant::now();
     let body = Received {
         body,
         held: held.clone(),
         len: 0,
         bytes_per_second_min: bytes_per_second_min as u64,
-        begin: now,
-        heard: now,
+        begin: None,
+        heard: Instant::now(),
         deadline: None,
     };
     (Body::new(body), held)
@@ -129,8 +143,9 @@ struct Received {
     held: Arc<Held>,
     len: usize,
     bytes_per_second_min: u64,
-    begin: Instant,
-    /// When something came in last.
+    /// When it was asked for first: what a handler does before is not the client's time.
+    begin: Option<Instant>,
+    /// When something came in last, or was asked for first.
     heard: Instant,
     /// There while something is waited for.
     deadline: Option<Pin<Box<Sleep>>>,
@@ -138,13 +153,13 @@ struct Received {
 
 impl Received {
     /// When what has come in so far will have been too little.
-    fn due(&self) -> Instant {
+    fn due(&self, begin: Instant) -> Instant {
         let ms = (self.len as u64).saturating_mul(1_000).checked_div(self.bytes_per_second_min);
         match ms {
             // What came in fast is no reason to wait for the rest for long.
-            Some(ms) => (self.begin + Duration::from_millis(ms)).min(self.heard) + GRACE,
+            Some(ms) => (begin + Duration::from_millis(ms)).min(self.heard) + GRACE,
             // The request's own time is the limit.
-            None => self.begin + Duration::from_secs(24 * 3_600),
+            None => begin + Duration::from_secs(24 * 3_600),
         }
     }
 
@@ -164,6 +179,14 @@ impl hyper::body::Body for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failed>>> {
+        let begin = match self.begin {
+            Some(begin) => begin,
+            None => {
+                let now = Instant::now();
+                (self.begin, self.heard) = (Some(now), now);
+                now
+            }
+        };
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.deadline = None;
@@ -178,7 +201,7 @@ impl hyper::body::Body for Received {
             Poll::Ready(None) if self.held.place() => Poll::Ready(None),
             Poll::Ready(None) => self.give_up(NO_PLACE, "there is no place for it"),
             Poll::Pending => {
-                let due = self.due();
+                let due = self.due(begin);
                 let deadline =
                     self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
                 if deadline.as_mut().as_mut().poll(cx).is_ready() {
@@ -302,11 +325,11 @@ mod tests {
         let rooms = rooms(100, 2);
         let left = || (rooms.bodies.available_permits(), rooms.places[0].available_permits());
         let body = || chunks(5, 10 * 1024, Duration::ZERO);
-        let (body_read, held) = received(body(), rooms.clone(), 1_024);
+        let (body_read, held) = received(body(), rooms.clone(), When::AtEnd, 1_024);
         assert_eq!(left(), (100, 2), "what has not come in takes nothing");
         assert_eq!(body_read.collect().await.unwrap().to_bytes().len(), 50 * 1024);
         assert_eq!((left(), held.given_up()), ((49, 1), None));
-        let (other, others) = received(body(), rooms.clone(), 1_024);
+        let (other, others) = received(body(), rooms.clone(), When::AtEnd, 1_024);
         assert!(other.collect().await.is_err());
         assert_eq!(others.given_up(), Some(GivenUp::NoRoom));
         drop(others);
@@ -318,23 +341,35 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_is_there_needs_a_place_and_one_that_is_empty_too() {
         let rooms = rooms(100, 1);
-        let (_, first) = received(Body::empty(), rooms.clone(), 1_024);
+        let (_, first) = received(Body::empty(), rooms.clone(), When::AtEnd, 1_024);
         assert_eq!(first.given_up(), None);
-        let (_, second) = received(Body::empty(), rooms.clone(), 1_024);
+        let (_, second) = received(Body::empty(), rooms.clone(), When::AtEnd, 1_024);
         assert_eq!(second.given_up(), Some(GivenUp::NoPlace));
-        let (body, third) = received(Body::from("1"), rooms.clone(), 1_024);
+        let (body, third) = received(Body::from("1"), rooms.clone(), When::AtEnd, 1_024);
         assert!(body.collect().await.is_err());
         assert_eq!(third.given_up(), Some(GivenUp::NoPlace));
         drop(first);
-        let (body, fourth) = received(Body::from("1"), rooms.clone(), 1_024);
+        let (body, fourth) = received(Body::from("1"), rooms.clone(), When::AtEnd, 1_024);
         assert!(body.collect().await.is_ok());
         assert_eq!(fourth.given_up(), None);
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_asks_for_is_no_way_round_the_places() {
+        let rooms = rooms(100, 1);
+        let unread = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, Failed>>());
+        let (_first_body, first) = received(unread(), rooms.clone(), When::AtOnce, 1_024);
+        assert_eq!(first.given_up(), None);
+        let (_, second) = received(unread(), rooms.clone(), When::AtOnce, 1_024);
+        assert_eq!(second.given_up(), Some(GivenUp::NoPlace));
+        let (_, third) = received(unread(), rooms.clone(), When::AtEnd, 1_024);
+        assert_eq!(third.given_up(), None, "it is still to come");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_body_that_trickles_or_stops_is_given_up_and_a_slow_one_is_not() {
         let second = Duration::from_secs(1);
-        let receive = |body, least| received(body, rooms(1_000, 1), least);
+        let receive = |body, least| received(body, rooms(1_000, 1), When::AtEnd, least);
         let (body, held) = receive(chunks(20, 1_024, second), 1_024);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 20 * 1024);
         assert_eq!(held.given_up(), None);
@@ -360,6 +395,18 @@ mod tests {
         let (body, held) = receive(chunks(100, 1, second * 10), 0);
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 100);
         assert_eq!(held.given_up(), None, "no least rate is asked for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_handler_does_before_it_asks_for_the_body_is_not_the_clients_time() {
+        let (body, held) = received(chunks(3, 100, GRACE / 4), rooms(100, 1), When::AtEnd, 1_024);
+        tokio::time::sleep(GRACE * 6).await;
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 300);
+        assert_eq!(held.given_up(), None);
+        let (body, held) = received(chunks(1, 100, GRACE * 2), rooms(100, 1), When::AtEnd, 1_024);
+        tokio::time::sleep(GRACE * 6).await;
+        assert!(body.collect().await.is_err());
+        assert_eq!(held.given_up(), Some(GivenUp::TooSlow), "from then on it is");
     }
 
     #[tokio::test]

@@ -42,6 +42,21 @@ fn changes_are_shed_early_reads_late_and_questions_about_health_never() {
 }
 
 #[test]
+fn a_change_without_a_body_takes_its_place_though_one_is_sent_with_it() {
+    let gate = gate(|settings| settings.limits.writes_max = 1);
+    let unread = || {
+        let pending = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        Body::from_stream(pending)
+    };
+    let (_body, first) = gate.received(Operation::RemoveKey, unread());
+    let (_, second) = gate.received(Operation::RemoveKey, unread());
+    assert_eq!(first.unwrap().given_up(), None);
+    assert_eq!(second.unwrap().given_up(), Some(GivenUp::NoPlace));
+    let (_, coming) = gate.received(Operation::PutKey, unread());
+    assert_eq!(coming.unwrap().given_up(), None, "who sends slowly keeps others from no place");
+}
+
+#[test]
 fn strangers_are_told_apart_by_address_and_of_ipv6_by_network() {
     let gate = gate(|settings| settings.rates.strangers_burst = 1);
     let ask = |ip| gate.charge(Operation::IssueToken, None, from(ip), gate.started).is_ok();
