@@ -42,6 +42,10 @@ impl StorageSettings {
             "storage.compact_check_every",
             "is no time; storage.compact = false turns it off",
         )?;
-        refuse(self.staged_bytes_max == 0, "storage.staged_bytes_max", "leaves no room for anything")
+        refuse(
+            self.staged_bytes_max == 0,
+            "storage.staged_bytes_max",
+            "leaves no room for anything",
+        )
     }
 }

@@ -59,7 +59,11 @@ pub(super) fn staged(pieces: &[Vec<u8>], disk: &MemoryDisk) -> Complete {
     staging.complete().unwrap()
 }
 
-pub(super) fn transfer(from: &Writer, to: &mut Writer, disk: &MemoryDisk) -> Result<Taken, TakeError> {
+pub(super) fn transfer(
+    from: &Writer,
+    to: &mut Writer,
+    disk: &MemoryDisk,
+) -> Result<Taken, TakeError> {
     let vector = to.state.vector.clone();
     to.take(&staged(&pieces(&from.cuts(), &vector), disk))
 }
@@ -402,7 +406,11 @@ fn a_newcomer_in_a_later_epoch_agrees_on_the_next_one_whatever_it_wrote_meanwhil
     let disk = MemoryDisk::new();
     let mut b = open(&disk);
     let taken = transfer(&a, &mut b, &disk).unwrap();
-    assert_eq!((taken.documents, taken.records), (2, 21), "ten of each document's epoch, and its roll");
+    assert_eq!(
+        (taken.documents, taken.records),
+        (2, 21),
+        "ten of each document's epoch, and its roll"
+    );
     assert_eq!((view(&b), histories(&b)), (view(&a), histories(&a)));
     assert_eq!((epoch(&b, "web/dev"), epoch(&b, "api/prod")), (1, 0));
     // Both write, and neither hears of it before the first one's document rolls.
