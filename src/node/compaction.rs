@@ -15,7 +15,9 @@ use crate::telemetry::{Metrics, STORES};
 const FACTOR_MAX: u64 = 2;
 /// After how many looks a file that was rebuilt is looked at again: rows that are written out of order
 /// leave their pages half empty soon enough, and a rebuild costs as much as all of them.
-const REST_LOOKS: u32 = 6;
+const REST_LOOKS: u64 = 6;
+/// A look reads all of a file, so that one of many times this size rests for as many looks.
+const LOOK_BYTES: u64 = 4 << 30;
 
 /// What looks at the files, and tells.
 pub(super) struct Compaction {
@@ -38,21 +40,27 @@ impl Compaction {
                 () = tokio::time::sleep(self.settings.compact_check_every) => {}
             }
             for (store, rest) in &mut rests {
-                if *rest > 0 {
-                    *rest -= 1;
-                } else if self.look(store).await {
-                    *rest = REST_LOOKS;
+                match *rest {
+                    0 => *rest = self.look(store).await,
+                    _ => *rest -= 1,
                 }
             }
         }
     }
 
-    /// Looks at one file; says whether it asked for a rebuild.
-    async fn look(&self, store: &'static str) -> bool {
-        let Ok(Some(bytes)) = self.disk.len(&format!("{store}.redb")) else { return false };
+    /// Looks at one file, and asks for a rebuild where that is worth it; says for how many looks the
+    /// file rests.
+    async fn look(&self, store: &'static str) -> u64 {
+        let Ok(Some(bytes)) = self.disk.len(&format!("{store}.redb")) else { return 0 };
         if !self.settings.compact || bytes < self.settings.compact_bytes_min {
-            return false;
+            return 0;
         }
+        let has_begun = self.rebuild(store, bytes).await;
+        rests(bytes, has_begun)
+    }
+
+    /// Asks for a rebuild of a file of so many bytes, where that is worth it; says whether.
+    async fn rebuild(&self, store: &'static str, bytes: u64) -> bool {
         let live = match store {
             "quorum" => self.quorum.live_bytes(&self.blocking).await,
             _ => {
@@ -77,6 +85,11 @@ impl Compaction {
     }
 }
 
+fn rests(bytes: u64, has_begun: bool) -> u64 {
+    let after_rebuild = if has_begun { REST_LOOKS } else { 0 };
+    after_rebuild.max(bytes / LOOK_BYTES)
+}
+
 fn is_worth_it(bytes: u64, live: u64) -> bool {
     bytes > live.saturating_mul(FACTOR_MAX)
 }
@@ -84,6 +97,12 @@ fn is_worth_it(bytes: u64, live: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_file_is_read_as_much_less_often() {
+        assert_eq!((rests(1 << 30, false), rests(1 << 30, true)), (0, 6));
+        assert_eq!((rests(400 << 30, false), rests(400 << 30, true)), (100, 100));
+    }
 
     #[test]
     fn a_file_is_rebuilt_past_twice_what_is_live() {

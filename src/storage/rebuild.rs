@@ -47,9 +47,14 @@ impl Measure {
     }
 
     /// What the live rows come to in the file, in bytes: what redb keeps for them, without what is free
-    /// or wasted. Reads all of it: not for a thread that somebody waits for.
+    /// or wasted. Reads all of it: not for a thread that somebody waits for. A store that is closed
+    /// meanwhile is held on to for one table at most, and opens again.
     pub(crate) fn live_bytes(&self) -> Result<u64, StoreError> {
-        live_bytes(&self.database.get()?.begin_read()?, self.tables)
+        let of_table = |table: &&dyn RawTable| {
+            let tx = self.database.get()?.begin_read()?;
+            table.live_bytes(&tx)
+        };
+        self.tables.iter().map(of_table).sum()
     }
 }
 
@@ -288,6 +293,51 @@ fn io_error(error: std::io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::env::MemoryDisk;
+    use crate::storage::copy::RawRow;
+    use crate::storage::log;
+
+    /// A table in the middle of which the store fails.
+    struct Failing(Arc<Database>);
+
+    impl RawTable for Failing {
+        fn name(&self) -> &str {
+            "failing"
+        }
+        fn types(&self) -> (String, String) {
+            Default::default()
+        }
+        fn rows(&self, _: &ReadTransaction) -> Result<u64, StoreError> {
+            Ok(0)
+        }
+        fn live_bytes(&self, _: &ReadTransaction) -> Result<u64, StoreError> {
+            self.0.close();
+            Ok(0)
+        }
+        fn read(
+            &self,
+            _: &ReadTransaction,
+            _: Option<&[u8]>,
+            _: usize,
+        ) -> Result<Vec<RawRow>, StoreError> {
+            Ok(Vec::new())
+        }
+        fn write(&self, _: &WriteTransaction, _: &[RawRow]) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_store_that_fails_while_it_is_measured_is_let_go_with_the_next_table() {
+        let disk = Arc::new(MemoryDisk::new());
+        let database = Arc::new(Database::open_alone(disk).unwrap());
+        let failing: &'static Failing = Box::leak(Box::new(Failing(database.clone())));
+        let tables: Tables = Box::leak(Box::new([failing as &dyn RawTable, &log::LOG]));
+        assert!(Measure::new(database.clone(), tables).live_bytes().is_err());
+        database.reopen().unwrap();
+        let tables: Tables = &[&log::LOG];
+        assert!(Measure::new(database, tables).live_bytes().is_ok());
+    }
 
     #[test]
     fn the_writer_has_most_of_the_time_for_others() {

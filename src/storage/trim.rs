@@ -2,9 +2,12 @@
 //! is waited for, and all of which is older than retries are recognised. What it wrote lives on in the
 //! document; its audit records move to their table.
 //!
-//! A pass goes through the origins' records in their order, in steps that are bounded in rows and in
+//! A pass goes through the origins' records in their order, in steps that are bounded in rows, bytes and
 //! finds, and remembers in memory where it is: one that a crash ends begins again. It only looks; the
-//! writer removes what it found.
+//! writer removes what it found. What stays is not looked at again before a document rolls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
 
@@ -12,12 +15,14 @@ use super::error::StoreError;
 use super::idempotency::IDEMPOTENCY;
 use super::past::Checked;
 use super::{audit, documents, log, meta};
-use crate::config::Snapshot;
 use crate::config::record::Record;
-use crate::model::{Dot, Stamp, Vector};
+use crate::config::{Rolled, Snapshot};
+use crate::model::{DocumentId, Dot, Origin, Stamp, Vector};
 
 /// Most rows that a step looks at.
 const STEP_ROWS_MAX: usize = 1_024;
+/// Most bytes of rows that a step looks at, but for its last row.
+const STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most records that a step finds: each is decoded, and removed in one transaction with the others.
 const STEP_FINDS_MAX: usize = 256;
 
@@ -35,6 +40,8 @@ pub struct TrimBounds {
 pub struct Trimmed {
     /// How many records are gone.
     pub records: usize,
+    /// How many were looked at.
+    pub looked: usize,
     /// Whether the pass goes on.
     pub is_under_way: bool,
 }
@@ -46,15 +53,41 @@ pub(super) struct Due {
     retries: Vec<[u8; 16]>,
 }
 
-/// A pass.
-#[derive(Debug, Default)]
+/// What a step found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) due: Vec<Due>,
+    pub(super) looked: usize,
+}
+
+/// Passes.
+#[derive(Default)]
 pub(super) struct Trimmer {
-    /// Behind which record to go on, and what all floors together include; none between passes.
-    pass: Option<(Dot, Vector)>,
-    /// The sum of all documents' epochs when the last pass began.
+    /// The one that is under way.
+    pass: Option<Pass>,
+    /// The sum of all documents' epochs when the last one began.
     epochs: u64,
-    /// Whether it passed over something only because that was too new, or not everywhere.
-    was_held_up: bool,
+    /// From which number on an origin's records are to be looked at again, though no document rolls:
+    /// that one was too new, not everywhere, or still in use.
+    held: BTreeMap<Origin, u64>,
+}
+
+/// A pass. What a checkpoint before it put into the derived tables is all that it goes by: tables
+/// that are newer only hold on to fewer of these records.
+struct Pass {
+    /// How each document's epoch began.
+    rolled: BTreeMap<DocumentId, Arc<Rolled>>,
+    /// What the derived tables had.
+    known: Vector,
+    /// What is still to be looked at.
+    spans: VecDeque<Span>,
+}
+
+/// Records of an origin, these two among them.
+struct Span {
+    origin: Origin,
+    first: u64,
+    last: u64,
 }
 
 /// What a look at a record comes to.
@@ -77,83 +110,115 @@ impl Trimmer {
         *self = Self::default();
     }
 
-    /// Begins a pass, if one could find something that the last one did not.
-    fn begin(&mut self, snapshot: &Snapshot) -> Option<(Dot, Vector)> {
-        let views = || snapshot.documents.values();
-        let epochs: u64 = views().map(|view| u64::from(view.epoch())).sum();
-        if epochs == self.epochs && !self.was_held_up {
-            return None;
-        }
-        (self.epochs, self.was_held_up) = (epochs, false);
-        let mut floors = Vector::new();
-        for rolled in views().filter_map(|view| view.rolled.as_ref()) {
-            floors.merge(&rolled.roll.floor);
-        }
-        let first = floors.iter().next()?;
-        Some((Dot { n: 0, ..first }, floors))
+    /// Whether a pass could find something that the last one did not.
+    pub(super) fn is_due(&self, snapshot: &Snapshot) -> bool {
+        self.epochs != sum_of_epochs(snapshot) || !self.held.is_empty()
     }
 
-    /// Looks on from where the last step ended. What `tx` shows has to be all of `snapshot`, in the
-    /// derived tables.
-    pub(super) fn step(
+    /// Begins a pass. All of `snapshot` has to be in the derived tables, as `tx` shows them.
+    pub(super) fn begin(
         &mut self,
         tx: &ReadTransaction,
         snapshot: &Snapshot,
+    ) -> Result<(), StoreError> {
+        let known = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+        let epochs = sum_of_epochs(snapshot);
+        let held = std::mem::take(&mut self.held);
+        let is_of_all = epochs != self.epochs;
+        let rolled: BTreeMap<DocumentId, Arc<Rolled>> = snapshot
+            .documents
+            .iter()
+            .filter_map(|(id, view)| Some((id.clone(), view.rolled.clone()?)))
+            .collect();
+        let mut floors = Vector::new();
+        for rolled in rolled.values() {
+            floors.merge(&rolled.roll.floor);
+        }
+        let span = |last: Dot| {
+            let held = held.get(&last.origin).copied();
+            let first = if is_of_all { Some(1) } else { held }?;
+            Some(Span { origin: last.origin, first, last: last.n })
+        };
+        let spans = floors.iter().filter_map(span).collect();
+        self.epochs = epochs;
+        self.pass = Some(Pass { rolled, known, spans });
+        Ok(())
+    }
+
+    /// Looks on from where the last step of the pass ended. After an error there is none any more.
+    pub(super) fn step(
+        &mut self,
+        tx: &ReadTransaction,
         bounds: &TrimBounds,
-    ) -> Result<Vec<Due>, StoreError> {
-        let mut due = Vec::new();
-        let pass = self.pass.take().or_else(|| self.begin(snapshot));
-        let Some((from, floors)) = pass else { return Ok(due) };
-        let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+    ) -> Result<Found, StoreError> {
+        let mut found = Found::default();
+        let Some(mut pass) = self.pass.take() else { return Ok(found) };
         let table = tx.open_table(log::LOG)?;
-        let mut rows = 0;
-        for last in floors.iter().filter(|last| last.origin >= from.origin) {
-            let origin = u64::from_be_bytes(last.origin.0);
-            let known = bounds.acknowledged.get(last.origin).min(checkpoint.get(last.origin));
-            self.was_held_up |= known < last.n;
-            let after = if last.origin == from.origin { from.n } else { 0 };
-            for row in table.range((origin, after + 1)..=(origin, last.n.min(known)))? {
+        let mut bytes = 0;
+        while let Some(span) = pass.spans.front_mut() {
+            let origin = u64::from_be_bytes(span.origin.0);
+            let known = bounds.acknowledged.get(span.origin).min(pass.known.get(span.origin));
+            for row in table.range((origin, span.first)..=(origin, span.last.min(known)))? {
                 let (key, row) = row?;
-                let dot = Dot { n: key.value().1, ..last };
-                rows += 1;
-                match look(tx, snapshot, dot, row.value(), bounds.before)? {
-                    Look::Goes(found) => due.push(found),
+                let dot = Dot { origin: span.origin, n: key.value().1 };
+                found.looked += 1;
+                bytes += row.value().len();
+                match look(tx, &pass.rolled, dot, row.value(), bounds.before)? {
+                    Look::Goes(due) => found.due.push(due),
                     Look::Stays => {}
-                    Look::IsUsed => self.was_held_up = true,
+                    Look::IsUsed => hold(&mut self.held, dot),
                     Look::IsNew => {
-                        self.was_held_up = true;
+                        hold(&mut self.held, dot);
                         break;
                     }
                 }
-                if rows == STEP_ROWS_MAX || due.len() == STEP_FINDS_MAX {
-                    self.pass = Some((dot, floors.clone()));
-                    return Ok(due);
+                let is_full = found.looked >= STEP_ROWS_MAX
+                    || found.due.len() >= STEP_FINDS_MAX
+                    || bytes >= STEP_BYTES_MAX;
+                if is_full {
+                    span.first = dot.n + 1;
+                    self.pass = Some(pass);
+                    return Ok(found);
                 }
             }
+            if known < span.last {
+                hold(&mut self.held, Dot { origin: span.origin, n: span.first.max(known + 1) });
+            }
+            pass.spans.pop_front();
         }
-        Ok(due)
+        Ok(found)
     }
+}
+
+/// Each epoch of each document is one more than before.
+fn sum_of_epochs(snapshot: &Snapshot) -> u64 {
+    snapshot.documents.values().map(|view| u64::from(view.epoch())).sum()
+}
+
+fn hold(held: &mut BTreeMap<Origin, u64>, dot: Dot) {
+    let n = held.entry(dot.origin).or_insert(dot.n);
+    *n = dot.n.min(*n);
 }
 
 fn look(
     tx: &ReadTransaction,
-    snapshot: &Snapshot,
+    rolled: &BTreeMap<DocumentId, Arc<Rolled>>,
     dot: Dot,
     row: &[u8],
     before: Stamp,
 ) -> Result<Look, StoreError> {
     let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
     let (record, _) = log::parts(row)?;
-    let record = bytes::Bytes::copy_from_slice(record);
-    let record = Record::decode(record).map_err(|e| damaged(&e))?;
-    let rolled = snapshot.document(&record.document).and_then(|view| view.rolled.as_ref());
-    let is_behind = rolled.is_some_and(|rolled| rolled.roll.floor.includes(dot));
+    let document = Record::document_of(record).map_err(|e| damaged(&e))?;
+    let is_behind = rolled.get(&document).is_some_and(|it| it.roll.floor.includes(dot));
     if !is_behind {
         return Ok(Look::Stays);
     }
-    if documents::has_change(tx, &record.document, dot)? {
+    if documents::has_change(tx, &document, dot)? {
         return Ok(Look::IsUsed);
     }
+    let record = bytes::Bytes::copy_from_slice(record);
+    let record = Record::decode(record).map_err(|e| damaged(&e))?;
     let checked = Checked::of(&record).map_err(|e| damaged(&e))?;
     let entries = || checked.change().into_iter().flat_map(|change| &change.entries);
     if entries().any(|(_, entry)| entry.stamp >= before) {

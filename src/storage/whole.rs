@@ -6,7 +6,7 @@
 //! piece in a file of its own ([`Staging`]), and takes it over in one transaction once all of it is
 //! there (`writer::take`). What breaks off before leaves no trace: it begins anew.
 //!
-//! Streams are opened and timed elsewhere (`node::catch_up`).
+//! Streams are opened and timed elsewhere (`node::transfer`).
 
 mod cut;
 mod message;

@@ -6,11 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use imbl::OrdMap;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
@@ -24,16 +22,16 @@ use super::rebuild::Rebuild;
 use super::trim::Trimmer;
 use super::whole::CutReader;
 use super::{log, meta, origins, past};
-use crate::audit::{Event, Head};
+use crate::audit::Event;
 use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
 use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
 use crate::config::texts::Texts;
 use crate::config::waiting::Waiting;
-use crate::config::{DocumentView, Rolled, Row, Snapshot, WriteError, WriteRequest, Written};
+use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::env::{Disk, Stream};
-use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text, Vector};
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Text};
 use crate::planted::{Bug, is_planted};
 
 mod audited;
@@ -45,11 +43,14 @@ mod pruning;
 mod rebuilding;
 mod recovery;
 mod rolling;
+mod settling;
+mod state;
 mod take;
 mod trim;
 
-use audited::Chain;
 use group::{Abort, Group};
+use settling::Settled;
+use state::{State, Unwritten};
 pub use take::{TakeError, Taken};
 
 /// Most records of peers that are remembered as refused.
@@ -66,9 +67,6 @@ const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 /// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
 /// commits go well would otherwise have memory, and the next opening, grow with every write.
 const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// How long a store that failed rests before it is tried again.
-const REST: Duration = Duration::from_millis(500);
 
 /// What a writer has to know.
 #[derive(Clone, Debug)]
@@ -202,79 +200,6 @@ pub struct Counts {
     pub pruned: Pruned,
     /// How often the file was rebuilt since the store was opened.
     pub rebuilt: u64,
-}
-
-/// What became of a commit that failed.
-enum Settled {
-    /// It is on disk all the same.
-    Committed,
-    /// It is not, and the store is open.
-    NotCommitted,
-    /// The store does not open now.
-    Unknown,
-}
-
-/// What a group works on, and what it leaves untouched when it fails.
-#[derive(Clone, Default)]
-struct State {
-    vector: Vector,
-    hashes: BTreeMap<Origin, RecordHash>,
-    documents: OrdMap<DocumentId, Arc<DocumentView>>,
-    rows: usize,
-    conflicts: usize,
-    chain: Chain,
-}
-
-impl State {
-    fn view(&self, id: &DocumentId) -> Option<&DocumentView> {
-        self.documents.get(id).map(|view| &**view)
-    }
-
-    /// Takes over all documents as they were read.
-    fn set_documents(&mut self, documents: OrdMap<DocumentId, Arc<DocumentView>>) {
-        let rows = || documents.values().flat_map(|view| view.rows.values());
-        self.rows = documents.values().map(|view| view.rows.len()).sum();
-        self.conflicts = rows().filter(|row| !row.conflicts().is_empty()).count();
-        self.documents = documents;
-    }
-
-    fn set_row(&mut self, id: &DocumentId, key: &Key, row: Arc<Row>) {
-        let is_conflict = |row: &Row| usize::from(!row.conflicts().is_empty());
-        self.conflicts += is_conflict(&row);
-        let view = self.documents.entry(id.clone()).or_default();
-        match Arc::make_mut(view).rows.insert(key.clone(), row) {
-            Some(old) => self.conflicts -= is_conflict(&old),
-            None => self.rows += 1,
-        }
-    }
-
-    fn remove_row(&mut self, id: &DocumentId, key: &Key) {
-        let Some(view) = self.documents.get_mut(id) else { return };
-        if let Some(old) = Arc::make_mut(view).rows.remove(key) {
-            self.conflicts -= usize::from(!old.conflicts().is_empty());
-            self.rows -= 1;
-        }
-    }
-
-    fn set_epoch(&mut self, id: &DocumentId, changes: u64, rolled: Option<Arc<Rolled>>) {
-        let view = Arc::make_mut(self.documents.entry(id.clone()).or_default());
-        view.changes = changes;
-        view.rolled = rolled;
-    }
-}
-
-/// What is committed and not yet in the derived tables.
-#[derive(Default)]
-struct Unwritten {
-    rows: BTreeSet<(DocumentId, Key)>,
-    changes: BTreeMap<DocumentId, Vec<Dot>>,
-    idempotency: BTreeMap<[u8; 16], Dot>,
-    /// Documents of which the table of epochs does not say what there is.
-    epochs: BTreeSet<DocumentId>,
-    /// Documents that began an epoch.
-    rolled: BTreeSet<DocumentId>,
-    /// What the records come to that all of this is of.
-    bytes: usize,
 }
 
 /// The store's writer.
@@ -498,67 +423,6 @@ impl Writer {
             }
         }
         failed(commands, &StoreError::Failed("too many bad records in one group".into()), false)
-    }
-
-    /// Whether the store is open.
-    pub fn is_open(&self) -> bool {
-        self.database.is_open()
-    }
-
-    /// Opens a store that a failure closed; says whether it did, and with it read everything anew.
-    pub fn ensure_open(&mut self) -> Result<bool, StoreError> {
-        if let Some((until, failure)) = &self.resting
-            && Instant::now() < *until
-        {
-            return Err(failure.clone());
-        }
-        self.resting = None;
-        if self.database.is_open() {
-            return Ok(false);
-        }
-        if let Err(error) = self.database.reopen().and_then(|()| self.recover()) {
-            self.database.close();
-            self.rest(&error);
-            return Err(error);
-        }
-        tracing::info!("the store is open again");
-        Ok(true)
-    }
-
-    /// After a failure nothing is tried for a moment: each try costs an opening.
-    fn rest(&mut self, error: &StoreError) {
-        self.resting = Some((Instant::now() + REST, error.clone()));
-    }
-
-    /// Finds out what became of a commit that failed. redb takes no more calls after an I/O error,
-    /// until the file is opened again; whether the commit is on disk can be read there.
-    fn settle(&mut self, before: &State, error: &StoreError) -> Settled {
-        self.give_up_rebuild(error);
-        self.rest(error);
-        self.database.close();
-        let found = self.database.reopen().and_then(|()| {
-            let tx = self.database.get()?.begin_read()?;
-            let head: Head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
-            Ok((origins::read(&tx)?.1, head))
-        });
-        let is = |state: &State, found: &(BTreeMap<Origin, RecordHash>, Head)| {
-            found.0 == state.hashes && found.1 == state.chain.head
-        };
-        match found {
-            Ok(found) if is(before, &found) => Settled::NotCommitted,
-            Ok(found) if is(&self.state, &found) => {
-                self.resting = None;
-                Settled::Committed
-            }
-            found => {
-                if let Err(error) = found {
-                    tracing::error!(%error, "the store does not open again yet");
-                }
-                // Everything is read anew once it opens.
-                self.database.close();
-                Settled::Unknown
-            }
-        }
     }
 
     fn persist(&mut self, group: &Group) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use redb::ReadableDatabase as _;
 
 use super::Writer;
 use crate::storage::error::StoreError;
-use crate::storage::trim::{self, TrimBounds, Trimmed};
+use crate::storage::trim::{self, Found, TrimBounds, Trimmed};
 
 impl Writer {
     /// Takes the next step of a pass over the log, or the first of the next pass where there may be
@@ -14,11 +14,24 @@ impl Writer {
         if !self.database.is_open() {
             return Ok(Trimmed::default());
         }
-        // What is in no derived table yet is loaded from the log.
-        self.checkpoint()?;
+        if !self.trimmer.is_under_way() {
+            if !self.trimmer.is_due(&self.published.load()) {
+                return Ok(Trimmed::default());
+            }
+            // What is in no derived table yet is loaded from the log.
+            self.checkpoint()?;
+            let tx = self.database.get()?.begin_read()?;
+            self.trimmer.begin(&tx, &self.published.load())?;
+        }
         let database = self.database.get()?;
-        let snapshot = self.published.load_full();
-        let due = self.trimmer.step(&database.begin_read()?, &snapshot, bounds)?;
+        let step = self.trimmer.step(&database.begin_read()?, bounds);
+        let Found { due, looked } = match step {
+            Ok(found) => found,
+            Err(error) => {
+                self.trimmer.restart();
+                return Err(error);
+            }
+        };
         if !due.is_empty() {
             let removed = self.begin(&database).and_then(|tx| {
                 trim::remove(&tx, &due)?;
@@ -35,6 +48,7 @@ impl Writer {
             self.log_trimmed += due.len() as u64;
             self.log_records = self.log_records.saturating_sub(due.len() as u64);
         }
-        Ok(Trimmed { records: due.len(), is_under_way: self.trimmer.is_under_way() })
+        let is_under_way = self.trimmer.is_under_way();
+        Ok(Trimmed { records: due.len(), looked, is_under_way })
     }
 }

@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::audit::verify::{Witness, verify};
-use crate::audit::{Behalf, ChainError, ChainReader as _, Decision, Record as AuditRecord, Source};
+use crate::audit::{
+    Behalf, ChainError, ChainReader as _, Decision, Head, Record as AuditRecord, Source,
+};
+use crate::storage::writer::settling::REST;
 use crate::storage::{ConfigChain, audit};
 use redb::ReadableTable as _;
 use std::ops::ControlFlow;

@@ -81,7 +81,7 @@ fn two_that_took_whole_documents_on_their_sides_of_a_cut_can_take_from_each_othe
         assert_eq!((view(&a), histories(&a)), (view(&b), histories(&b)));
         assert_eq!(a.state.vector, b.state.vector);
         for disk in [a_disk, b_disk] {
-            assert_eq!(view(&open(&disk)), view(&a));
+            assert_eq!(view(&open(&disk.snapshot())), view(&a));
         }
     }
 }

@@ -1,10 +1,14 @@
 //! Rolls in a store: views as without them, whatever crashed when; what does not fit is not taken;
 //! removals that are gone leave what still needs to be known of them.
 
+use super::trim::trim;
+use super::whole::transfer;
 use super::*;
+use crate::config::DocumentView;
 use crate::config::document::CheckedChange;
 use crate::config::epochless::Epochless;
 use crate::storage::epochs::Plan;
+use crate::storage::trim::TrimBounds;
 
 fn id(name: &str) -> DocumentId {
     DocumentId::parse(name).unwrap()
@@ -192,6 +196,8 @@ enum Step {
     Roll { who: usize, document: usize, of: usize, removals_before: u64 },
     Checkpoint { who: usize },
     Crash { who: usize, keeps: bool },
+    Take { who: usize, of: usize },
+    Trim { who: usize, waits_for_last: bool },
 }
 
 const STORES: usize = 3;
@@ -210,24 +216,58 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         ),
         2 => who().prop_map(|who| Step::Checkpoint { who }),
         2 => (who(), any::<bool>()).prop_map(|(who, keeps)| Step::Crash { who, keeps }),
+        2 => (who(), who()).prop_map(|(who, of)| Step::Take { who, of }),
+        2 => (who(), any::<bool>())
+            .prop_map(|(who, waits_for_last)| Step::Trim { who, waits_for_last }),
     ];
     proptest::collection::vec(step, 1..50)
 }
 
 type Decided = BTreeMap<(usize, u32), Roll>;
 
+/// All records that were ever made, each behind what it builds on: logs forget.
+#[derive(Default)]
+struct Made {
+    records: Vec<Record>,
+    vector: Vector,
+}
+
+impl Made {
+    fn gather(&mut self, writer: &Writer) {
+        for bytes in records(writer, &self.vector) {
+            let record = Record::decode(bytes).unwrap();
+            self.vector.advance(record.dot);
+            self.records.push(record);
+        }
+    }
+}
+
+/// What is trimmed by: what the first two have, and unless it is not waited for, the last one.
+fn bounds(stores: &[Option<Writer>], waits_for_last: bool) -> TrimBounds {
+    let waited_for = if waits_for_last { STORES } else { STORES - 1 };
+    let vectors: Vec<&Vector> =
+        stores[..waited_for].iter().flatten().map(|it| &it.state.vector).collect();
+    let everywhere = |dot: Dot| Dot {
+        n: vectors.iter().map(|vector| vector.get(dot.origin)).min().unwrap_or(0),
+        ..dot
+    };
+    let acknowledged = vectors[0].iter().map(everywhere).filter(|dot| dot.n > 0).collect();
+    TrimBounds { acknowledged, before: Stamp(u64::MAX) }
+}
+
 /// What the store's records come to without epochs.
-fn check(writer: &Writer, decided: &Decided) -> Result<(), TestCaseError> {
+fn check(writer: &Writer, decided: &Decided, made: &Made) -> Result<(), TestCaseError> {
     let mut models: BTreeMap<DocumentId, Epochless> = BTreeMap::new();
     let mut dots: BTreeMap<DocumentId, Vec<Dot>> = BTreeMap::new();
-    for bytes in records(writer, &Vector::new()) {
-        let record = Record::decode(bytes).unwrap();
+    let is_here = |record: &&Record| writer.state.vector.includes(record.dot);
+    for record in made.records.iter().filter(is_here) {
         let model = models.entry(record.document.clone()).or_default();
         if !Roll::is_roll(&record.change) {
             dots.entry(record.document.clone()).or_default().push(record.dot);
-            let change = CheckedChange::of_record(&record).unwrap();
-            for ((key, entry), replaces) in change.entries.iter().zip(record.replaces.unwrap()) {
-                model.write(key, entry, &replaces);
+            let change = CheckedChange::of_record(record).unwrap();
+            let replaces = record.replaces.as_ref().unwrap();
+            for ((key, entry), replaces) in change.entries.iter().zip(replaces) {
+                model.write(key, entry, replaces);
             }
         }
     }
@@ -253,13 +293,27 @@ fn check(writer: &Writer, decided: &Decided) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Takes whole documents, unless they end before what is gone here.
+fn take(
+    stores: &mut [Option<Writer>],
+    disks: &[MemoryDisk],
+    who: usize,
+    of: usize,
+) -> Result<(), TestCaseError> {
+    let mut taker = stores[who].take().unwrap();
+    let taken = transfer(stores[of].as_ref().unwrap(), &mut taker, &disks[who]);
+    stores[who] = Some(taker);
+    prop_assert!(matches!(taken, Ok(_) | Err(TakeError::Behind(_))), "{:?}", taken);
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
     #[test]
     fn stores_show_what_a_model_without_epochs_shows_whatever_crashed_when(steps in steps()) {
         let mut disks: Vec<MemoryDisk> = (0..STORES).map(|_| MemoryDisk::new()).collect();
         let mut stores: Vec<Option<Writer>> = disks.iter().map(|disk| Some(open(disk))).collect();
-        let mut decided = Decided::new();
+        let (mut decided, mut made) = (Decided::new(), Made::default());
         for (at, step) in steps.iter().enumerate() {
             match step {
                 Step::Put { who, document, key } => {
@@ -307,27 +361,45 @@ proptest! {
                     disks[*who] = disks[*who].crash(mode);
                     stores[*who] = Some(open(&disks[*who]));
                 }
+                Step::Take { who, of } if who != of => {
+                    take(&mut stores, &disks, *who, *of)?;
+                }
+                Step::Take { .. } => {}
+                Step::Trim { who, waits_for_last } => {
+                    let bounds = bounds(&stores, *waits_for_last || *who == STORES - 1);
+                    trim(stores[*who].as_mut().unwrap(), &bounds);
+                }
             }
             for store in stores.iter().flatten() {
-                check(store, &decided)?;
+                made.gather(store);
+            }
+            for store in stores.iter().flatten() {
+                check(store, &decided, &made)?;
             }
         }
-        for who in [0, 1, 2, 0, 1, 2] {
-            for of in 0..STORES {
+        for who in [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2] {
+            for of in (0..STORES).filter(|of| *of != who) {
                 let records = records(stores[of].as_ref().unwrap(), &stores[who].as_ref().unwrap().state.vector);
                 let committed = stores[who].as_mut().unwrap().commit(Stamp(1), &[Command::Apply(records)]);
                 prop_assert_eq!(applied(&committed, 0).quarantined, 0);
+                let mine = &stores[who].as_ref().unwrap().state.vector;
+                if !mine.covers(&stores[of].as_ref().unwrap().state.vector) {
+                    take(&mut stores, &disks, who, of)?;
+                }
             }
         }
         for store in stores.iter().flatten() {
-            check(store, &decided)?;
+            prop_assert_eq!(&store.state.vector, &made.vector);
+            check(store, &decided, &made)?;
             prop_assert_eq!(view(store), view(stores[0].as_ref().unwrap()));
             prop_assert_eq!(store.counts().epoch_mismatches, 0);
         }
-        // A fourth one gets the bare records, all at once.
-        let mut fresh = open(&MemoryDisk::new());
+        // A fourth one gets the bare records, all at once, or all whole.
+        let disk = MemoryDisk::new();
+        let mut fresh = open(&disk);
         hear(&mut fresh, stores[0].as_ref().unwrap());
-        check(&fresh, &decided)?;
+        transfer(stores[0].as_ref().unwrap(), &mut fresh, &disk).unwrap();
+        check(&fresh, &decided, &made)?;
         prop_assert_eq!(view(&fresh), view(stores[0].as_ref().unwrap()));
     }
 }

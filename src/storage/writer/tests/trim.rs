@@ -27,7 +27,7 @@ pub(super) fn all(writer: &Writer) -> TrimBounds {
 pub(super) fn trim(writer: &mut Writer, bounds: &TrimBounds) -> usize {
     let mut records = 0;
     loop {
-        let Trimmed { records: gone, is_under_way } = writer.trim(bounds).unwrap();
+        let Trimmed { records: gone, is_under_way, .. } = writer.trim(bounds).unwrap();
         records += gone;
         if !is_under_way {
             return records;
@@ -224,4 +224,67 @@ fn a_full_disk_or_a_crash_in_a_step_loses_nothing() {
         assert_eq!(logged(&writer).len(), 2);
     }
     assert!(before > 2 && after > 2, "{before} before, {after} after");
+}
+
+#[test]
+fn a_step_is_bounded_in_bytes_and_only_the_first_one_of_a_pass_writes_the_derived_tables() {
+    let mut writer = open(&MemoryDisk::new());
+    let big = format!("\"{}\"", "x".repeat(900));
+    let keys: Vec<String> = (0..100).map(|i| format!("k{i}")).collect();
+    let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (&**key, &*big)).collect();
+    for i in 0..120 {
+        writer.commit(Stamp(i), &[put("web/dev", &pairs)]);
+    }
+    roll(&mut writer, "web/dev");
+    let bounds = all(&writer);
+    let (mut gone, mut steps) = (0, 0);
+    loop {
+        let step = writer.trim(&bounds).unwrap();
+        assert!(step.records * 90_000 <= 5_000_000, "{step:?}");
+        gone += step.records;
+        steps += 1;
+        assert!(
+            steps == 1 || writer.unwritten_rows() > 0,
+            "what is written meanwhile waits its time"
+        );
+        if !step.is_under_way {
+            break;
+        }
+        writer.commit(Stamp(900 + steps), &[put("web/dev", &[("k1", "1")])]);
+    }
+    assert_eq!(gone, 120);
+    assert!(steps > 2, "{steps}");
+}
+
+#[test]
+fn what_stays_is_not_looked_at_again_before_a_document_rolls() {
+    let mut writer = busy(&MemoryDisk::new(), 400);
+    let own = writer.origin();
+    roll(&mut writer, "web/dev");
+    let of = |n, before| TrimBounds {
+        acknowledged: [Dot { origin: own, n }].into_iter().collect(),
+        before: Stamp(before),
+    };
+    let step = |writer: &mut Writer, bounds| {
+        let mut sum = (0, 0);
+        loop {
+            let step = writer.trim(&bounds).unwrap();
+            sum = (sum.0 + step.records, sum.1 + step.looked);
+            if !step.is_under_way {
+                return sum;
+            }
+        }
+    };
+    // One in four is the other document's; the one after the last is looked at, and too new.
+    assert_eq!(step(&mut writer, of(400, 100 + 202)), (151, 203));
+    for _ in 0..3 {
+        assert_eq!(step(&mut writer, of(400, 100 + 202)), (0, 1), "too new");
+    }
+    assert_eq!(step(&mut writer, of(300, u64::MAX)), (74, 98), "not everywhere behind that");
+    assert_eq!(step(&mut writer, of(300, u64::MAX)), (0, 0));
+    assert_eq!(step(&mut writer, of(400, u64::MAX)).0, 75);
+    assert_eq!(step(&mut writer, of(400, u64::MAX)), (0, 0), "nothing was held up");
+    roll(&mut writer, "api/prod");
+    let bounds = all(&writer);
+    assert_eq!(step(&mut writer, bounds).0, 100);
 }

@@ -285,9 +285,14 @@ fn a_cut_that_this_store_cannot_build_on_is_refused() {
     let mut c = open(&MemoryDisk::new());
     c.commit(Stamp(1), &[put("other/one", &[("x", "1")])]);
     let vector = c.state.vector.clone();
-    // Somebody who has little of the first one, and something else.
+    // Somebody who has nothing of what is gone from this log, and something else.
     let late = pieces(&c.cuts(), &Vector::new());
-    let behind = b.take(&staged(&late, &disk));
+    let mut rolled = busy(&MemoryDisk::new(), 30);
+    roll(&mut rolled, "web/dev");
+    let lacking_disk = MemoryDisk::new();
+    let mut lacking = open(&lacking_disk);
+    transfer(&rolled, &mut lacking, &lacking_disk).unwrap();
+    let behind = lacking.take(&staged(&late, &lacking_disk));
     assert!(matches!(behind, Err(TakeError::Behind(_))), "{behind:?}");
     assert!(!b.state.vector.covers(&vector));
     // The other branch of a fork.
@@ -488,6 +493,7 @@ fn a_roll_that_needs_records_which_did_not_come_is_held_back_until_the_document_
     // As from a sender that left them out.
     let tx = b.database.get().unwrap().begin_write().unwrap();
     tx.open_table(log::LOG).unwrap().retain(|_, _| false).unwrap();
+    meta::KEY_TRIMMED.put(&tx, &b.state.vector).unwrap();
     tx.commit().unwrap();
     b.commit(Stamp(400), &[put("web/dev", &[("k1", "\"late\"")])]);
     a.commit(Stamp(401), &[put("web/dev", &[("k1", "\"other\"")])]);
