@@ -42,6 +42,7 @@ mod dial;
 mod discover;
 mod mesh;
 mod message;
+mod noise;
 mod outbox;
 mod peer;
 mod pull;
@@ -220,6 +221,8 @@ struct Shared {
     jitter: Mutex<Stream>,
     /// Handshakes that strangers may have open.
     handshakes: Arc<Semaphore>,
+    /// Those that failed, as the log has them.
+    noise: Mutex<noise::Noise>,
     /// Pulls that are answered at once.
     answers: Semaphore,
     /// Says whether this node is ready; absent until somebody knows.
@@ -427,6 +430,7 @@ impl Shared {
             advice: watch::Sender::new(None),
             takes_documents: AtomicBool::new(false),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            noise: Mutex::default(),
             answers: Semaphore::new(ANSWERS_MAX),
             readiness: OnceLock::new(),
             drains: AtomicBool::new(false),

@@ -101,8 +101,8 @@ pub struct Limits {
     /// Most bytes of bodies that are held for requests under way; a request whose body finds no
     /// room is answered 503. Default: 268,435,456 (256 MiB).
     pub bodies_bytes_max: usize,
-    /// Most bytes of answers that wait to be sent, apart from those of up to 64 KiB; a read whose
-    /// answer finds no room is answered 503. Default: 268,435,456 (256 MiB).
+    /// Most bytes of answers that wait to be sent, over HTTP/1.1 apart from those of up to 64 KiB; a
+    /// read whose answer finds no room is answered 503. Default: 268,435,456 (256 MiB).
     pub answers_bytes_max: usize,
     /// Most connections at once of one address (of IPv6: of one network of 64 bits); further ones
     /// are closed at once. Behind a proxy all come from its address. Default: 5,000.

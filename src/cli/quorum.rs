@@ -202,6 +202,7 @@ fn tell(
             "known_decided_until": recovered.known_decided_until,
             "replaced": others,
             "doubt": recovered.doubt.map(|doubt| doubt.to_string()),
+            "audit_damage": recovered.audit_damage,
         }));
     }
     terminal.say(format!(
@@ -214,6 +215,9 @@ fn tell(
     ))?;
     if let Some(doubt) = &recovered.doubt {
         terminal.note(format!("the store may be an old copy ({doubt}): more may be missing"))?;
+    }
+    if let Some(damage) = &recovered.audit_damage {
+        terminal.note(format!("records of the audit log are lost: {damage}"))?;
     }
     if others.is_empty() {
         return Ok(());

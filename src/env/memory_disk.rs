@@ -74,8 +74,54 @@ struct Content {
     synced: Option<Vec<u8>>,
     /// What lies between the two, in order.
     unsynced: Vec<Change>,
+    /// Which of the bytes take room.
+    taken: Taken,
     /// Whether a database has it open.
     is_open: bool,
+}
+
+/// Which parts of a file take room, each from where to where. Where it was only made longer it takes
+/// none, as on the file systems of Linux, and there may be none when something is written there.
+#[derive(Clone, Default)]
+struct Taken(BTreeMap<usize, usize>);
+
+impl Taken {
+    /// How far of `start..end` can be written where `room` bytes are left, and how many are then.
+    fn fits(&self, start: usize, end: usize, mut room: u64) -> (usize, u64) {
+        let mut at = start;
+        while at < end {
+            let over = self.0.range(..=at).next_back().filter(|(_, to)| **to > at);
+            let next = over.or_else(|| self.0.range(at..end).next());
+            let (from, to) = next.map_or((end, end), |(from, to)| (*from, *to));
+            let new = from.saturating_sub(at) as u64;
+            let Some(left) = room.checked_sub(new) else {
+                return (at + usize::try_from(room).unwrap_or_default(), 0);
+            };
+            (at, room) = (to.min(end), left);
+        }
+        (at, room)
+    }
+
+    fn take(&mut self, mut start: usize, mut end: usize) {
+        let near = self.0.range(..=end).rev().take_while(|(_, to)| **to >= start);
+        let near: Vec<(usize, usize)> = near.map(|(from, to)| (*from, *to)).collect();
+        for (from, to) in near {
+            self.0.remove(&from);
+            (start, end) = (start.min(from), end.max(to));
+        }
+        self.0.insert(start, end);
+    }
+
+    /// Gives back what is behind `len`; how many bytes that is.
+    fn cut(&mut self, len: usize) -> u64 {
+        let mut freed: usize = self.0.split_off(&len).iter().map(|(from, to)| to - from).sum();
+        if let Some(mut last) = self.0.last_entry()
+            && *last.get() > len
+        {
+            freed += last.insert(len) - len;
+        }
+        freed as u64
+    }
 }
 
 #[derive(Clone)]
@@ -121,9 +167,18 @@ impl Change {
 }
 
 impl Content {
-    fn change(&mut self, change: Change) {
+    /// Says how many bytes of room it gave back.
+    fn change(&mut self, change: Change) -> u64 {
+        let freed = match &change {
+            Change::Write { offset, data } => {
+                self.taken.take(*offset, offset + data.len());
+                0
+            }
+            Change::SetLen(len) => self.taken.cut(*len),
+        };
         change.apply(&mut self.bytes);
         self.unsynced.push(change);
+        freed
     }
 
     fn sync(&mut self) {
@@ -147,10 +202,13 @@ impl Content {
                 bytes
             }
         };
+        let mut taken = self.taken.clone();
+        taken.cut(bytes.len());
         Some(Content {
             inode: self.inode,
             synced: Some(bytes.clone()),
             bytes,
+            taken,
             unsynced: Vec::new(),
             is_open: false,
         })
@@ -304,6 +362,7 @@ impl Disk for MemoryDisk {
         let mut content = lock(&content);
         if durable && !is_lying {
             content.bytes = bytes.to_vec();
+            content.taken = Taken(BTreeMap::from([(0, bytes.len())]));
             content.unsynced.clear();
             content.synced = Some(bytes.to_vec());
             return Ok(());
@@ -387,16 +446,19 @@ impl StorageBackend for MemoryBackend {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut content = lock(&self.content);
         let len = position(len)?;
-        lock(&self.faults).take(len.saturating_sub(content.bytes.len()))?;
-        content.change(Change::SetLen(len));
+        let mut faults = lock(&self.faults);
+        faults.take(0)?;
+        let freed = content.change(Change::SetLen(len));
+        faults.room = faults.room.map(|room| room + freed);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let mut content = lock(&self.content);
         let mut faults = lock(&self.faults);
         faults.take(0)?;
         if !faults.is_lying {
-            lock(&self.content).sync();
+            content.sync();
         }
         Ok(())
     }
@@ -404,10 +466,24 @@ impl StorageBackend for MemoryBackend {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let offset = position(offset)?;
         let mut content = lock(&self.content);
-        // As on a real disk, what lies there already takes no new room.
-        lock(&self.faults).take((offset + data.len()).saturating_sub(content.bytes.len()))?;
-        content.change(Change::Write { offset, data: data.to_vec() });
-        Ok(())
+        let mut faults = lock(&self.faults);
+        faults.take(0)?;
+        let end = offset + data.len();
+        let fits = match faults.room {
+            None => end,
+            // As on a real disk, what was written there before takes no new room, and what there
+            // is room for is written.
+            Some(room) => {
+                let (fits, left) = content.taken.fits(offset, end, room);
+                faults.room = Some(left);
+                fits
+            }
+        };
+        if fits > offset {
+            let data = data[..fits - offset].to_vec();
+            content.change(Change::Write { offset, data });
+        }
+        if fits < end { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 }
 

@@ -4,7 +4,8 @@
 //! harms nobody else.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,8 +62,7 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
         }
         Ok(Err(error)) => {
             shared.count(|stats| stats.handshakes_failed += 1);
-            tracing::info!(%from, %error, "a handshake failed");
-            return;
+            return shared.tell_failed_handshake(from, &error);
         }
         Err(_) => {
             shared.count(|stats| stats.handshakes_failed += 1);
@@ -94,6 +94,20 @@ async fn welcome(shared: Arc<Shared>, incoming: Incoming, permit: OwnedSemaphore
     shared.met(&peer.node, &hello, connection.rtt()).await;
     serve(&shared, peer, &connection, hello.instance).await;
     peer.remove_incoming(&connection);
+}
+
+impl Shared {
+    /// Says it in the log, of each address once a minute: anybody can try.
+    fn tell_failed_handshake(&self, from: SocketAddr, error: &ConnectionError) {
+        let count = {
+            let mut noise = self.noise.lock().unwrap_or_else(PoisonError::into_inner);
+            noise.hear(&from.ip().to_string(), Instant::now())
+        };
+        match count {
+            Some(count) => tracing::info!(%from, %error, count, "a handshake failed"),
+            None => tracing::debug!(%from, %error, "a handshake failed"),
+        }
+    }
 }
 
 /// Takes what the peer sends on this connection, until it ends.

@@ -13,6 +13,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
+use super::noise::Noise;
 use crate::model::{NodeName, RegionName};
 use crate::topology::Discover;
 use crate::transport::hello::{self, CLOSE_DONE, HelloError};
@@ -53,6 +54,7 @@ enum MeetError {
 pub(super) async fn discover(shared: Arc<Shared>, region: RegionName, name: Discover) {
     let mut met: BTreeMap<SocketAddr, Met> = BTreeMap::new();
     let mut last_error = String::new();
+    let mut noise = Noise::default();
     loop {
         match find(&shared, &name).await {
             Ok(found) => {
@@ -70,7 +72,7 @@ pub(super) async fn discover(shared: Arc<Shared>, region: RegionName, name: Disc
                     .map(|addr| meet(&shared, addr).map(move |who| (addr, who)))
                     .buffer_unordered(MEETINGS_MAX);
                 while let Some((addr, who)) = meeting.next().await {
-                    met.insert(addr, told(&region, addr, who));
+                    met.insert(addr, told(&region, addr, who, &mut noise));
                 }
             }
             Err(error) => {
@@ -141,7 +143,12 @@ pub(super) async fn look_for(shared: Arc<Shared>, node: NodeName) {
     }
 }
 
-fn told(region: &RegionName, addr: SocketAddr, who: Result<NodeName, MeetError>) -> Met {
+fn told(
+    region: &RegionName,
+    addr: SocketAddr,
+    who: Result<NodeName, MeetError>,
+    noise: &mut Noise,
+) -> Met {
     match who {
         Ok(node) => {
             tracing::debug!(%region, %addr, %node, "found a node");
@@ -153,7 +160,12 @@ fn told(region: &RegionName, addr: SocketAddr, who: Result<NodeName, MeetError>)
             Met::Nobody(Instant::now())
         }
         Err(error) => {
-            tracing::info!(%region, %addr, %error, "nobody answers where DNS says");
+            match noise.hear(&addr.to_string(), Instant::now()) {
+                Some(count) => {
+                    tracing::info!(%region, %addr, %error, count, "nobody answers where DNS says");
+                }
+                None => tracing::debug!(%region, %addr, %error, "nobody answers where DNS says"),
+            }
             // Soon, but not before the others had their turn.
             let again = Instant::now().checked_sub(AGAIN_AFTER - LOOK_EVERY_FIRST);
             Met::Nobody(again.unwrap_or_else(Instant::now))
@@ -168,17 +180,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_nobody_was_is_asked_again_soon_and_where_this_node_is_not_so_soon() {
         let (region, addr) = (RegionName::new("ra").unwrap(), ([127, 0, 0, 1], 9).into());
+        let mut noise = Noise::default();
         let is_asked = |met: &Met| is_worth_asking(Some(met), |_| true);
         assert!(is_worth_asking(None, |_| true));
         tokio::time::advance(2 * AGAIN_AFTER).await;
-        let silent = told(&region, addr, Err(MeetError::Timeout));
-        let own = told(&region, addr, Err(MeetError::Hello(HelloError::OwnName)));
+        let silent = told(&region, addr, Err(MeetError::Timeout), &mut noise);
+        let own = told(&region, addr, Err(MeetError::Hello(HelloError::OwnName)), &mut noise);
         assert!(!is_asked(&silent) && !is_asked(&own));
         tokio::time::advance(LOOK_EVERY_FIRST).await;
         assert!(is_asked(&silent) && !is_asked(&own));
         tokio::time::advance(AGAIN_AFTER).await;
         assert!(is_asked(&own));
-        let member = told(&region, addr, Ok(NodeName::new("a-1").unwrap()));
+        let member = told(&region, addr, Ok(NodeName::new("a-1").unwrap()), &mut noise);
         assert!(!is_asked(&member) && is_worth_asking(Some(&member), |_| false));
     }
 }

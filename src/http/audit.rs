@@ -60,7 +60,10 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let size = page::size(&query, &app.settings().limits)?;
     let filter = filter(&query)?;
     let listing = Listing::new("/audit", &format!("{filter:?}"));
-    let place = query.get("cursor").map(|cursor| listing.place(cursor)).transpose()?;
+    let place = query
+        .get("cursor")
+        .map(|cursor| listing.place_within(cursor, page::NODES_CURSOR_LEN_MAX))
+        .transpose()?;
     let place = place.unwrap_or_else(Place::newest);
     let page = app.node().audit_page(&permit, &place, &filter, size).await?;
     let follow = page.follow.map(|place| listing.cursor(&place));

@@ -16,6 +16,8 @@ use crate::settings::Limits;
 const VERSION: u8 = 1;
 /// Longest cursor that is looked at, in bytes.
 const CURSOR_LEN_MAX: usize = 8 * 1_024;
+/// The same of a listing that names all of a cluster's nodes.
+pub(super) const NODES_CURSOR_LEN_MAX: usize = 48 * 1_024;
 
 /// How a page looks: for the description of the API.
 #[derive(JsonSchema)]
@@ -50,8 +52,17 @@ impl Listing {
 
     /// Reads a cursor that [`Listing::cursor`] made.
     pub(super) fn place<P: for<'b> Decode<'b, ()>>(self, cursor: &str) -> Result<P, ApiError> {
-        if cursor.len() > CURSOR_LEN_MAX {
-            return Err(ApiError::BadCursor("the cursor is longer than 8 KiB"));
+        self.place_within(cursor, CURSOR_LEN_MAX)
+    }
+
+    /// The same for one of so many bytes.
+    pub(super) fn place_within<P: for<'b> Decode<'b, ()>>(
+        self,
+        cursor: &str,
+        len_max: usize,
+    ) -> Result<P, ApiError> {
+        if cursor.len() > len_max {
+            return Err(ApiError::BadCursor("the cursor is too long"));
         }
         let damaged = ApiError::BadCursor("the cursor is damaged");
         let Ok(bytes) = URL_SAFE_NO_PAD.decode(cursor) else { return Err(damaged) };
@@ -106,6 +117,20 @@ mod tests {
             assert_eq!(listing.place::<String>(bad).map(|_| ()), damaged, "{bad}");
         }
         assert!(listing.place::<String>(&"A".repeat(9000)).is_err());
+    }
+
+    #[test]
+    fn a_cursor_that_names_as_many_nodes_as_an_audit_page_shows_is_taken() {
+        use crate::audit::merge::Place;
+        let listing = Listing::new("/audit", "");
+        let node = |i| format!("{:-<58}{i:05}", "eu-west-1-7d9f8b6c5d");
+        let count = crate::topology::NODES_MAX + crate::node::audit::COPIES_MAX;
+        let nodes = (0..count).map(|i| (node(i), [1 << 31; 3])).collect();
+        let place = Place { nodes, ..Place::newest() };
+        let cursor = listing.cursor(&place);
+        assert_eq!(listing.place_within(&cursor, NODES_CURSOR_LEN_MAX), Ok(place));
+        assert!(listing.place::<Place>(&cursor).is_err(), "it is longer than others");
+        assert!(listing.place_within::<Place>(&"A".repeat(50_000), NODES_CURSOR_LEN_MAX).is_err());
     }
 
     proptest! {

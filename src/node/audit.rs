@@ -39,6 +39,9 @@ use shipping::Shipping;
 mod handover;
 mod shipping;
 
+#[cfg(test)]
+pub(crate) use handover::COPIES_MAX;
+
 /// Most events that wait to be recorded; what comes beside them is counted alone. Strangers take no
 /// more than half of it.
 const QUEUE_MAX: usize = 1_024;

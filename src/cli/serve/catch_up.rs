@@ -14,13 +14,32 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often the log says how far it is, where there is no bar.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
+/// When the log was told last that the node is not ready, and why.
+#[derive(Default)]
+struct Told {
+    why: String,
+    at: Option<Instant>,
+}
+
+impl Told {
+    /// Whether to say it again at `now`: for another reason, or after a while. How far it is, which is
+    /// what comes behind a colon, is no other reason.
+    fn is_due(&mut self, why: &str, now: Instant) -> bool {
+        let why = why.split_once(": ").map_or(why, |(why, _)| why);
+        let is_due = why != self.why || self.at.is_none_or(|at| now - at >= SAY_EVERY);
+        if is_due {
+            *self = Self { why: why.to_owned(), at: Some(now) };
+        }
+        is_due
+    }
+}
+
 /// Shows how far `node` is until it is ready. Whoever does not see it any more is no reason to stop.
 pub(super) async fn show(node: &Node, terminal: &mut Terminal<'_>) {
     let begun = Instant::now();
-    let mut said = begun;
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut waited_for = String::new();
+    let mut told = Told::default();
     loop {
         ticks.tick().await;
         let readiness = node.readiness();
@@ -38,12 +57,32 @@ pub(super) async fn show(node: &Node, terminal: &mut Terminal<'_>) {
             tracing::info!(changes, took_ms, "ready");
             return;
         };
-        let is_due = why != waited_for || said.elapsed() >= SAY_EVERY;
-        if is_due && !terminal.err_is_terminal {
+        if !terminal.err_is_terminal && told.is_due(&why, Instant::now()) {
             let (came, of) = came.unwrap_or_default();
             tracing::info!(came, of, "not ready yet: {why}");
-            said = Instant::now();
         }
-        waited_for = why;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_is_told_every_so_often_however_fast_it_goes_and_at_once_why_else() {
+        let (mut told, begun) = (Told::default(), Instant::now());
+        let mut lines = Vec::new();
+        while begun.elapsed() < 2 * SAY_EVERY + LOOK_EVERY {
+            let ms = begun.elapsed().as_millis();
+            let why = match ms {
+                0..=4_999 => format!("taking whole documents: {ms} of 90000, {ms} KiB"),
+                _ => format!("not yet caught up with the peers: {ms} KiB"),
+            };
+            if told.is_due(&why, Instant::now()) {
+                lines.push(ms);
+            }
+            tokio::time::advance(LOOK_EVERY).await;
+        }
+        assert_eq!(lines, [0, 5_000, 15_000]);
     }
 }

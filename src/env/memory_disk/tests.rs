@@ -60,6 +60,32 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
 }
 
 #[test]
+fn what_is_only_longer_takes_no_room_and_what_is_written_does_once() {
+    let disk = MemoryDisk::new();
+    let file = disk.database("db").unwrap();
+    let full = |result: io::Result<()>| result.unwrap_err().kind() == io::ErrorKind::StorageFull;
+    disk.fill(100);
+    file.set_len(1_000).unwrap();
+    file.write(500, &[1; 60]).unwrap();
+    file.write(500, &[2; 60]).unwrap();
+    file.write(550, &[3; 20]).unwrap();
+    // 30 are left, and 70 of these are there.
+    assert!(full(file.write(490, &[4; 120])));
+    let mut read = [9; 130];
+    file.read(490, &mut read).unwrap();
+    assert_eq!(read[..100], [4; 100], "what there is room for is written");
+    assert_eq!(read[100..], [0; 30]);
+    file.write(495, &[5; 90]).unwrap();
+    assert!(full(file.write(0, &[6])));
+    file.set_len(580).unwrap();
+    assert!(full(file.write(0, &[6; 11])), "so many were given back");
+    file.write(10, &[6; 0]).unwrap();
+    file.set_len(0).unwrap();
+    file.write(300, &[7; 100]).unwrap();
+    assert!(full(file.write(400, &[7])));
+}
+
+#[test]
 fn redb_runs_on_it_and_keeps_what_it_committed_through_a_crash() {
     const TABLE: redb::TableDefinition<'_, u64, u64> = redb::TableDefinition::new("t");
     let open = |disk: &MemoryDisk| {

@@ -2,10 +2,11 @@
 //! them where that node does not answer any more. What the peer has already is not sent again; most of
 //! it was shipped before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use minicbor::bytes::ByteVec;
 use tokio::time::{Instant, timeout_at};
@@ -27,6 +28,14 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(5);
 const MESSAGE_BYTES: usize = 1 << 20;
 /// Most records of one message.
 const MESSAGE_RECORDS_MAX: usize = 8_192;
+
+/// Most nodes that do not answer whose copies a page shows; a page of such a node alone (`node`) shows
+/// any.
+pub(crate) const COPIES_MAX: usize = 192;
+/// Copies that are asked for at once.
+const ASKED_MAX: usize = 32;
+/// Fewest records that a copy is asked for, where there are many.
+const COPIED_MIN: usize = 16;
 
 /// Where copies of nodes' chains stand.
 type Standings = BTreeMap<String, [Head; CHAINS]>;
@@ -203,6 +212,47 @@ impl Desk {
     }
 }
 
+/// A copy of a node's chains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kept {
+    heads: [Head; CHAINS],
+    keeper: NodeName,
+}
+
+/// The longest copy of each node that is not among `known`.
+fn longest(copies: Vec<(NodeName, Standings)>, known: &BTreeSet<&str>) -> BTreeMap<NodeName, Kept> {
+    let length = |heads: &[Head; CHAINS]| heads.iter().map(|head| head.seq).sum::<u64>();
+    let mut longest = BTreeMap::<NodeName, Kept>::new();
+    for (keeper, standings) in copies {
+        for (node, heads) in standings {
+            let Ok(node) = NodeName::new(&node) else { continue };
+            let is_longer = |it: &Kept| length(&it.heads) < length(&heads);
+            if !known.contains(node.as_str()) && longest.get(&node).is_none_or(is_longer) {
+                longest.insert(node, Kept { heads, keeper: keeper.clone() });
+            }
+        }
+    }
+    longest
+}
+
+/// Which of the copies a page shows, and of which nodes it does not though it should: those that it
+/// has begun with stay in it.
+fn choose(
+    wanted: &Wanted<'_>,
+    copies: BTreeMap<NodeName, Kept>,
+) -> (Vec<(NodeName, Kept)>, Vec<NodeName>) {
+    let is_asked_for = |node: &NodeName| {
+        let asked = wanted.filter.node.as_deref();
+        asked.is_none_or(|asked| asked == node.as_str())
+    };
+    let has_begun = |node: &NodeName| wanted.place.nodes.contains_key(node.as_str());
+    let copies = copies.into_iter().filter(|(node, _)| is_asked_for(node));
+    let (mut shown, more): (Vec<_>, Vec<_>) = copies.partition(|(node, _)| has_begun(node));
+    shown.extend(more);
+    let left_out = shown.split_off(COPIES_MAX.min(shown.len()));
+    (shown, left_out.into_iter().map(|(node, _)| node).collect())
+}
+
 impl Node {
     /// Where copies of nodes' chains stand, at all nodes that say so.
     pub(super) async fn audit_copies(&self) -> Vec<(NodeName, Standings)> {
@@ -228,30 +278,42 @@ impl Node {
         slices: &mut Vec<(String, [Slice; 3])>,
         missing: &mut Vec<NodeName>,
     ) -> Vec<NodeName> {
-        let mut longest = BTreeMap::<NodeName, (u64, [Head; CHAINS], NodeName)>::new();
-        for (keeper, standings) in copies {
-            for (node, heads) in standings {
-                let Ok(node) = NodeName::new(&node) else { continue };
-                if slices.iter().any(|(known, _)| known == node.as_str()) {
+        let known: BTreeSet<&str> = slices.iter().map(|(node, _)| node.as_str()).collect();
+        let (shown, left_out) = choose(wanted, longest(copies, &known));
+        missing.retain(|node| !left_out.contains(node));
+        missing.extend(left_out);
+        // A page of many is put together of a few of each.
+        let size = (4 * wanted.size / shown.len().max(1)).max(COPIED_MIN).min(wanted.size);
+        let wanted = Wanted { size, ..*wanted };
+        let (mut copied, mut silent) = (Vec::new(), BTreeSet::new());
+        for some in shown.chunks(ASKED_MAX) {
+            let asked = some.iter().filter(|(_, copy)| !silent.contains(&copy.keeper));
+            let parts = asked.map(|(node, copy)| {
+                let part = self.copied_part(&wanted, node, &copy.keeper);
+                part.map(move |part| (node, copy, part))
+            });
+            for (node, copy, part) in join_all(parts).await {
+                let Some(part) = part else {
+                    if copy.keeper != *self.name() {
+                        silent.insert(copy.keeper.clone());
+                    }
                     continue;
+                };
+                let is_whole = part.iter().all(|slice| slice.let_go == 0);
+                slices.push((node.to_string(), part));
+                let remembered = self.0.desk.heads().of(node.as_str());
+                let heads = remembered.iter().zip(&copy.heads);
+                if is_whole && { heads }.all(|(known, copy)| known.seq <= copy.seq) {
+                    missing.retain(|missing| missing != node);
                 }
-                let length = heads.iter().map(|head| head.seq).sum();
-                if longest.get(&node).is_none_or(|(known, ..)| *known < length) {
-                    longest.insert(node, (length, heads, keeper.clone()));
-                }
+                copied.push(node.clone());
             }
         }
-        let mut copied = Vec::new();
-        for (node, (_, heads, keeper)) in longest {
-            let Some(part) = self.copied_part(wanted, &node, &keeper).await else { continue };
-            let is_whole = part.iter().all(|slice| slice.let_go == 0);
-            slices.push((node.to_string(), part));
-            let remembered = self.0.desk.heads().of(node.as_str());
-            if is_whole && remembered.iter().zip(&heads).all(|(known, copy)| known.seq <= copy.seq)
-            {
-                missing.retain(|missing| *missing != node);
+        // Of whom nothing came.
+        for (node, _) in shown {
+            if !copied.contains(&node) && !missing.contains(&node) {
+                missing.push(node);
             }
-            copied.push(node);
         }
         copied
     }
@@ -281,14 +343,14 @@ impl Node {
         &self,
     ) -> Result<Vec<(String, usize, Vec<Witness>)>, Unreadable> {
         let mut all = Vec::new();
-        for (node, heads) in self.0.desk.copied_heads().await? {
-            let own = self.0.desk.heads().of(&node);
-            let mut remembered = vec![(self.name().clone(), own)];
-            for (peer, answer) in self.ask_all(|_| Question::RememberedOf(node.clone())).await {
-                if let Some(Answer::Remembered(heads)) = answer {
-                    remembered.push((peer, heads));
-                }
-            }
+        let copies: Vec<(String, [Head; CHAINS])> =
+            self.0.desk.copied_heads().await?.into_iter().collect();
+        let mut told = Vec::new();
+        for some in copies.chunks(ASKED_MAX) {
+            let asked = some.iter().map(|(node, _)| self.remembered_of(node));
+            told.extend(join_all(asked).await);
+        }
+        for ((node, heads), remembered) in copies.into_iter().zip(told) {
             for chain in (0..CHAINS).filter(|chain| heads[*chain].seq > 0) {
                 // A node that came back went on: what is remembered beyond its copy says nothing.
                 let upto = heads[chain].seq;
@@ -302,5 +364,69 @@ impl Node {
             }
         }
         Ok(all)
+    }
+
+    /// What this node and its peers remember of a node's chains.
+    async fn remembered_of(&self, node: &str) -> Vec<(NodeName, [Head; CHAINS])> {
+        let mut remembered = vec![(self.name().clone(), self.0.desk.heads().of(node))];
+        for (peer, answer) in self.ask_all(|_| Question::RememberedOf(node.to_owned())).await {
+            if let Some(Answer::Remembered(heads)) = answer {
+                remembered.push((peer, heads));
+            }
+        }
+        remembered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(i: usize) -> NodeName {
+        NodeName::new(&format!("gone-{i:04}")).unwrap()
+    }
+
+    fn copies(count: usize) -> BTreeMap<NodeName, Kept> {
+        let copy = || Kept { heads: Default::default(), keeper: name(9_999) };
+        (0..count).map(|i| (name(i), copy())).collect()
+    }
+
+    #[test]
+    fn a_page_shows_so_many_copies_says_whose_it_does_not_and_goes_on_with_those_it_began_with() {
+        let (mut filter, mut place) = (Filter::default(), Place::newest());
+        let names = |chosen: &(Vec<(NodeName, Kept)>, Vec<NodeName>)| {
+            let shown: Vec<NodeName> = chosen.0.iter().map(|(node, _)| node.clone()).collect();
+            (shown, chosen.1.clone())
+        };
+        let wanted = Wanted { place: &place, filter: &filter, size: 100 };
+        let all: Vec<NodeName> = (0..COPIES_MAX + 2).map(name).collect();
+        let chosen = names(&choose(&wanted, copies(COPIES_MAX + 2)));
+        assert_eq!((&chosen.0[..], &chosen.1[..]), all.split_at(COPIES_MAX));
+        let last = name(COPIES_MAX + 1);
+        place.nodes.insert(last.to_string(), [7; 3]);
+        let wanted = Wanted { place: &place, filter: &filter, size: 100 };
+        let (shown, left_out) = names(&choose(&wanted, copies(COPIES_MAX + 2)));
+        assert!(shown.contains(&last) && shown.len() == COPIES_MAX);
+        assert_eq!(left_out, [name(COPIES_MAX - 1), name(COPIES_MAX)]);
+        let (one, place) = (name(COPIES_MAX), Place::newest());
+        filter.node = Some(one.to_string());
+        let wanted = Wanted { place: &place, filter: &filter, size: 100 };
+        assert_eq!(names(&choose(&wanted, copies(COPIES_MAX + 2))), (vec![one], vec![]));
+    }
+
+    #[test]
+    fn of_each_node_that_did_not_answer_the_longest_copy_is_taken() {
+        let heads = |seq| [Head { seq, ..Head::default() }, Head::default()];
+        let kept = |node: &str, seq| BTreeMap::from([(node.to_owned(), heads(seq))]);
+        let copies = vec![
+            (name(1), kept("gone", 3)),
+            (name(2), kept("gone", 5)),
+            (name(3), kept("gone", 5)),
+            (name(4), kept("answered", 9)),
+            (name(5), kept("not a name", 9)),
+        ];
+        let longest = longest(copies, &BTreeSet::from(["answered"]));
+        let copy = Kept { heads: heads(5), keeper: name(2) };
+        assert_eq!(longest, BTreeMap::from([(NodeName::new("gone").unwrap(), copy)]));
     }
 }

@@ -17,9 +17,9 @@ use super::journal;
 use super::recorder::Recorder;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Work};
-use crate::audit::{Decision, Event, Source};
+use crate::audit::Event;
 use crate::env::Blocking;
-use crate::model::{NodeName, Stamp, Text};
+use crate::model::{NodeName, Stamp};
 use crate::quorum::types::RaftId;
 use crate::registry::State;
 use crate::storage::StoreError;
@@ -91,19 +91,9 @@ impl StoreHandle {
     /// Puts on the chain, at `at`, that records of this node were lost, where that is so.
     pub(crate) async fn record_damage(&self, at: Stamp, node: &NodeName) -> Result<(), StoreError> {
         let Some(damage) = self.journal_damage() else { return Ok(()) };
-        let node = Text::from(node.as_str());
-        let event = Event {
-            at,
-            principal: "-".into(),
-            action: "audit.damaged".into(),
-            target: journal::FILE.into(),
-            decision: Decision::Allowed("whoever has the disk".into()),
-            outcome: format!("failed: {damage}").as_str().into(),
-            source: Source { node, address: None, request: "-".into() },
-            count: 1,
-            index: None,
-        };
-        self.record(vec![event]).await
+        self.record(vec![journal::damaged(damage, node, at)]).await?;
+        // Only now: it is told again where the machine goes down before.
+        self.shared.chain().journal.blank()
     }
 
     /// The audit chain, as far as it is on disk.

@@ -5,7 +5,7 @@
 //! there at once.
 //!
 //! The file has [`FILE_BYTES`], written once with zeros, so that a sync has nothing but the group's
-//! own pages to write. A group is a frame, at the beginning of a page, so that writing one never
+//! own pages to write, and needs no more room. A group is a frame, at the beginning of a page, so that writing one never
 //! touches another:
 //!
 //! | bytes | what |
@@ -22,18 +22,21 @@
 //! Integers are big-endian. What follows from the table's head is to be put into it; what is at or
 //! before that is there. A frame that is not whole ends the journal: it was being written when the
 //! machine went down, and nobody was told that it is on disk. Where a whole one comes behind it that
-//! does not follow, something was changed or lost, and that is said.
+//! does not follow, something was changed or lost, and that is said: nothing is written here until it
+//! is on the chain, and on disk.
 //!
 //! [`audit::chain`]: crate::audit::chain
 
+use std::io;
 use std::sync::Arc;
 
 use redb::StorageBackend;
 use sha2::{Digest as _, Sha256};
 
 use super::identity::io_error;
-use crate::audit::Head;
+use crate::audit::{Decision, Event, Head, Source};
 use crate::env::Disk;
+use crate::model::{NodeName, Stamp};
 use crate::quorum::types::RaftId;
 use crate::storage::StoreError;
 
@@ -42,6 +45,8 @@ pub(crate) const FILE: &str = "quorum.journal";
 /// How long it is.
 pub(crate) const FILE_BYTES: u64 = 1 << 20;
 
+/// Where the disk has less room than this, no file is made: it is not what fills the disk.
+const ROOM_MIN: u64 = 4 * FILE_BYTES;
 /// Most copies of journals that were not good before the node refuses to start.
 const ASIDE_MAX: u32 = 8;
 const PAGE: usize = 4_096;
@@ -58,8 +63,12 @@ pub(super) struct Journal {
     store: RaftId,
     /// Open from the first record on.
     file: Option<Box<dyn StorageBackend>>,
+    /// Whether the file has its whole length.
+    is_whole: bool,
     /// Where the next frame goes.
     at: usize,
+    /// Whether what is behind that is damaged: until it is blanked, nothing has room.
+    is_damaged: bool,
 }
 
 /// What a journal has that the table does not.
@@ -78,46 +87,52 @@ pub(super) struct Replayed {
 
 impl Journal {
     /// Opens the journal of the store with this id, whose table's chain stands at `head`. One that
-    /// is damaged, or another store's, is kept under another name, and goes on with what is good.
+    /// is damaged, or another store's, is kept under another name, and goes on with what is good;
+    /// where it is damaged, after [`Journal::blank`].
     pub(super) fn open(
         disk: &Arc<dyn Disk>,
         store: RaftId,
         head: Head,
     ) -> Result<(Self, Replayed), StoreError> {
-        let mut this = Self { disk: disk.clone(), store, file: None, at: 0 };
+        let disk = disk.clone();
+        let mut this = Self { disk, store, file: None, is_whole: false, at: 0, is_damaged: false };
+        let disk = &this.disk;
         if disk.identity(FILE).map_err(io_error)?.is_none() {
             return Ok((this, Replayed { head, ..Replayed::default() }));
         }
         let file = disk.database(FILE).map_err(io_error)?;
-        let mut content = vec![0; this.len(&*file)?];
+        let mut content = vec![0; length(&*file)?];
         file.read(0, &mut content).map_err(io_error)?;
         let mut replayed = replay(&content, store, head);
-        this.at = replayed.end;
-        this.file = Some(file);
-        if replayed.damage.is_none() && !replayed.has_others {
-            return Ok((this, replayed));
-        }
-        let why = if replayed.damage.is_some() { "damaged" } else { "other" };
-        let name = keep_aside(&**disk, &content, why)?;
-        match &mut replayed.damage {
-            Some(damage) => {
-                damage.push_str(&format!("; as it was it is {name} now"));
-                tracing::error!(%damage, "audit records are lost");
+        let is_damaged = replayed.damage.is_some();
+        if is_damaged || replayed.has_others {
+            let why = if is_damaged { "damaged" } else { "other" };
+            let name = keep_aside(&**disk, &content, why)?;
+            match &mut replayed.damage {
+                Some(damage) => {
+                    damage.push_str(&format!("; as it was it is {name} now"));
+                    tracing::error!(%damage, "audit records are lost");
+                }
+                None => tracing::warn!(set_aside = name, "the journal was another store's"),
             }
-            None => tracing::warn!(set_aside = name, "the journal was another store's"),
         }
-        // What is good in it stays where it is.
-        if let Some(file) = &this.file {
-            let rest = vec![0; content.len().saturating_sub(this.at)];
-            let blanked = file.write(this.at as u64, &rest).and_then(|()| file.sync_data());
-            blanked.map_err(io_error)?;
+        this.is_whole = content.len() as u64 == FILE_BYTES;
+        (this.at, this.file, this.is_damaged) = (replayed.end, Some(file), is_damaged);
+        if !is_damaged && replayed.has_others {
+            this.blank()?;
         }
         Ok((this, replayed))
     }
 
-    fn len(&self, file: &dyn StorageBackend) -> Result<usize, StoreError> {
-        let len = file.len().map_err(io_error)?.min(FILE_BYTES);
-        usize::try_from(len).map_err(|e| StoreError::Failed(e.to_string()))
+    /// Takes away what is not good, and only that. Once it is told on the chain that it was there.
+    pub(super) fn blank(&mut self) -> Result<(), StoreError> {
+        if let Some(file) = &self.file {
+            let rest = vec![0; length(&**file)?.saturating_sub(self.at)];
+            let blanked = file.write(self.at as u64, &rest).and_then(|()| file.sync_data());
+            blanked.map_err(io_error)?;
+        }
+        self.is_damaged = false;
+        Ok(())
     }
 
     /// Puts the chain's next records on disk. Says whether there was room; after an error it is not
@@ -125,12 +140,20 @@ impl Journal {
     pub(super) fn append(&mut self, records: &[Numbered]) -> Result<bool, StoreError> {
         let Some((first, _)) = records.first() else { return Ok(true) };
         let frame = frame(self.store, *first, records);
-        if self.at + frame.len() > FILE_BYTES as usize || !self.is_made() {
+        let is_too_long = self.at + frame.len() > FILE_BYTES as usize;
+        if self.is_damaged || is_too_long || !self.is_made() {
             return Ok(false);
         }
         let Some(file) = &self.file else { return Ok(false) };
-        let written = file.write(self.at as u64, &frame).and_then(|()| file.sync_data());
-        written.map_err(io_error)?;
+        let at = self.at as u64;
+        if let Err(error) = file.write(at, &frame).map_err(io_error) {
+            // A file system can need room for what is there already. What is not there in whole is
+            // nowhere.
+            let mut found = vec![0; frame.len()];
+            let is_full = matches!(error, StoreError::Full) && file.read(at, &mut found).is_ok();
+            return if is_full && Frame::read(&found).is_none() { Ok(false) } else { Err(error) };
+        }
+        file.sync_data().map_err(io_error)?;
         self.at += frame.len();
         Ok(true)
     }
@@ -138,21 +161,35 @@ impl Journal {
     /// Whether the file is there in its whole length. Where it cannot be made, there is no room in
     /// it: nothing is lost by that.
     fn is_made(&mut self) -> bool {
-        if self.file.is_none() {
-            let made = self.disk.database(FILE).and_then(|file| {
-                let len = file.len()?;
-                if len < FILE_BYTES {
-                    file.set_len(FILE_BYTES)?;
-                    file.write(len, &vec![0; (FILE_BYTES - len) as usize])?;
-                    file.sync_data()?;
-                }
-                Ok(file)
-            });
-            self.file = made
-                .inspect_err(|error| tracing::debug!(%error, "the audit journal is not made"))
-                .ok();
+        if !self.is_whole {
+            let made = self.make();
+            let made =
+                made.inspect_err(|error| tracing::debug!(%error, "the audit journal is not made"));
+            self.is_whole = made.unwrap_or(false);
         }
-        self.file.is_some()
+        self.is_whole
+    }
+
+    fn make(&mut self) -> io::Result<bool> {
+        if self.disk.room()?.is_some_and(|(available, _)| available < ROOM_MIN) {
+            return Ok(false);
+        }
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.disk.database(FILE)?,
+        };
+        let file = self.file.insert(file);
+        let len = file.len()?;
+        if let Some(missing) = FILE_BYTES.checked_sub(len).filter(|missing| *missing > 0) {
+            // Written and not just made longer, which would take no room, and promise it.
+            let filled = file.write(len, &vec![0; missing as usize]);
+            if let Err(error) = filled.and_then(|()| file.sync_data()) {
+                // What there was room for is given back.
+                file.set_len(len)?;
+                return Err(error);
+            }
+        }
+        Ok(true)
     }
 
     /// Everything in it is in the table, on disk.
@@ -162,14 +199,39 @@ impl Journal {
 
     /// Lets go of the file.
     pub(super) fn close(&mut self) {
-        self.file = None;
+        (self.file, self.is_whole) = (None, false);
     }
 }
 
-/// Writes what the journal was into a file that says `why`; gives its name.
+fn length(file: &dyn StorageBackend) -> Result<usize, StoreError> {
+    let len = file.len().map_err(io_error)?.min(FILE_BYTES);
+    usize::try_from(len).map_err(|e| StoreError::Failed(e.to_string()))
+}
+
+/// What says on the chain of `node` that records of it were lost.
+pub(super) fn damaged(damage: &str, node: &NodeName, at: Stamp) -> Event {
+    Event {
+        at,
+        principal: "-".into(),
+        action: "audit.damaged".into(),
+        target: FILE.into(),
+        decision: Decision::Allowed("whoever has the disk".into()),
+        outcome: format!("failed: {damage}").as_str().into(),
+        source: Source { node: node.as_str().into(), address: None, request: "-".into() },
+        count: 1,
+        index: None,
+    }
+}
+
+/// Writes what the journal was into a file that says `why`, where there is none that has it; gives
+/// its name.
 fn keep_aside(disk: &dyn Disk, content: &[u8], why: &str) -> Result<String, StoreError> {
     for i in 1..=ASIDE_MAX {
         let name = format!("{FILE}.{why}-{i}");
+        if disk.read(&name).map_err(io_error)?.is_some_and(|kept| kept == content) {
+            // The machine went down before it was blanked.
+            return Ok(name);
+        }
         if disk.identity(&name).map_err(io_error)?.is_none() {
             disk.write(&name, content, true).map_err(io_error)?;
             return Ok(name);
@@ -279,9 +341,7 @@ fn sum(header: &[u8], body: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{Decision, Event, Source};
     use crate::env::{CrashMode, MemoryDisk};
-    use crate::model::Stamp;
     use proptest::prelude::*;
 
     const STORE: RaftId = 7;
@@ -400,12 +460,20 @@ mod tests {
         }
         journal.file.as_ref().unwrap().write(PAGE as u64 + 70, b"x").unwrap();
         journal.close();
-        let (_, replayed) = open(&memory, Head::default());
-        let damage = replayed.damage.unwrap();
-        assert!(damage.contains("audit record 2 is missing"), "{damage}");
-        assert!(damage.contains("quorum.journal.damaged-1"), "{damage}");
-        assert_eq!((&replayed.records, replayed.head), (&first, stood));
+        for _ in 0..2 {
+            let (mut journal, replayed) = open(&memory, Head::default());
+            let damage = replayed.damage.unwrap();
+            assert!(damage.contains("audit record 2 is missing"), "{damage}");
+            assert!(damage.contains("quorum.journal.damaged-1"), "one copy of it: {damage}");
+            assert_eq!((&replayed.records, replayed.head), (&first, stood));
+            let mut head = stood;
+            assert!(!journal.append(&records(&mut head, 1)).unwrap(), "it is not told yet");
+        }
         assert!(disk.identity("quorum.journal.damaged-1").unwrap().is_some());
+        assert!(disk.identity("quorum.journal.damaged-2").unwrap().is_none());
+        let (mut journal, _) = open(&memory, Head::default());
+        journal.blank().unwrap();
+        journal.close();
         // What was good is kept all the same.
         let (_, replayed) = open(&memory.crash(CrashMode::LoseUnsynced), Head::default());
         assert_eq!((replayed.records, replayed.damage), (first, None));
@@ -445,6 +513,55 @@ mod tests {
         assert!(journal.append(&more).is_err());
     }
 
+    #[test]
+    fn on_a_nearly_full_disk_no_file_is_made_and_what_is_left_stays() {
+        let (memory, disk) = disk();
+        memory.fill(FILE_BYTES / 2);
+        let (mut journal, _) = open(&memory, Head::default());
+        let mut head = Head::default();
+        let first = records(&mut head, 1);
+        for _ in 0..3 {
+            assert!(!journal.append(&first).unwrap());
+        }
+        disk.write("needs-the-rest", &vec![0; FILE_BYTES as usize / 2], true).unwrap();
+        assert!(!journal.append(&first).unwrap());
+        memory.free();
+        assert!(journal.append(&first).unwrap(), "there is room again");
+        assert_eq!(open(&memory.crash(CrashMode::LoseUnsynced), Head::default()).1.records, first);
+    }
+
+    #[test]
+    fn a_file_that_was_cut_short_while_it_was_made_is_filled() {
+        for len in [0, 5 * PAGE as u64, FILE_BYTES - 1] {
+            let (memory, disk) = disk();
+            let file = disk.database(FILE).unwrap();
+            file.write(0, &vec![0; len as usize]).unwrap();
+            file.sync_data().unwrap();
+            drop(file);
+            let (mut journal, _) = open(&memory, Head::default());
+            assert!(journal.append(&records(&mut Head::default(), 1)).unwrap());
+            assert_eq!(disk.len(FILE).unwrap(), Some(FILE_BYTES));
+        }
+    }
+
+    #[test]
+    fn a_frame_that_finds_no_room_in_a_file_with_holes_is_not_there_and_no_failure() {
+        let (memory, disk) = disk();
+        let file = disk.database(FILE).unwrap();
+        file.set_len(FILE_BYTES).unwrap();
+        file.sync_data().unwrap();
+        drop(file);
+        let (mut journal, _) = open(&memory, Head::default());
+        let mut head = Head::default();
+        let first = records(&mut head, 60);
+        memory.fill(PAGE as u64);
+        assert!(!journal.append(&first).unwrap(), "there is room for a part of it");
+        assert_eq!(open(&memory.snapshot(), Head::default()).1, Replayed::default());
+        memory.free();
+        assert!(journal.append(&first).unwrap());
+        assert_eq!(open(&memory.snapshot(), Head::default()).1.records, first);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic_the_reader(noise in proptest::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>(), with in any::<u8>()) {
@@ -455,6 +572,17 @@ mod tests {
             let i = at.index(bytes.len());
             bytes[i] = with;
             let _ = replay(&bytes, STORE, Head::default());
+            // The same among what says how long things are, with a sum that is right: what is behind
+            // it is read, too.
+            let mut bytes = frame(STORE, 1, &records);
+            bytes[16 + at.index(HEADER + 4 - 16)] = with;
+            let len = u32::from_be_bytes(bytes[28..32].try_into().unwrap()) as usize;
+            if let Some(body) = bytes[HEADER..].get(..len) {
+                let sum = sum(&bytes[..32], body);
+                bytes[32..HEADER].copy_from_slice(&sum);
+                let replayed = replay(&bytes, STORE, Head::default());
+                prop_assert!(replayed.records.len() <= 3);
+            }
         }
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct Recovered {
     pub(crate) replaced: BTreeMap<RaftId, Member>,
     /// Why the store may be an old copy: then more is lost than the last moments.
     pub(crate) doubt: Option<NotTheSame>,
+    /// Why records of the audit log are lost.
+    pub(crate) audit_damage: Option<String>,
 }
 
 /// Why nothing was recovered. Nothing was changed, unless the disk failed in the middle: then the
@@ -84,6 +86,7 @@ pub(crate) fn recover(
         known_decided_until: recovery.known_decided_until,
         replaced: recovery.replaced(),
         doubt,
+        audit_damage: recovery.audit_damage.clone(),
     };
     // The mark first, for a store that has had no commit under the new id: should it end here, the
     // next start finds a mark of another store, and takes no part; recovering can be done again.
@@ -115,6 +118,8 @@ struct Recovery {
     head: Head,
     /// What the audit journal has that the store does not.
     records: Vec<Numbered>,
+    /// What did not hold together in it.
+    audit_damage: Option<String>,
 }
 
 impl Recovery {
@@ -154,6 +159,7 @@ impl Recovery {
             vote: tables::KEY_VOTE.get(&tx)?.map(|Coded(vote)| vote),
             head: replayed.head,
             records: replayed.records,
+            audit_damage: replayed.damage,
         })
     }
 
@@ -174,7 +180,8 @@ impl Recovery {
         let term = seen.max(self.last.leader_id.term) + 1;
         let vote = Vote::new(term, mark.origin);
         let upto = LogId { leader_id: vote.leader_id, index: self.last.index + 1 };
-        let event = event(&member, recovered, upto, at);
+        let damaged = self.audit_damage.iter().map(|it| journal::damaged(it, &member.node, at));
+        let events: Vec<Event> = damaged.chain([event(&member, recovered, upto, at)]).collect();
         let voters = vec![BTreeSet::from([mark.origin])];
         let membership = Membership::new(voters, BTreeMap::from([(mark.origin, member)]))
             .map_err(|e| StoreError::Failed(e.to_string()))?;
@@ -186,7 +193,7 @@ impl Recovery {
         tx.open_table(tables::LOG)?.insert(upto.index, bytes.as_slice())?;
         writer::put_rows(&tx, self.batch.rows)?;
         writer::put_records(&tx, &self.records, 0)?;
-        self.batch.events.push(event);
+        self.batch.events.extend(events);
         writer::put_events(&tx, self.batch.events, &mut self.head)?;
         tables::KEY_HEAD.put(&tx, &self.head)?;
         tables::KEY_VOTE.put(&tx, &Coded(vote))?;

@@ -1,6 +1,11 @@
 //! Records that are in the journal and not in the table yet: who sees them, and what a crash leaves.
 
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
+
+use redb::StorageBackend;
 
 use super::failing::FailingDisk;
 use super::*;
@@ -178,13 +183,19 @@ async fn a_journal_that_was_changed_is_named_and_the_store_goes_on() {
     assert_eq!(store.handle.chain().inconsistency().unwrap(), Some(damage));
     assert_eq!(names(&store.chain().await), ["ada"]);
     assert!(changed.identity("quorum.journal.damaged-1").unwrap().is_some());
+    // The machine goes down before that is said: then it is said later.
+    let crashed = open_on(&changed.crash(CrashMode::KeepUnsynced)).await;
+    assert!(crashed.handle.journal_damage().is_some());
+    drop(crashed);
     store.handle.record_damage(Stamp(9), &NodeName::new("eu-1").unwrap()).await.unwrap();
+    store.handle.record(vec![event("zoe")]).await.unwrap();
+    assert_eq!(in_table(&store).await, 2, "the journal is in use again");
     drop(store);
     settle().await;
     let store = open_on(&changed.crash(CrashMode::KeepUnsynced)).await;
     assert_eq!(store.handle.journal_damage(), None);
     let chain = store.chain().await;
-    assert_eq!(names(&chain), ["ada", "-"]);
+    assert_eq!(names(&chain), ["ada", "-", "zoe"]);
     assert!(chain[1].outcome.contains("audit record 2 is missing"), "{}", chain[1].outcome);
 }
 
@@ -201,10 +212,188 @@ async fn a_store_under_a_new_id_takes_nothing_from_the_old_ones_journal() {
     assert!(crashed.identity("quorum.journal.other-1").unwrap().is_some(), "it is kept");
 }
 
+/// A disk that tells of each sync of a file, before it is done.
+struct WatchedDisk<D> {
+    inner: D,
+    on_sync: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl<D: Disk> Disk for WatchedDisk<D> {
+    fn database(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        let (inner, on_sync) = (self.inner.database(name)?, self.on_sync.clone());
+        Ok(Box::new(WatchedBackend { inner, name: name.to_owned(), on_sync }))
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.inner.read(name)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+        self.inner.write(name, bytes, durable)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.inner.identity(name)
+    }
+
+    fn len(&self, name: &str) -> io::Result<Option<u64>> {
+        self.inner.len(name)
+    }
+
+    fn machine_boot(&self) -> Option<Vec<u8>> {
+        self.inner.machine_boot()
+    }
+}
+
+struct WatchedBackend {
+    inner: Box<dyn StorageBackend>,
+    name: String,
+    on_sync: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+impl std::fmt::Debug for WatchedBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WatchedBackend")
+    }
+}
+
+impl StorageBackend for WatchedBackend {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        (self.on_sync)(&self.name);
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+}
+
+/// Holds up the next sync of one file, where it is told to.
+struct Gate {
+    file: &'static str,
+    is_armed: AtomicBool,
+    /// How many syncs of the journal there were, and how many there are right now.
+    syncs: AtomicU64,
+    reached: mpsc::SyncSender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Gate {
+    /// With what hears that it is reached, and what opens it.
+    fn new(file: &'static str) -> (Arc<Self>, mpsc::Receiver<()>, mpsc::SyncSender<()>) {
+        let ((reached, is_reached), (open, go_on)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+        let (is_armed, syncs) = (AtomicBool::new(false), AtomicU64::new(0));
+        let this = Self { file, is_armed, syncs, reached, go_on: Mutex::new(go_on) };
+        (Arc::new(this), is_reached, open)
+    }
+
+    fn pass(&self, file: &str) {
+        if file == journal::FILE {
+            self.syncs.fetch_add(1, Ordering::SeqCst);
+        }
+        if file == self.file && self.is_armed.swap(false, Ordering::SeqCst) {
+            self.reached.send(()).unwrap();
+            self.go_on.lock().unwrap().recv().unwrap();
+        }
+    }
+
+    /// A store with a writer's thread on a disk with this gate.
+    async fn open_store(self: &Arc<Self>) -> StoreHandle {
+        let this = self.clone();
+        let on_sync = Arc::new(move |file: &str| this.pass(file));
+        let disk = WatchedDisk { inner: MemoryDisk::new(), on_sync };
+        let entropy = Entropy::system().stream("raft-id");
+        let opened = open(Arc::new(disk), entropy, Blocking::Threads, settings()).await.unwrap();
+        // The journal's file is made.
+        opened.2.record(vec![event("first")]).await.unwrap();
+        opened.2.flush().await.unwrap();
+        self.syncs.store(0, Ordering::SeqCst);
+        self.is_armed.store(true, Ordering::SeqCst);
+        opened.2
+    }
+}
+
+fn record(handle: &StoreHandle, name: &str) -> tokio::task::JoinHandle<Result<(), StoreError>> {
+    let (handle, event) = (handle.clone(), event(name));
+    tokio::spawn(async move { handle.record(vec![event]).await })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_comes_while_the_writer_holds_the_chain_goes_with_its_next_commit() {
+    let (gate, is_reached, open) = Gate::new(tables::FILE);
+    let handle = gate.open_store().await;
+    let flushed = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.flush().await }
+    });
+    Blocking::Threads.run(move || is_reached.recv().unwrap()).await;
+    let records = ["ada", "bob"].map(|name| record(&handle, name));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(records.iter().all(|it| !it.is_finished()), "the writer is not done");
+    open.send(()).unwrap();
+    flushed.await.unwrap().unwrap();
+    for record in records {
+        record.await.unwrap().unwrap();
+    }
+    assert_eq!(gate.syncs.load(Ordering::SeqCst), 0, "none of them in the journal");
+    let mut found = names(&follow(&handle.chain()));
+    found.sort();
+    assert_eq!(found, ["ada", "bob", "first"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_comes_while_another_is_written_to_the_journal_is_written_together_after_it() {
+    let (gate, is_reached, open) = Gate::new(journal::FILE);
+    let handle = gate.open_store().await;
+    let first = record(&handle, "ada");
+    Blocking::Threads.run(move || is_reached.recv().unwrap()).await;
+    let records: Vec<_> = (0..20).map(|i| record(&handle, &format!("p{i:02}"))).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!first.is_finished() && records.iter().all(|it| !it.is_finished()));
+    assert_eq!(gate.syncs.load(Ordering::SeqCst), 1, "nobody else writes meanwhile");
+    open.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    for record in records {
+        record.await.unwrap().unwrap();
+    }
+    assert_eq!(gate.syncs.load(Ordering::SeqCst), 2, "one for all that waited");
+    let mut found = names(&follow(&handle.chain()));
+    assert_eq!(found[..2], ["first", "ada"]);
+    found[2..].sort();
+    let expected: Vec<String> = (0..20).map(|i| format!("p{i:02}")).collect();
+    assert_eq!(found[2..], expected);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_on_a_real_disk_are_all_recorded_and_some_together() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = Arc::new(crate::env::FileDisk::open(dir.path()).unwrap());
+    let syncs = Arc::new(AtomicU64::new(0));
+    let counted = syncs.clone();
+    let on_sync = Arc::new(move |_: &str| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    let inner = crate::env::FileDisk::open(dir.path()).unwrap();
+    let disk = Arc::new(WatchedDisk { inner, on_sync });
     let entropy = Entropy::system().stream("raft-id");
     let (_log, _machine, handle) =
         open(disk, entropy, Blocking::Threads, settings()).await.unwrap();
@@ -230,6 +419,8 @@ async fn many_at_once_on_a_real_disk_are_all_recorded_and_some_together() {
     found.sort();
     found.dedup();
     assert_eq!(found.len(), 16 * 40);
+    let syncs = syncs.load(Ordering::SeqCst);
+    assert!(syncs < 16 * 40, "{syncs} syncs: no two shared one");
     handle.close().await.unwrap();
     let stopped = QuorumChain::open(dir.path()).unwrap();
     assert_eq!(follow(&stopped).len(), 16 * 40);

@@ -47,6 +47,31 @@ async fn a_recovered_store_has_what_was_in_the_journal_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recovered_store_says_that_its_journal_was_damaged() {
+    let (disk, _) = stopped().await;
+    let store = open_on(&disk).await;
+    for name in ["ada", "bob", "eve"] {
+        store.handle.record(vec![event(name)]).await.unwrap();
+    }
+    let disk = disk.crash(CrashMode::KeepUnsynced);
+    let mut content = disk.read("quorum.journal").unwrap().unwrap();
+    content[4_096 + 80] ^= 1;
+    disk.write("quorum.journal", &content, false).unwrap();
+    let damage = recover_on(&disk).unwrap().audit_damage.unwrap();
+    assert!(damage.contains("is missing"), "{damage}");
+    assert!(disk.identity("quorum.journal.damaged-1").unwrap().is_some());
+    let store = open_on(&disk).await;
+    assert_eq!(store.handle.journal_damage(), None, "it is said once");
+    let chain = store.chain().await;
+    let position = |is: &dyn Fn(&Event) -> bool| chain.iter().position(is);
+    let ada = position(&|it| *it == event("ada")).unwrap();
+    let damaged = position(&|it| &*it.action == "audit.damaged").unwrap();
+    assert!(chain[damaged].outcome.contains(&damage), "{}", chain[damaged].outcome);
+    assert!(ada < damaged && damaged + 1 < chain.len());
+    assert!(!chain.contains(&event("bob")) && !chain.contains(&event("eve")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recovered_store_leads_alone_with_everything_its_log_had() {
     let (disk, id) = stopped().await;
     let recovered = recover_on(&disk).unwrap();
