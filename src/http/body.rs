@@ -201,9 +201,9 @@ pub(super) fn post(bytes: &[u8], limits: &Limits) -> Result<Post, ApiError> {
 pub(super) fn restore(bytes: &[u8], limits: &Limits) -> Result<(String, Option<Text>), ApiError> {
     let fields = Fields::read(utf8(bytes)?, "", Restoration::FIELDS)?;
     let raw = fields.required("version")?.get();
-    let version = match raw.parse::<u64>() {
-        Ok(number) => number.to_string(),
-        Err(_) => serde_json::from_str(raw)
+    let version = match whole(raw) {
+        Some(number) => number.to_string(),
+        None => serde_json::from_str(raw)
             .map_err(|_| bad_field("version", "has to be a number or a text like 7@origin"))?,
     };
     Ok((version, fields.message(limits)?))
@@ -271,7 +271,7 @@ fn entry(fields: &Fields<'_>, limits: &Limits) -> Result<Operation, ApiError> {
         None | Some("null") => Check::None,
         Some(raw) => {
             let reason = "has to be a version number, or 0 for a key that is not there";
-            let version = raw.parse().map_err(|_| fields.bad("expect_version", reason))?;
+            let version = whole(raw).ok_or_else(|| fields.bad("expect_version", reason))?;
             expected(version)
         }
     };
@@ -340,6 +340,18 @@ impl<'a> Fields<'a> {
             Some(_) => message(&self.text("message")?, limits).map(Some),
         }
     }
+}
+
+/// A whole number that is not negative, however JSON writes it: `3`, `3.0` and `3e0` are one.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    /// Up to here each whole number is a number of 64 bits with a fraction, too.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = serde_json::from_str(text).ok()?;
+    let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
+    is_whole.then_some(number as u64)
 }
 
 fn read_text(raw: &RawValue) -> Option<Cow<'_, str>> {

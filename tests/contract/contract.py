@@ -11,7 +11,7 @@ from node import Node
 HERE = pathlib.Path(__file__).resolve().parent
 # All of them, with the same requests every time.
 SEED = "7"
-TIME_S = "75"
+TIME_S = "60"
 
 
 def prepare(node):
@@ -45,8 +45,8 @@ def schemathesis(node, tools, document, more):
     }
     line = [tools / "schemathesis/bin/st", "--config-file", HERE / "schemathesis.toml", "run"]
     line += [f"{node.url}/openapi.json", "-H", f"Authorization: Bearer {node.token}"]
-    # The list of checks, not `all`: what is left out is left out in the configuration.
-    line += ["--seed", SEED, "--max-time", TIME_S, "--max-examples", "10", "--checks", "all", *more]
+    # All checks, but for what the configuration leaves out.
+    line += ["--seed", SEED, "--max-time", TIME_S, "--max-examples", "10", *more]
     done = subprocess.run(line, cwd=node.path, env=environment)
     if done.returncode:
         node.log.flush()
