@@ -74,8 +74,20 @@ body! {
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a description, and never made")]
 enum Entries {
-    ByKey(#[schemars(extend("minProperties" = 1))] BTreeMap<Key, JsonText>),
+    ByKey(#[schemars(extend("minProperties" = 1), transform = by_name)] BTreeMap<Key, JsonText>),
     List(#[schemars(length(min = 1))] Vec<NewEntry>),
+}
+
+/// Members of any name that fits: said so that generators of clients, which know no patterns of names,
+/// let them be.
+fn by_name(schema: &mut schemars::Schema) {
+    let Some(serde_json::Value::Object(patterns)) = schema.remove("patternProperties") else {
+        return;
+    };
+    for (pattern, value) in patterns {
+        schema.insert("additionalProperties".to_owned(), value);
+        schema.insert("propertyNames".to_owned(), serde_json::json!({ "pattern": pattern }));
+    }
 }
 
 /// What a POST takes: one key, or several.
