@@ -181,7 +181,6 @@ pub(super) fn in_header(name: &str, operation: Operation) -> Value {
     let tags = json!({
         "type": "string",
         "pattern": "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)$",
-        "maxLength": 1_024,
     });
     let (words, schema) = match name {
         "Holm-Session" => (
