@@ -43,7 +43,7 @@ body! {
     NewAccount {
         name: AccountName,
         /// Names of its roles. Default: none.
-        #[schemars(transform = body::present)]
+        #[schemars(length(max = ACCOUNT_ROLES_MAX), transform = body::present)]
         roles: Option<Vec<RoleName>>,
         /// Whether a first client secret is made, and shown this once. Default: true.
         #[schemars(transform = body::present)]
@@ -61,7 +61,7 @@ body! {
         #[schemars(transform = body::present)]
         enabled: Option<bool>,
         /// Names of its roles, all of them.
-        #[schemars(transform = body::present)]
+        #[schemars(length(max = ACCOUNT_ROLES_MAX), transform = body::present)]
         roles: Option<Vec<RoleName>>,
     }
 }

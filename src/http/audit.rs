@@ -115,7 +115,8 @@ fn filter(query: &Query<'_>) -> Result<Filter, ApiError> {
 fn time(query: &Query<'_>, name: &str) -> Result<Option<Stamp>, ApiError> {
     let Some(text) = query.get(name) else { return Ok(None) };
     let time: Option<jiff::Timestamp> = text.parse().ok();
-    let micros = time.and_then(|time| u64::try_from(time.as_microsecond()).ok());
+    // A time before 1970 is as good as 1970: nothing is recorded before.
+    let micros = time.map(|time| u64::try_from(time.as_microsecond()).unwrap_or(0));
     let micros = micros.ok_or_else(|| bad(name, "has to be a time like 2026-01-31T12:00:00Z"))?;
     Ok(Some(Stamp(micros)))
 }

@@ -1,8 +1,9 @@
 //! Bodies: read up to a limit, of a type that is said, taken apart member by member, so that a key
 //! that stands twice, an unknown field or a value past its limit is refused by name.
 
+mod described;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use schemars::JsonSchema;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -19,104 +19,8 @@ use crate::config::{Action, Check, Operation};
 use crate::model::{JsonText, Key, Text};
 use crate::settings::Limits;
 
-/// A body that is an object: what its members are, for the description of the API, and what they are
-/// called, for whoever takes it apart. No member is known that is not described.
-macro_rules! body {
-    ($(#[$meta:meta])* $name:ident { $($(#[$of_field:meta])* $field:ident: $type:ty,)* }) => {
-        #[derive(schemars::JsonSchema)]
-        #[schemars(deny_unknown_fields)]
-        $(#[$meta])*
-        #[allow(dead_code, reason = "a description, and never made")]
-        pub(in crate::http) struct $name {
-            $($(#[$of_field])* $field: $type,)*
-        }
-
-        impl $name {
-            /// The names of its members.
-            pub(in crate::http) const FIELDS: &[&str] = &[$(stringify!($field)),*];
-        }
-    };
-}
-pub(super) use body;
-
-/// Of a schema that allows `null`, the one that does not: the member may be left out, and that is all.
-pub(super) fn present(schema: &mut schemars::Schema) {
-    if let Some(serde_json::Value::Array(types)) = schema.get_mut("type") {
-        types.retain(|kind| kind != "null");
-        if let [kind] = &types[..] {
-            let kind = kind.clone();
-            schema.insert("type".to_owned(), kind);
-        }
-    }
-}
-
-body! {
-    /// One key that is to be written.
-    OneEntry {
-        key: Key,
-        value: JsonText,
-        /// The version that the key has to have at this node now; 0 where it may not be there.
-        expect_version: Option<u64>,
-        /// Why, for the history.
-        message: Option<String>,
-    }
-}
-
-body! {
-    /// Keys that are to be written together, in one change.
-    ManyEntries {
-        entries: Entries,
-        /// Why, for the history.
-        message: Option<String>,
-    }
-}
-
-body! {
-    /// One key of several.
-    NewEntry {
-        key: Key,
-        value: JsonText,
-        /// The version that the key has to have at this node now; 0 where it may not be there.
-        expect_version: Option<u64>,
-    }
-}
-
-/// Values by their keys, or a list.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "a description, and never made")]
-enum Entries {
-    ByKey(#[schemars(extend("minProperties" = 1))] BTreeMap<Key, JsonText>),
-    List(#[schemars(length(min = 1))] Vec<NewEntry>),
-}
-
-/// What a POST takes: one key, or several.
-#[derive(JsonSchema)]
-#[schemars(rename = "Posted", untagged)]
-#[expect(dead_code, reason = "a description, and never made")]
-pub(super) enum Posted {
-    One(OneEntry),
-    Many(ManyEntries),
-}
-
-body! {
-    /// Which version is to be written again.
-    Restoration {
-        version: Version,
-        /// Why, for the history.
-        message: Option<String>,
-    }
-}
-
-/// A version: by its number, or, where regions gave the same number at the same time, by
-/// `number@origin`.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "a description, and never made")]
-enum Version {
-    Number(#[schemars(range(min = 1))] u64),
-    Text(#[schemars(regex(pattern = "^[1-9][0-9]{0,18}(@[0-9a-f]{16})?$"))] String),
-}
+use described::{ManyEntries, NewEntry, OneEntry};
+pub(super) use described::{Posted, Restoration, body, present};
 
 /// Reads a body up to the limit, as long as its client may take.
 pub(super) async fn read(
@@ -201,9 +105,9 @@ pub(super) fn post(bytes: &[u8], limits: &Limits) -> Result<Post, ApiError> {
 pub(super) fn restore(bytes: &[u8], limits: &Limits) -> Result<(String, Option<Text>), ApiError> {
     let fields = Fields::read(utf8(bytes)?, "", Restoration::FIELDS)?;
     let raw = fields.required("version")?.get();
-    let version = match raw.parse::<u64>() {
-        Ok(number) => number.to_string(),
-        Err(_) => serde_json::from_str(raw)
+    let version = match whole(raw) {
+        Some(number) => number.to_string(),
+        None => serde_json::from_str(raw)
             .map_err(|_| bad_field("version", "has to be a number or a text like 7@origin"))?,
     };
     Ok((version, fields.message(limits)?))
@@ -271,7 +175,7 @@ fn entry(fields: &Fields<'_>, limits: &Limits) -> Result<Operation, ApiError> {
         None | Some("null") => Check::None,
         Some(raw) => {
             let reason = "has to be a version number, or 0 for a key that is not there";
-            let version = raw.parse().map_err(|_| fields.bad("expect_version", reason))?;
+            let version = whole(raw).ok_or_else(|| fields.bad("expect_version", reason))?;
             expected(version)
         }
     };
@@ -340,6 +244,18 @@ impl<'a> Fields<'a> {
             Some(_) => message(&self.text("message")?, limits).map(Some),
         }
     }
+}
+
+/// A whole number that is not negative, however JSON writes it: `3`, `3.0` and `3e0` are one.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    /// Up to here each whole number is a number of 64 bits with a fraction, too.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = serde_json::from_str(text).ok()?;
+    let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
+    is_whole.then_some(number as u64)
 }
 
 fn read_text(raw: &RawValue) -> Option<Cow<'_, str>> {

@@ -118,7 +118,7 @@ fn policy(bytes: &[u8]) -> Result<HistoryPolicy, ApiError> {
     let fields = Fields::read(body::utf8(bytes)?, "", Policy::FIELDS)?;
     let number = |name: &str, (min, max): (u64, u64)| {
         let raw = fields.required(name)?.get();
-        let number = raw.parse().ok().filter(|number| (min..=max).contains(number));
+        let number = body::whole(raw).filter(|number| (min..=max).contains(number));
         number.ok_or_else(|| fields.bad(name, &format!("has to be a number from {min} to {max}")))
     };
     Ok(HistoryPolicy {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::App;
-use super::body::{Fields, body};
+use super::body::{Fields, body, whole};
 use super::edge::Incoming;
 use super::error::ApiError;
 use super::propose;
@@ -205,8 +205,8 @@ fn target(bytes: &[u8]) -> Result<Option<u32>, ApiError> {
     match fields.get("to").map(|raw| raw.get()) {
         None | Some("null") => Ok(None),
         Some(raw) => {
-            let number = raw.parse().map_err(|_| fields.bad("to", "has to be a whole number"));
-            number.map(Some)
+            let number = whole(raw).and_then(|number| u32::try_from(number).ok());
+            number.map(Some).ok_or_else(|| fields.bad("to", "has to be a whole number"))
         }
     }
 }

@@ -39,6 +39,7 @@ body! {
     NewRole {
         name: RoleName,
         /// What it may: `config:write:web/*`, `secrets:read:prod-*`, `cluster:read`, ….
+        #[schemars(length(max = ROLE_GRANTS_MAX))]
         grants: Vec<String>,
     }
 }
@@ -47,6 +48,7 @@ body! {
     /// What a role may from now on.
     RoleChange {
         /// All of its grants.
+        #[schemars(length(max = ROLE_GRANTS_MAX))]
         grants: Vec<String>,
     }
 }

@@ -9,9 +9,10 @@ import sys
 from node import Node
 
 HERE = pathlib.Path(__file__).resolve().parent
-# All of them, with the same requests every time.
+# The same requests every time: so many of an operation, and no more as time allows.
 SEED = "7"
-TIME_S = "75"
+EXAMPLES = "10"
+TIMEOUT_S = 150
 
 
 def prepare(node):
@@ -36,7 +37,7 @@ def schemathesis(node, tools, document, more):
         "validate(json.load(open(sys.argv[1])))\nprint('it is')"
     )
     subprocess.run([tools / "schemathesis/bin/python", "-c", check, document], check=True)
-    step(f"schemathesis: {TIME_S} s of requests, all checks")
+    step("schemathesis: some thousand requests, all checks")
     environment = {
         **os.environ,
         "SCHEMATHESIS_HOOKS": "hooks",
@@ -45,9 +46,9 @@ def schemathesis(node, tools, document, more):
     }
     line = [tools / "schemathesis/bin/st", "--config-file", HERE / "schemathesis.toml", "run"]
     line += [f"{node.url}/openapi.json", "-H", f"Authorization: Bearer {node.token}"]
-    # The list of checks, not `all`: what is left out is left out in the configuration.
-    line += ["--seed", SEED, "--max-time", TIME_S, "--max-examples", "10", "--checks", "all", *more]
-    done = subprocess.run(line, cwd=node.path, env=environment)
+    # All checks, but for what the configuration leaves out.
+    line += ["--seed", SEED, "--max-examples", EXAMPLES, *more]
+    done = subprocess.run(line, cwd=node.path, env=environment, timeout=TIMEOUT_S)
     if done.returncode:
         node.log.flush()
         print((node.path / "log").read_text()[-4000:])

@@ -17,8 +17,9 @@ REASONS = {
     # Which parameters go together is said in words.
     "BadQuery": r"is for consistency=local|goes with resolve=secrets here|"
     r"^since: is not a parameter of this path|^resource: |^message: ",
-    "BadHeader": r"cannot be asked together|cannot both be asked|is for one key|"
-    r"If-(None-)?Match: .*cannot",
+    "BadHeader": r"cannot be asked together|cannot both be asked|is for one key"
+    # Settings and the topology know how much there is.
+    r"|is above the limit|asks for \d+ regions",
     "BadField": r"is past|is no grant|is for a credential",
     "DuplicateKey": r"",
 }

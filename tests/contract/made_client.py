@@ -15,7 +15,7 @@ from holm_made.api.configurations import (
     remove_configuration,
 )
 from holm_made.api.secrets import get_secret, post_secret
-from holm_made.models import Configuration, NewSecret, OneEntry, Problem
+from holm_made.models import Configuration, EntriesType0, ManyEntries, NewSecret, OneEntry, Problem
 from holm_made.types import UNSET
 
 client = AuthenticatedClient(
@@ -38,6 +38,9 @@ replayed = put_configuration.sync_detailed(
     "made", "dev", "color", client=client, body="green", expect_version=1, idempotency_key="made-1"
 )
 assert replayed.headers["Idempotency-Replayed"] == "true" and replayed.parsed.version == 2, replayed
+several = ManyEntries(entries=EntriesType0.from_dict({"a": 1, "b": {"c": [True]}}))
+several = post_configurations.sync("made-too", "dev", client=client, body=several)
+assert [item.key for item in several.items] == ["a", "b"], several
 stale = put_configuration.sync("made", "dev", "color", client=client, body="red", expect_version=1)
 assert isinstance(stale, Problem) and stale.error == "PreconditionFailed", stale
 page = list_configurations.sync("made", "dev", client=client, size=1)

@@ -105,7 +105,7 @@ impl Regions {
         for language in LANGUAGES {
             for url in ["$HOLM_URL", "$HOLM_URL_2"] {
                 self.sh(&format!(
-                    "for i in $(seq 60); do holm get {language}-web/prod limit --url \"{url}\" \
+                    "for i in $(seq 60); do holm get {language}-web/prod limit --url \"{url}\" 2>&1 \
                      | grep -q 'same time' && exit; sleep 0.5; done; exit 1"
                 ));
             }

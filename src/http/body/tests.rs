@@ -105,6 +105,17 @@ fn what_is_no_json_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_whole_number_is_one_however_it_is_written() {
+    for (text, number) in [("7", 7), ("7.0", 7), ("7e0", 7), ("70e-1", 7), ("0", 0), ("-0.0", 0)] {
+        assert_eq!(whole(text), Some(number), "{text}");
+    }
+    assert_eq!(whole("18446744073709551615"), Some(u64::MAX));
+    for bad in ["7.5", "-1", "1e300", "\"7\"", "true", "null", "", "[7]"] {
+        assert_eq!(whole(bad), None, "{bad}");
+    }
+}
+
+#[test]
 fn a_restore_names_its_version() {
     let read = |text: &str| restore(text.as_bytes(), &limits());
     assert_eq!(read(r#"{"version":7}"#).unwrap().0, "7");

@@ -11,6 +11,11 @@ use crate::settings::Settings;
 /// What a cursor and a session are made of.
 const BASE64: &str = "^[A-Za-z0-9_-]+$";
 
+/// A length of time, as it is best written; others that people write are taken as well.
+const TIME: &str = "([0-9]{1,4}m ?)?[0-9]{1,6}(ms|s)";
+/// How many regions; no more than there are.
+const REGIONS: &str = "(local|majority|all|[1-9][0-9]{0,3})";
+
 /// A path's name.
 pub(super) fn in_path(name: &str, operation: Operation) -> Value {
     let g = &mut SchemaGenerator::default();
@@ -175,8 +180,7 @@ pub(super) fn in_header(name: &str, operation: Operation) -> Value {
     let text = json!({"type": "string"});
     let tags = json!({
         "type": "string",
-        "pattern": "^(\\*|(W/)?\"[!#-~]*\")$",
-        "maxLength": 1_024,
+        "pattern": "^(\\*|(W/)?\"[!#-~]*\"(, (W/)?\"[!#-~]*\")*)$",
     });
     let (words, schema) = match name {
         "Holm-Session" => (
@@ -185,8 +189,8 @@ pub(super) fn in_header(name: &str, operation: Operation) -> Value {
             json!({"type": "string", "pattern": BASE64}),
         ),
         "Holm-Wait" => (
-            "How long the session may be waited for: `250ms`, `2s`.",
-            json!({"type": "string", "pattern": "^[0-9]{1,3}ms$", "example": "250ms"}),
+            "How long the session may be waited for: `250ms`, `2s`, `1m 30s`, up to the node's limit.",
+            json!({"type": "string", "pattern": format!("^{TIME}$")}),
         ),
         "Holm-Inconsistent" => (
             "`serve`: answered anyway where the session is not reached, and the answer says so.",
@@ -195,7 +199,7 @@ pub(super) fn in_header(name: &str, operation: Operation) -> Value {
         "Holm-Ack" => (
             "How many regions must have the write on disk before it is answered: `local`, `2`, \
              `majority`, `all`; with `; timeout=2s`. Not reached in time: 202 with who has it.",
-            json!({"type": "string", "pattern": "^(local|1|majority|all)(; timeout=[0-9]{1,3}ms)?$"}),
+            json!({"type": "string", "pattern": format!("^{REGIONS}(; timeout={TIME})?$")}),
         ),
         "If-Match" => ("The `ETag` that has to be there now, or `*`.", tags),
         "If-None-Match" if operation.is_read() => {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use zeroize::Zeroizing;
 
 use crate::http::App;
-use crate::http::body::{Fields, body, check_type};
+use crate::http::body::{Fields, body, check_type, whole};
 use crate::http::edge::Incoming;
 use crate::http::error::ApiError;
 use crate::model::SecretName;
@@ -110,7 +110,7 @@ pub(super) fn put(bytes: &[u8]) -> Result<Put, ApiError> {
         None | Some("null") => None,
         Some(raw) => {
             let reason = "has to be a version number, or 0 for a secret that is not there";
-            Some(raw.parse().map_err(|_| fields.bad("expect_version", reason))?)
+            Some(whole(raw).ok_or_else(|| fields.bad("expect_version", reason))?)
         }
     };
     Ok(Put { name, value, algorithm, expect_version })

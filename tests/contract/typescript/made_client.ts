@@ -24,6 +24,11 @@ const read = await client.GET("/config/{service}/{environment}/{key}", {
   params: { ...key, header: { "Holm-Session": session } },
 });
 assert.equal(read.data?.value, "blue");
+const several = await client.POST("/config/{service}/{environment}", {
+  params: { path: { service: "made-ts-too", environment: "dev" } },
+  body: { entries: { a: 1, b: { c: [true] } } },
+});
+assert.equal(several.response.status, 201);
 const refused = await client.PUT("/config/{service}/{environment}/{key}", {
   params: { ...key, query: { expect_version: 7 } },
   body: "red",
