@@ -13,13 +13,13 @@ use tokio::task::JoinHandle;
 use crate::access::{ReadPermit, WritePermit};
 use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
-use crate::env::{Env, WallClock};
+use crate::env::{Disk, Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, StreamKind};
 use crate::members::{Bounds, Members};
 use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Stamp, Vector};
 use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::{KeyError, Keyring};
-use crate::settings::Settings;
+use crate::settings::{AuditSettings, Settings};
 use crate::storage::history::Position;
 use crate::storage::writer::Counts;
 use crate::storage::{Committed, HistoryPage, StoreError, Writer, WriterSettings};
@@ -133,6 +133,14 @@ pub enum StartError {
     /// Consensus does not start.
     #[error("the quorum: {0}")]
     Quorum(String),
+    /// The directory for segments of the audit log cannot be used.
+    #[error("audit.archive_dir, {dir}: {why}")]
+    Archive {
+        /// Where it is.
+        dir: String,
+        /// Why, in words.
+        why: String,
+    },
     /// The master keys cannot be used, or are not those that the cluster uses.
     #[error("{0}")]
     Keys(#[from] KeyError),
@@ -237,6 +245,7 @@ impl Node {
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let region = own_region(&topology, name)?;
         let (env, metrics) = metered::metered(env)?;
+        let archive = open_archive(&env, &settings.audit).await?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
         let standing = Arc::<Standing>::default();
         let counts = writer.counts();
@@ -248,7 +257,7 @@ impl Node {
         // Until the first commit tells more.
         set_view(&metrics, &writer);
         let skew_max = settings.gossip.max_clock_skew;
-        let (sources, decided) = sources(&env, &gossip, skew_max);
+        let (sources, decided) = sources(&env, settings, &gossip);
         let chain = writer.chain();
         let catching_up = CatchingUp::new(writer.published().load().vector.clone());
         let (store, driver) =
@@ -283,6 +292,7 @@ impl Node {
         let (desk, recorder) = (it.0, record(it.1, &store, gossip.get()));
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
         let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
+        running.archive(&desk, archive, &topology.cluster, &settings.audit);
         let transfer = running.catch_up(gossip.get(), standing.clone());
         running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
@@ -623,6 +633,26 @@ impl Running<'_> {
         under
     }
 
+    /// Archives the audit chains, where there is a place for that.
+    fn archive(
+        &self,
+        desk: &audit::Desk,
+        disk: Option<Arc<dyn Disk>>,
+        cluster: &str,
+        settings: &AuditSettings,
+    ) {
+        let Some(disk) = disk else { return };
+        let archiving = audit::archiving::Archiving {
+            desk: desk.clone(),
+            store: self.store.clone(),
+            disk,
+            clock: self.env.clock.clone(),
+            cluster: cluster.to_owned(),
+            settings: settings.clone(),
+        };
+        tokio::spawn(archiving.run(self.stop.subscribe()));
+    }
+
     /// Trims the log behind everything else.
     fn trim(&self, gossip: Option<&Gossip>, members: Arc<Members>, keep: Duration) {
         let trimming = Trimming {
@@ -634,6 +664,17 @@ impl Running<'_> {
         };
         tokio::spawn(trimming.run(self.stop.subscribe()));
     }
+}
+
+/// The directory of archived segments, made where it is missing.
+async fn open_archive(
+    env: &Env,
+    settings: &AuditSettings,
+) -> Result<Option<Arc<dyn Disk>>, StartError> {
+    let Some(dir) = settings.archive_dir.clone() else { return Ok(None) };
+    let (disk, at) = (env.disk.clone(), dir.display().to_string());
+    let opened = env.blocking.run(move || disk.directory(&dir)).await;
+    opened.map(Some).map_err(|error| StartError::Archive { dir: at, why: error.to_string() })
 }
 
 type QuorumStore = (quorum_store::LogStore, quorum_store::StateMachine, quorum_store::StoreHandle);
@@ -780,12 +821,14 @@ async fn supervise(
 /// What the store's driver asks for, and where to put the quorum that it asks, once there is one.
 fn sources(
     env: &Env,
+    settings: &Settings,
     gossip: &Arc<OnceLock<Gossip>>,
-    skew_max: Duration,
 ) -> (Sources, Arc<OnceLock<Quorum>>) {
     let quorum = Arc::<OnceLock<Quorum>>::default();
+    let skew_max = settings.gossip.max_clock_skew;
     let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
-    (Sources { now, policies: history::policies(quorum.clone()) }, quorum)
+    let (policies, prune_every) = (history::policies(quorum.clone()), settings.storage.prune_every);
+    (Sources { now, policies, prune_every }, quorum)
 }
 
 /// The clock for stamps: this machine's, or its peers' where it is too far off theirs.

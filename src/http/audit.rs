@@ -16,7 +16,7 @@ use super::query::{Query, bad};
 use super::write::json;
 use crate::access::{Caller, ClusterAction, ReadPermit, TokenError, decide};
 use crate::audit::merge::{Item, Place};
-use crate::audit::page::Filter;
+use crate::audit::page::{Filter, Way};
 use crate::audit::summing::Kind;
 use crate::audit::verify::Report;
 use crate::audit::{Decision, Event, Source, Unreadable};
@@ -44,6 +44,9 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         copied: Vec<NodeName>,
         /// Nodes that did not answer, whose records are not shown, or not all.
         missing: Vec<NodeName>,
+        /// Nodes of whose records the oldest that were asked for are in archives alone.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        archived: Vec<NodeName>,
     }
     let rules = &app.state().rules.clone();
     let permit = decide::cluster(incoming.caller()?, rules, ClusterAction::ReadAudit)?;
@@ -54,8 +57,12 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let place = query.get("cursor").map(|cursor| listing.place(cursor)).transpose()?;
     let place = place.unwrap_or_else(Place::newest);
     let page = app.node().audit_page(&permit, &place, &filter, size).await?;
+    let is_past = place.way == Way::Back && page.ended && page.items.is_empty();
+    if is_past && filter.to.is_some() && !page.archived.is_empty() {
+        return Err(ApiError::AuditArchived { nodes: page.archived });
+    }
     let follow = page.follow.map(|place| listing.cursor(&place));
-    let is_following = place.way == crate::audit::page::Way::On;
+    let is_following = place.way == Way::On;
     let next = (!page.ended || is_following).then(|| listing.cursor(&page.next));
     Ok(answer(&Answer {
         items: page.items,
@@ -63,6 +70,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         follow_cursor: if is_following { next } else { follow },
         copied: page.copied,
         missing: page.missing,
+        archived: page.archived,
     }))
 }
 

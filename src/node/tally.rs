@@ -48,7 +48,8 @@ impl Node {
         let (counts, snapshot) = (self.0.standing.counts(), self.snapshot());
         let status = self.cluster();
         let nodes = || status.regions.iter().flat_map(|it| &it.nodes);
-        let session = Session { config: (*snapshot.vector).clone(), quorum: Some(status.quorum.applied) };
+        let session =
+            Session { config: (*snapshot.vector).clone(), quorum: Some(status.quorum.applied) };
         let mut tally = BTreeMap::from([
             ("document_changes", status.epochs.changes_max),
             ("documents_bytes", counts.documents_bytes as u64),

@@ -18,6 +18,10 @@ pub struct StorageSettings {
     /// How often files are looked at; after a rebuild a file rests for six times as long. Default: 10m.
     #[serde(deserialize_with = "duration::deserialize")]
     pub compact_check_every: Duration,
+    /// How long histories rest between two passes in which versions go that the policy does not keep.
+    /// Default: 60s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub prune_every: Duration,
 }
 
 impl Default for StorageSettings {
@@ -26,12 +30,18 @@ impl Default for StorageSettings {
             compact: true,
             compact_bytes_min: 64 * 1024 * 1024,
             compact_check_every: Duration::from_secs(600),
+            prune_every: Duration::from_secs(60),
         }
     }
 }
 
 impl StorageSettings {
     pub(super) fn check(&self) -> Result<(), SettingsError> {
+        refuse(
+            self.prune_every < Duration::from_secs(1),
+            "storage.prune_every",
+            "is below 1s, so that nothing else would be done",
+        )?;
         refuse(
             self.compact_check_every.is_zero(),
             "storage.compact_check_every",

@@ -17,7 +17,7 @@ use super::journal;
 use super::recorder::Recorder;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Work};
-use crate::audit::{Decision, Event, Source};
+use crate::audit::{Archived, Decision, Event, Source};
 use crate::env::Blocking;
 use crate::model::{NodeName, Stamp, Text};
 use crate::quorum::types::RaftId;
@@ -104,6 +104,11 @@ impl StoreHandle {
             index: None,
         };
         self.record(vec![event]).await
+    }
+
+    /// Says how far the audit chain is archived, and removes what the store need not have any more.
+    pub(crate) async fn archive(&self, archived: Archived) -> Result<(), StoreError> {
+        self.run(Work::Archive(archived)).await
     }
 
     /// The audit chain, as far as it is on disk.

@@ -1,9 +1,12 @@
 //! Trimming the log behind the writes: a step that looks, and a transaction that removes what it
 //! found, with where audit records and the mark of what is gone go.
 
-use redb::ReadableDatabase as _;
+use redb::{ReadableDatabase as _, WriteTransaction};
 
 use super::Writer;
+use crate::audit::Archived;
+use crate::storage::archived::{self, KEY_ARCHIVED};
+use crate::storage::audit::AUDIT;
 use crate::storage::error::StoreError;
 use crate::storage::trim::{self, TrimBounds, Trimmed};
 
@@ -18,10 +21,14 @@ impl Writer {
         self.checkpoint()?;
         let database = self.database.get()?;
         let snapshot = self.published.load_full();
-        let due = self.trimmer.step(&database.begin_read()?, &snapshot, bounds)?;
+        let (due, archived) = {
+            let tx = database.begin_read()?;
+            let archived = KEY_ARCHIVED.get(&tx)?.unwrap_or_default().base.seq;
+            (self.trimmer.step(&tx, &snapshot, bounds)?, archived)
+        };
         if !due.is_empty() {
             let removed = self.begin(&database).and_then(|tx| {
-                trim::remove(&tx, &due)?;
+                trim::remove(&tx, &due, archived)?;
                 Ok(tx.commit()?)
             });
             drop(database);
@@ -31,10 +38,29 @@ impl Writer {
                 self.trimmer.restart();
                 return Err(error);
             }
-            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due));
+            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due, archived));
             self.log_trimmed += due.len() as u64;
             self.log_records = self.log_records.saturating_sub(due.len() as u64);
         }
         Ok(Trimmed { records: due.len(), is_under_way: self.trimmer.is_under_way() })
+    }
+
+    /// Says how far the audit chain is archived, and removes records that the store need not have any
+    /// more. They are in a file.
+    pub fn archive(&mut self, archived: &Archived) -> Result<(), StoreError> {
+        let database = self.database.get()?;
+        let put = |tx: &WriteTransaction| archived::put(tx, AUDIT, archived);
+        let done = self.begin(&database).and_then(|tx| {
+            put(&tx)?;
+            Ok(tx.commit()?)
+        });
+        drop(database);
+        if let Err(error) = done {
+            let state = self.state.clone();
+            self.settle(&state, &error);
+            return Err(error);
+        }
+        Self::mirror(&mut self.rebuild, put);
+        Ok(())
     }
 }
