@@ -20,7 +20,9 @@ pub fn unsupported(scenario: &Scenario) -> Vec<String> {
         let why = refusal_of_kind(kind)?;
         Some(format!("the nemesis' `{kind}`: {why}"))
     });
-    timed.chain(drawn).collect()
+    let bounds = (!scenario.expect.bounds.most.is_empty())
+        .then(|| "[expect.bounds]: what nodes hold on to is counted in a simulation alone".into());
+    timed.chain(drawn).chain(bounds).collect()
 }
 
 /// Faults of a scenario that are less in a drill than in a simulation, in words.
@@ -107,7 +109,9 @@ mod tests {
 
     use super::*;
     use crate::model::RegionName;
-    use crate::simulation::scenario::{Expectations, FAULT_KINDS, Nemesis, TimedFault, Workload};
+    use crate::simulation::scenario::{
+        Bounds, Expectations, FAULT_KINDS, Nemesis, TimedFault, Workload,
+    };
     use crate::topology::Topology;
 
     fn scenario(faults: Vec<FaultKind>, kinds: &[(&str, f64)]) -> Scenario {
@@ -139,6 +143,7 @@ mod tests {
                 lost_regions: BTreeSet::new(),
                 void_nodes: BTreeSet::new(),
                 revocation_within: second,
+                bounds: Bounds::default(),
             },
         }
     }
@@ -171,6 +176,7 @@ mod tests {
             account_requests: 0.0,
             retries: 0.0,
             regions: BTreeSet::new(),
+            history: None,
         }
     }
 
