@@ -2,6 +2,7 @@
 //! are chained by hash, one chain a store; whoever changes or cuts one is found. Nothing here reads
 //! or writes a disk.
 
+pub mod archive;
 pub mod chain;
 pub mod event;
 pub mod heads;
@@ -11,6 +12,7 @@ pub mod reader;
 pub mod summing;
 pub mod verify;
 
+pub use archive::Archived;
 pub use chain::{ChainError, ChainHash, Head, Record};
 pub use event::{Behalf, Decision, Event, Source};
 pub use reader::{ChainReader, Unreadable};

@@ -37,6 +37,12 @@ pub(crate) enum Bug {
     BaseForgetsConflicts,
     /// A change that is made anew in a later epoch stands beside what it replaced.
     LateForgetsReplaced,
+    /// Of a key's newest versions one less is kept than the policy says.
+    PruneOneMore,
+    /// Who takes whole documents forgets what it wrote alone.
+    TakeForgetsOwn,
+    /// Documents are rolled whatever programs the members run.
+    RollDespiteOldPrograms,
 }
 
 #[cfg(test)]

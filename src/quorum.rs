@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audit::{ChainReader, Event};
+use crate::audit::{Archived, ChainReader, Event};
 use crate::env::{Blocking, Disk};
 use crate::model::NodeName;
 use crate::planted::{Bug, is_planted};
@@ -173,6 +173,11 @@ pub trait Consensus: Send + Sync + 'static {
     /// Puts events on this node's audit chain; they are on disk when it returns.
     fn record(&self, events: Vec<Event>) -> BoxFuture<'_, Result<(), ReadError>>;
 
+    /// Says how far this node's audit chain is archived, and removes what is and need not stay.
+    fn archive(&self, _archived: Archived) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// How long ago the leader was heard, at least: what is applied here may be this old. A restart
     /// does not make it young.
     fn contact_age(&self) -> Duration;
@@ -285,6 +290,11 @@ impl Quorum {
     /// Puts events on this node's audit chain; they are on disk when it returns.
     pub async fn record(&self, events: Vec<Event>) -> Result<(), ReadError> {
         self.consensus.record(events).await
+    }
+
+    /// Says how far this node's audit chain is archived, and removes what is and need not stay.
+    pub(crate) async fn archive(&self, archived: Archived) -> Result<(), StoreError> {
+        self.consensus.archive(archived).await
     }
 
     /// This node's audit chain of the quorum, if it keeps one.

@@ -5,6 +5,7 @@
 //! One file a table: key layout, value layout and lifetime stand in its doc. Only the [`Writer`]
 //! writes.
 
+pub(crate) mod archived;
 pub mod audit;
 pub(crate) mod copies;
 pub(crate) mod copy;

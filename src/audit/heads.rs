@@ -37,6 +37,10 @@ pub struct Told {
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
     pub remembered: Option<ChainHash>,
+    /// Up to which number its records are archived, and in its store no more.
+    #[n(2)]
+    #[cbor(default)]
+    pub archived: u64,
 }
 
 /// What came of what a peer said.
@@ -62,7 +66,9 @@ impl Heads {
         if told.head == known {
             return Heard::Known;
         }
-        let follows = known.seq == 0 || told.remembered == Some(known.hash);
+        // What it does not have any more it cannot show: nobody asked it for as long as that.
+        let is_archived = known.seq < told.archived && told.remembered.is_none();
+        let follows = known.seq == 0 || is_archived || told.remembered == Some(known.hash);
         if told.head.seq <= known.seq || !follows {
             return Heard::Broken;
         }
@@ -88,7 +94,11 @@ mod tests {
     #[test]
     fn a_head_that_does_not_follow_never_replaces_the_one_that_is_remembered() {
         let mut heads = Heads::default();
-        let told = |head, hash: Option<u8>| Told { head, remembered: hash.map(|it| [it; 32]) };
+        let told = |head, hash: Option<u8>| Told {
+            head,
+            remembered: hash.map(|it| [it; 32]),
+            archived: 0,
+        };
         assert_eq!(heads.hear("a", 0, told(head(0, 0), None)), Heard::Known);
         assert_eq!(heads.hear("a", 0, told(head(5, 5), None)), Heard::Followed);
         assert_eq!(heads.hear("a", 0, told(head(5, 5), Some(5))), Heard::Known);
@@ -103,6 +113,11 @@ mod tests {
             assert_eq!(heads.hear("a", 0, broken), Heard::Broken, "{broken:?}");
             assert_eq!(heads.of("a"), [head(9, 9), head(0, 0)]);
         }
+        let archived = |archived| Told { archived, ..told(head(20, 2), None) };
+        assert_eq!(heads.hear("a", 0, archived(9)), Heard::Broken, "record 9 could be shown");
+        assert_eq!(heads.hear("a", 0, Told { head: head(8, 8), ..archived(10) }), Heard::Broken);
+        assert_eq!(heads.hear("a", 0, archived(10)), Heard::Followed);
+        assert_eq!(heads.of("a"), [head(20, 2), head(0, 0)]);
         assert_eq!(heads.hear("a", 1, told(head(1, 1), None)), Heard::Followed);
         assert_eq!(heads.hear("a", 2, told(head(1, 1), None)), Heard::Known, "no such chain");
         let bytes = crate::model::cbor::encode(&heads);

@@ -124,6 +124,9 @@ pub struct Slice {
     #[n(4)]
     #[cbor(default)]
     pub let_go: u64,
+    /// When the last of them was made, where they are archived.
+    #[n(5)]
+    pub archived_at: Option<Stamp>,
 }
 
 /// What `filter` wants of a stream, on the `way` from number `place` (itself left out), at most
@@ -140,9 +143,10 @@ pub fn slice(
     let size = size.min(SLICE_MAX);
     // Before the head: a copy lets go of its oldest records as it grows.
     let let_go = chain.base()?.seq;
+    let archived_at = chain.archived()?.base_at;
     let head = chain.head()?.seq;
     let place = if way == Way::On { place.max(let_go) } else { place };
-    let mut slice = Slice { reached: place, head, let_go, ..Slice::default() };
+    let mut slice = Slice { reached: place, head, let_go, archived_at, ..Slice::default() };
     let mut bytes = 0;
     let mut take = |slice: &mut Slice, record: Record, len: usize| {
         slice.reached = record.seq;

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use super::archive::Archived;
 use super::chain::Head;
 
 /// Why a chain could not be read. This says nothing about whether it is whole.
@@ -23,9 +24,14 @@ pub trait ChainReader: Send + Sync + 'static {
     ) -> Result<(), Unreadable>;
 
     /// Where the chain stood before the first record that is kept: a copy may have let go of its
-    /// oldest ones. The beginning of the chain where it has all.
+    /// oldest ones, and a store of what is archived. The beginning of the chain where it has all.
     fn base(&self) -> Result<Head, Unreadable> {
-        Ok(Head::default())
+        self.archived().map(|archived| archived.base)
+    }
+
+    /// How far the chain is archived; nothing where it is not.
+    fn archived(&self) -> Result<Archived, Unreadable> {
+        Ok(Archived::default())
     }
 
     /// What else in the store does not hold together with its chain; none where all is well.

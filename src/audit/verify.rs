@@ -32,6 +32,9 @@ pub struct Report {
     pub let_go: u64,
     /// The hash of the last of them, in hexadecimal.
     pub hash: String,
+    /// The hash that the first record kept follows from, where there are some before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// How many heads that others remember were compared.
     pub witnesses: u64,
     /// What is wrong, in words; empty where all is well.
@@ -49,13 +52,24 @@ pub fn verify(
     let base = chain.base()?;
     let mut head = base;
     let mut findings = Vec::new();
+    // What is remembered of records that are not here any more says nothing of those that are.
+    let witnesses: Vec<&Witness> =
+        witnesses.iter().filter(|witness| witness.head.seq >= base.seq).collect();
+    for Witness { by, head: known } in &witnesses {
+        if known.seq == base.seq && known.hash != base.hash && base.seq > 0 {
+            let seq = base.seq;
+            findings.push(format!(
+                "record {seq}, which the store goes on from, is not the one that {by} remembers"
+            ));
+        }
+    }
     chain.walk(base.seq + 1, &mut |bytes| {
         if let Err(error) = head.follow(bytes) {
             findings.push(error.to_string());
             return ControlFlow::Break(());
         }
         let differs = |known: &Head| known.seq == head.seq && known.hash != head.hash;
-        for Witness { by, head: known } in witnesses {
+        for Witness { by, head: known } in &witnesses {
             if differs(known) {
                 let seq = known.seq;
                 findings.push(format!(
@@ -84,6 +98,7 @@ pub fn verify(
         records: head.seq.saturating_sub(base.seq),
         let_go: base.seq,
         hash: hex(&head.hash),
+        base: (base.seq > 0).then(|| hex(&base.hash)),
         witnesses: witnesses.len() as u64,
         findings,
     })
@@ -96,8 +111,12 @@ fn is_zero(number: &u64) -> bool {
 /// The hash of a record, as the chain has it now.
 pub fn hash_at(chain: &dyn ChainReader, seq: u64) -> Result<Option<ChainHash>, Unreadable> {
     use sha2::{Digest as _, Sha256};
+    let base = chain.base()?;
+    if seq > 0 && seq == base.seq {
+        return Ok(Some(base.hash));
+    }
     let mut hash = None;
-    if seq > 0 {
+    if seq > base.seq {
         chain.walk(seq, &mut |bytes| {
             let is_it = super::Record::decode(bytes).is_ok_and(|record| record.seq == seq);
             hash = is_it.then(|| Sha256::digest(bytes).into());
@@ -107,6 +126,7 @@ pub fn hash_at(chain: &dyn ChainReader, seq: u64) -> Result<Option<ChainHash>, U
     Ok(hash)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

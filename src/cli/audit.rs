@@ -12,11 +12,15 @@ use super::serve::stop_asked;
 use super::{Failure, Global, Terminal, table};
 use crate::audit::ChainReader;
 use crate::audit::heads::{self, CHAINS, Heads};
+use crate::audit::page;
 use crate::audit::verify::{Report, Witness, verify};
 use crate::client::{AuditPage, Client};
+use crate::model::Stamp;
 use crate::quorum::store::QuorumChain;
 use crate::storage::ConfigChain;
 use crate::storage::copies::Copies;
+
+mod archive;
 
 /// How often `--follow` asks for what is new.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -35,6 +39,7 @@ Examples:
   holm audit tail --decision denied --from 2026-01-31T00:00:00Z
   holm audit verify
   holm audit verify --data /var/lib/holm
+  holm audit verify --live --archive /var/lib/holm/audit
   holm audit export --action 'secret.*' > secrets.jsonl")]
 pub struct Audit {
     #[command(subcommand)]
@@ -66,12 +71,23 @@ enum Action {
         /// off is not found.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        /// The segments in a directory (`audit.archive_dir`), each by itself and against its
+        /// neighbours; with --data, or with --live, also whether the store goes on from them.
+        #[arg(long, value_name = "DIR")]
+        archive: Option<PathBuf>,
+        /// With --archive: check the running node's chains, too.
+        #[arg(long, requires = "archive", conflicts_with = "data")]
+        live: bool,
     },
     /// Print all records, newest first, one JSON object a line.
     #[command(after_help = "Examples:\n  holm audit export --action 'secret.*' > secrets.jsonl")]
     Export {
         #[command(flatten)]
         filter: Filter,
+        /// Those of the segments in a directory (`audit.archive_dir`), each node's and store's by
+        /// themselves.
+        #[arg(long, value_name = "DIR")]
+        archive: Option<PathBuf>,
     },
 }
 
@@ -102,6 +118,26 @@ struct Filter {
 }
 
 impl Filter {
+    /// For whoever looks through records here.
+    fn read(&self) -> Result<page::Filter, Failure> {
+        let time = |text: &Option<String>| {
+            let Some(text) = text else { return Ok(None) };
+            let time: Option<jiff::Timestamp> = text.parse().ok();
+            let micros = time.and_then(|time| u64::try_from(time.as_microsecond()).ok());
+            let usage = || Failure::usage(format!("{text:?} is no time like 2026-01-31T12:00:00Z"));
+            micros.map(Stamp).map(Some).ok_or_else(usage)
+        };
+        Ok(page::Filter {
+            from: time(&self.from)?,
+            to: time(&self.to)?,
+            principal: self.principal.clone(),
+            action: self.action.clone(),
+            target: self.target.clone(),
+            allowed: self.decision.as_deref().map(|it| it == "allowed"),
+            node: self.node.clone(),
+        })
+    }
+
     fn query(&self) -> Vec<(&'static str, &str)> {
         let all = [
             ("from", &self.from),
@@ -127,15 +163,27 @@ impl Audit {
                 let interrupted = if follow { Some(stop_asked()) } else { None };
                 tail(global, terminal, &filter, size, interrupted).await
             }
-            Action::Verify { data: None } => {
-                let answer = global.client()?.audit_verify().await?;
-                say_reports(&answer.node, &answer.stores, global, terminal)
+            Action::Verify { data, archive, live } => {
+                let (whose, mut reports) = match (&data, &archive) {
+                    (Some(dir), _) => (dir.display().to_string(), check_files(dir)?),
+                    (None, Some(dir)) if !live => (dir.display().to_string(), Vec::new()),
+                    (None, _) => {
+                        let answer = global.client()?.audit_verify().await?;
+                        (answer.node, answer.stores)
+                    }
+                };
+                if let Some(dir) = archive {
+                    let held: Vec<_> = reports.iter().filter_map(archive::Held::of).collect();
+                    reports.extend(archive::check(&dir, &held)?);
+                }
+                say_reports(&whose, &reports, global, terminal)
             }
-            Action::Verify { data: Some(dir) } => {
-                let reports = check_files(&dir)?;
-                say_reports(&dir.display().to_string(), &reports, global, terminal)
+            Action::Export { filter, archive: None } => {
+                export(&global.client()?, terminal, &filter).await
             }
-            Action::Export { filter } => export(&global.client()?, terminal, &filter).await,
+            Action::Export { filter, archive: Some(dir) } => {
+                say_lines(&archive::records(&dir, &filter.read()?)?, terminal)
+            }
         }
     }
 }
@@ -195,10 +243,12 @@ async fn export(
 ) -> Result<(), Failure> {
     let mut cursor: Option<String> = None;
     let mut missing: Vec<String> = Vec::new();
+    let mut archived: Vec<String> = Vec::new();
     loop {
         let page = client.audit(&filter.query(), "1000", cursor.as_deref()).await?;
         say_lines(&page.items, terminal)?;
         missing.extend(page.missing);
+        archived.extend(page.archived);
         match page.next_cursor {
             Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
             _ => break,
@@ -206,6 +256,12 @@ async fn export(
     }
     missing.sort();
     missing.dedup();
+    archived.sort();
+    archived.dedup();
+    if !archived.is_empty() {
+        let nodes = archived.join(", ");
+        terminal.note(format!("the oldest records of {nodes} are in archives alone: --archive"))?;
+    }
     if missing.is_empty() {
         return Ok(());
     }
@@ -270,7 +326,7 @@ fn say_reports(
     }
     let mut wrong = 0;
     for report in reports {
-        let Report { store, records, let_go, hash, witnesses, findings } = report;
+        let Report { store, records, let_go, hash, witnesses, findings, base: _ } = report;
         wrong += findings.len();
         if global.json() {
             continue;
@@ -401,7 +457,7 @@ mod tests {
         // Another chain than the one that is remembered.
         let mut heads = Heads::default();
         let other = Head { seq: 2, hash: [9; 32] };
-        heads.hear("b", 1, heads::Told { head: other, remembered: None });
+        heads.hear("b", 1, heads::Told { head: other, remembered: None, archived: 0 });
         disk.write(heads::FILE, &cbor::encode(&heads), true).unwrap();
         assert_eq!(told(dir.path())[2], ("quorum of b".to_owned(), 3, 1));
     }

@@ -58,6 +58,9 @@ pub struct AuditPage {
     /// Nodes that did not answer, whose records are not shown, or not all.
     #[serde(default)]
     pub missing: Vec<String>,
+    /// Nodes of whose records the oldest that were asked for are in archives alone.
+    #[serde(default)]
+    pub archived: Vec<String>,
 }
 
 /// What a node found out about its audit chains.

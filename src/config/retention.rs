@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use super::entry::Entry;
 use super::view::Row;
 use crate::model::{Dot, Environment, Stamp};
+use crate::planted::{Bug, is_planted};
 
 /// Most versions that a policy can ask for.
 pub const VERSIONS_MAX: u64 = 1_000_000;
@@ -70,7 +71,8 @@ impl Kept {
     pub fn of(policy: HistoryPolicy, now: Stamp, row: &Row) -> Option<Self> {
         let newest = row.siblings().iter().map(|entry| entry.version).max()?;
         // Versions begin with 1.
-        let from_version = newest.saturating_sub(policy.versions.max(1)) + 1;
+        let kept = policy.versions.max(1) - u64::from(is_planted(Bug::PruneOneMore));
+        let from_version = newest.saturating_sub(kept) + 1;
         let age_us = policy.age_s.saturating_mul(1_000_000);
         let from_stamp = Stamp(now.0.saturating_sub(age_us));
         let live = row.siblings().iter().map(|entry| entry.dot).collect();

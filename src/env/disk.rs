@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
@@ -43,6 +43,12 @@ pub trait Disk: Send + Sync + 'static {
     /// no knowing.
     fn room(&self) -> io::Result<Option<(u64, u64)>> {
         Ok(None)
+    }
+
+    /// Another directory, made where it is missing; a relative path is one in this directory.
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let why = format!("there is no {} beside this disk", path.display());
+        Err(io::Error::new(io::ErrorKind::Unsupported, why))
     }
 
     /// What tells this run of the machine from an earlier one, where that can be known.
@@ -241,6 +247,10 @@ impl Disk for FileDisk {
         let file_system = rustix::fs::statvfs(&self.dir)?;
         let bytes = |blocks: u64| blocks.saturating_mul(file_system.f_frsize);
         Ok(Some((bytes(file_system.f_bavail), bytes(file_system.f_blocks))))
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(Self::open(&self.dir.join(path))?))
     }
 
     fn machine_boot(&self) -> Option<Vec<u8>> {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand::rngs::StdRng;
@@ -303,6 +304,12 @@ impl MemoryDisk {
         found.map(|(name, _)| name.clone()).collect()
     }
 
+    /// The names of all files that begin so, in order.
+    pub fn names(&self, prefix: &str) -> Vec<String> {
+        let state = self.state();
+        state.files.keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }
@@ -323,6 +330,53 @@ impl MemoryDisk {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A directory of such a disk: the files whose names begin so.
+struct Part {
+    disk: MemoryDisk,
+    prefix: String,
+}
+
+impl Part {
+    fn name(&self, name: &str) -> io::Result<String> {
+        check_file_name(name)?;
+        Ok(format!("{}{name}", self.prefix))
+    }
+}
+
+impl Disk for Part {
+    fn database(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        self.disk.database(&self.name(name)?)
+    }
+
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.disk.read(&self.name(name)?)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8], durable: bool) -> io::Result<()> {
+        self.disk.write(&self.name(name)?, bytes, durable)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(&self.name(name)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(&self.name(from)?, &self.name(to)?)
+    }
+
+    fn identity(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.disk.identity(&self.name(name)?)
+    }
+
+    fn len(&self, name: &str) -> io::Result<Option<u64>> {
+        self.disk.len(&self.name(name)?)
+    }
+
+    fn machine_boot(&self) -> Option<Vec<u8>> {
+        self.disk.machine_boot()
+    }
 }
 
 impl Disk for MemoryDisk {
@@ -401,6 +455,12 @@ impl Disk for MemoryDisk {
     fn len(&self, name: &str) -> io::Result<Option<u64>> {
         check_file_name(name)?;
         Ok(self.state().files.get(name).map(|content| lock(content).bytes.len() as u64))
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+        let name: String = path.display().to_string().chars().map(plain).collect();
+        Ok(Arc::new(Part { disk: self.clone(), prefix: format!("{name}.") }))
     }
 
     fn machine_boot(&self) -> Option<Vec<u8>> {

@@ -17,7 +17,7 @@ use super::query::{Query, bad};
 use super::write::json;
 use crate::access::{Caller, ClusterAction, ReadPermit, TokenError, decide};
 use crate::audit::merge::{Item, Place};
-use crate::audit::page::Filter;
+use crate::audit::page::{Filter, Way};
 use crate::audit::summing::Kind;
 use crate::audit::verify::Report;
 use crate::audit::{Decision, Event, Source, Unreadable};
@@ -42,6 +42,9 @@ pub(super) struct Listed {
     copied: Vec<NodeName>,
     /// Nodes that did not answer, whose records are not shown, or not all.
     missing: Vec<NodeName>,
+    /// Nodes of whose records the oldest that were asked for are in archives alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    archived: Vec<NodeName>,
 }
 
 /// What checking a node's chains came to.
@@ -66,8 +69,12 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         .transpose()?;
     let place = place.unwrap_or_else(Place::newest);
     let page = app.node().audit_page(&permit, &place, &filter, size).await?;
+    let is_past = place.way == Way::Back && page.ended && page.items.is_empty();
+    if is_past && filter.to.is_some() && !page.archived.is_empty() {
+        return Err(ApiError::AuditArchived { nodes: page.archived });
+    }
     let follow = page.follow.map(|place| listing.cursor(&place));
-    let is_following = place.way == crate::audit::page::Way::On;
+    let is_following = place.way == Way::On;
     let next = (!page.ended || is_following).then(|| listing.cursor(&page.next));
     Ok(answer(&Listed {
         items: page.items,
@@ -75,6 +82,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         follow_cursor: if is_following { next } else { follow },
         copied: page.copied,
         missing: page.missing,
+        archived: page.archived,
     }))
 }
 

@@ -17,7 +17,7 @@ use super::item;
 use super::limits::Quota;
 use crate::access::Denied;
 use crate::config::WriteError;
-use crate::model::{JsonText, Key, NameError, SecretName, SessionError};
+use crate::model::{JsonText, Key, NameError, NodeName, SecretName, SessionError};
 use crate::secrets::{Algorithm, KeyError};
 
 /// What is known of a key that was removed.
@@ -64,6 +64,11 @@ pub(crate) enum ApiError {
         oldest.map_or_else(|| "no earlier one is".to_owned(), |oldest| format!("the oldest is {oldest}"))
     )]
     VersionGone { key: Key, version: String, oldest: Option<u64> },
+    #[error(
+        "the records of that time are archived, and in no store any more: see audit.archive_dir of {}",
+        nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ")
+    )]
+    AuditArchived { nodes: Vec<NodeName> },
     #[error("there is nothing at this path")]
     UnknownPath,
     #[error("this path takes {allow}")]
@@ -215,7 +220,7 @@ impl ApiError {
             Self::Unauthorized => ("Unauthorized", StatusCode::UNAUTHORIZED),
             Self::Forbidden(_) => ("Forbidden", StatusCode::FORBIDDEN),
             Self::NotFound { .. } | Self::UnknownPath => ("NotFound", StatusCode::NOT_FOUND),
-            Self::VersionGone { .. } => ("Gone", StatusCode::GONE),
+            Self::VersionGone { .. } | Self::AuditArchived { .. } => ("Gone", StatusCode::GONE),
             Self::MethodNotAllowed { .. } => ("MethodNotAllowed", StatusCode::METHOD_NOT_ALLOWED),
             Self::RequestTooSlow => ("RequestTooSlow", StatusCode::REQUEST_TIMEOUT),
             Self::AmbiguousVersion { .. } => ("AmbiguousVersion", StatusCode::CONFLICT),

@@ -36,6 +36,7 @@ use crate::telemetry::Metrics;
 
 use shipping::Shipping;
 
+pub(super) mod archiving;
 mod handover;
 mod shipping;
 
@@ -110,7 +111,9 @@ enum Question {
     Remembered,
     /// To keep these records of the asker's chain of that number, and to say what it keeps then.
     #[n(3)]
-    Keep(#[n(0)] u32, #[n(1)] Vec<ByteVec>),
+    /// Where it keeps none, the copy may begin behind that head, if there is one: what is before it is
+    /// archived.
+    Keep(#[n(0)] u32, #[n(1)] Vec<ByteVec>, #[n(2)] Option<Head>),
     /// Which copies of chains it keeps.
     #[n(4)]
     Copies,
@@ -152,6 +155,8 @@ pub struct AuditPage {
     pub copied: Vec<NodeName>,
     /// Nodes that did not answer, and whose records are not shown, or not all.
     pub missing: Vec<NodeName>,
+    /// Nodes of whose records the oldest that were asked for are archived, and in no store any more.
+    pub archived: Vec<NodeName>,
 }
 
 impl Desk {
@@ -256,9 +261,11 @@ impl Desk {
     /// Where this node's chains stand, and what they have under these numbers.
     async fn told(&self, at: [u64; CHAINS]) -> Result<[Told; CHAINS], Unreadable> {
         let tell = |chain: &dyn ChainReader, seq| {
-            Ok(Told { head: chain.head()?, remembered: hash_at(chain, seq)? })
+            // Before the look at the record: meanwhile it may go.
+            let (head, remembered) = (chain.head()?, hash_at(chain, seq)?);
+            Ok(Told { head, remembered, archived: chain.archived()?.base.seq })
         };
-        let nothing = Told { head: Head::default(), remembered: None };
+        let nothing = Told { head: Head::default(), remembered: None, archived: 0 };
         self.read(move |config, quorum| {
             let quorum = quorum.map(|chain| tell(chain, at[1])).transpose()?;
             Ok([tell(config, at[0])?, quorum.unwrap_or(nothing)])
@@ -274,8 +281,8 @@ impl Desk {
             Question::Heads(at) => self.told(at).await.map(Answer::Heads),
             Question::Remembered => Ok(Answer::Remembered(self.heads().of(peer.as_str()))),
             Question::RememberedOf(node) => Ok(Answer::Remembered(self.heads().of(&node))),
-            Question::Keep(chain, records) => {
-                self.keep(peer.clone(), chain as usize, records).await.map(Answer::Kept)
+            Question::Keep(chain, records, base) => {
+                self.keep(peer.clone(), chain as usize, records, base).await.map(Answer::Kept)
             }
             Question::Copies => self.copied_heads().await.map(Answer::Copies),
             Question::CopiedPage(node, way, places, filter, size) => {
@@ -546,11 +553,12 @@ impl Node {
             }
         }
         let wanted = handover::Wanted { place, filter, size };
+        let archived = archived(&slices, filter);
         let copied = self.add_copies(&wanted, copies, &mut slices, &mut missing).await;
         let is_first = *place == Place::newest();
         let follow = is_first.then(|| Place::to_follow(&slices));
         let merge::Page { items, next, ended } = merge::merge(place, slices, size);
-        Ok(AuditPage { items, next, ended, follow, copied, missing })
+        Ok(AuditPage { items, next, ended, follow, copied, missing, archived })
     }
 
     /// Checks this node's chains, also against what peers remember of them.
@@ -603,6 +611,15 @@ impl Node {
         });
         join_all(asked).await.into_iter().collect()
     }
+}
+
+/// The nodes that do not have all any more of what `filter` wants.
+fn archived(slices: &[(String, [Slice; 3])], filter: &Filter) -> Vec<NodeName> {
+    let is_archived = |slice: &Slice| {
+        slice.archived_at.is_some_and(|at| filter.from.is_none_or(|from| at >= from))
+    };
+    let some = slices.iter().filter(|(_, slices)| slices.iter().any(is_archived));
+    some.filter_map(|(node, _)| NodeName::new(node).ok()).collect()
 }
 
 /// A permit for something else is a fault of the caller's code.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use redb::{BackendError, StorageBackend};
@@ -64,6 +65,11 @@ impl Disk for Metered {
 
     fn room(&self) -> io::Result<Option<(u64, u64)>> {
         self.counted("read", self.disk.room())
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let disk = self.counted("read", self.disk.directory(path))?;
+        Ok(Arc::new(Self { disk, metrics: self.metrics.clone() }))
     }
 
     fn machine_boot(&self) -> Option<Vec<u8>> {

@@ -18,13 +18,13 @@ use super::store::{Sources, Store};
 use super::transfer::{Giver, Taker, Under};
 use super::trimming::Trimming;
 use super::{Inner, Node, audit, elsewhere, gauges, history, keys, metered, skew};
-use crate::env::{Env, WallClock};
+use crate::env::{Disk, Env, WallClock};
 use crate::gossip::{Gossip, GossipSettings, StreamKind};
 use crate::members::{Bounds, Members};
 use crate::model::{NodeName, RegionName, Stamp};
 use crate::quorum::{self, Quorum, store as quorum_store};
 use crate::secrets::KeyError;
-use crate::settings::Settings;
+use crate::settings::{AuditSettings, Settings};
 use crate::storage::{StoreError, Writer, WriterSettings};
 use crate::telemetry::Metrics;
 use crate::topology::Topology;
@@ -56,6 +56,14 @@ pub enum StartError {
     /// Consensus does not start.
     #[error("the quorum: {0}")]
     Quorum(String),
+    /// The directory for segments of the audit log cannot be used.
+    #[error("audit.archive_dir, {dir}: {why}")]
+    Archive {
+        /// Where it is.
+        dir: String,
+        /// Why, in words.
+        why: String,
+    },
     /// The master keys cannot be used, or are not those that the cluster uses.
     #[error("{0}")]
     Keys(#[from] KeyError),
@@ -73,6 +81,7 @@ impl Node {
         let keyring = Arc::new(keys::ring(&settings.secrets)?);
         let region = own_region(&topology, name)?;
         let (env, metrics) = metered::metered(env)?;
+        let archive = open_archive(&env, &settings.audit).await?;
         let writer = open_writer(&env, writer_settings(settings, &topology, name, &region)).await?;
         let standing = Arc::<Standing>::default();
         let counts = writer.counts();
@@ -84,7 +93,7 @@ impl Node {
         // Until the first commit tells more.
         set_view(&metrics, &writer);
         let skew_max = settings.gossip.max_clock_skew;
-        let (sources, decided) = sources(&env, &gossip, skew_max);
+        let (sources, decided) = sources(&env, settings, &gossip);
         let chain = writer.chain();
         let catching_up = CatchingUp::new(writer.published().load().vector.clone());
         let (store, driver) =
@@ -120,6 +129,7 @@ impl Node {
         compact(&env, settings, (&store, &quorum), &metrics, &stop);
         let running = Running { env: &env, store: &store, metrics: &metrics, stop: &stop };
         let staged_bytes_max = settings.storage.staged_bytes_max;
+        running.archive(&desk, archive, &topology.cluster, &settings.audit);
         let transfer = running.catch_up(gossip.get(), standing.clone(), staged_bytes_max);
         running.trim(gossip.get(), members.clone(), settings.epochs.log_keep);
         Ok(Self::of(Inner {
@@ -196,6 +206,26 @@ impl Running<'_> {
         under
     }
 
+    /// Archives the audit chains, where there is a place for that.
+    fn archive(
+        &self,
+        desk: &audit::Desk,
+        disk: Option<Arc<dyn Disk>>,
+        cluster: &str,
+        settings: &AuditSettings,
+    ) {
+        let Some(disk) = disk else { return };
+        let archiving = audit::archiving::Archiving {
+            desk: desk.clone(),
+            store: self.store.clone(),
+            disk,
+            clock: self.env.clock.clone(),
+            cluster: cluster.to_owned(),
+            settings: settings.clone(),
+        };
+        tokio::spawn(archiving.run(self.stop.subscribe()));
+    }
+
     /// Trims the log behind everything else.
     fn trim(&self, gossip: Option<&Gossip>, members: Arc<Members>, keep: Duration) {
         let trimming = Trimming {
@@ -207,6 +237,17 @@ impl Running<'_> {
         };
         tokio::spawn(trimming.run(self.stop.subscribe()));
     }
+}
+
+/// The directory of archived segments, made where it is missing.
+async fn open_archive(
+    env: &Env,
+    settings: &AuditSettings,
+) -> Result<Option<Arc<dyn Disk>>, StartError> {
+    let Some(dir) = settings.archive_dir.clone() else { return Ok(None) };
+    let (disk, at) = (env.disk.clone(), dir.display().to_string());
+    let opened = env.blocking.run(move || disk.directory(&dir)).await;
+    opened.map(Some).map_err(|error| StartError::Archive { dir: at, why: error.to_string() })
 }
 
 type QuorumStore = (quorum_store::LogStore, quorum_store::StateMachine, quorum_store::StoreHandle);
@@ -353,12 +394,14 @@ async fn supervise(
 /// What the store's driver asks for, and where to put the quorum that it asks, once there is one.
 fn sources(
     env: &Env,
+    settings: &Settings,
     gossip: &Arc<OnceLock<Gossip>>,
-    skew_max: Duration,
 ) -> (Sources, Arc<OnceLock<Quorum>>) {
     let quorum = Arc::<OnceLock<Quorum>>::default();
+    let skew_max = settings.gossip.max_clock_skew;
     let now = stamping_clock(env.clock.clone(), gossip.clone(), skew_max);
-    (Sources { now, policies: history::policies(quorum.clone()) }, quorum)
+    let (policies, prune_every) = (history::policies(quorum.clone()), settings.storage.prune_every);
+    (Sources { now, policies, prune_every }, quorum)
 }
 
 /// The clock for stamps: this machine's, or its peers' where it is too far off theirs.

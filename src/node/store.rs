@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::audit::Event;
+use crate::audit::{Archived, Event};
 use crate::config::roll::Roll;
 use crate::config::{Action, Policies, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
@@ -37,8 +37,7 @@ const TASKS_MAX: usize = 4;
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
 const CHECKPOINT_ROWS: usize = 2_048;
-/// How long histories rest between two passes over them, and between two steps of one.
-const PRUNING_REST: Duration = Duration::from_secs(60);
+/// How long histories rest between two steps of a pass over them.
 const PRUNING_STEP_REST: Duration = Duration::from_millis(100);
 
 /// What is told of each group, after it is on disk and published and before anyone is answered.
@@ -56,6 +55,8 @@ pub(crate) struct Sources {
     pub(crate) now: Arc<dyn Fn() -> Stamp + Send + Sync>,
     /// How much of histories is kept; nothing where that is not known well enough to remove any.
     pub(crate) policies: Arc<dyn Fn() -> Option<Policies> + Send + Sync>,
+    /// How long histories rest between two passes over them.
+    pub(crate) prune_every: Duration,
 }
 
 struct Job {
@@ -71,6 +72,8 @@ enum Task {
     Take(Complete, oneshot::Sender<Result<Taken, TakeError>>),
     /// Takes a step of trimming the log.
     Trim(TrimBounds, oneshot::Sender<Result<Trimmed, StoreError>>),
+    /// Says how far the audit chain is archived.
+    Archive(Archived, oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// The handle to a running store. Cheap to clone.
@@ -118,7 +121,7 @@ impl Store {
             rebuilds,
             blocking,
         };
-        let prune_at = Instant::now() + PRUNING_REST;
+        let prune_at = Instant::now() + sources.prune_every;
         let driver = Driver {
             blocking,
             sources,
@@ -256,6 +259,11 @@ impl Store {
     /// Takes whole documents over that a peer sent; see [`Writer::take`].
     pub(crate) async fn take(&self, whole: Complete) -> Result<Taken, TakeError> {
         self.task(|reply| Task::Take(whole, reply)).await.unwrap_or_else(|| Err(closing().into()))
+    }
+
+    /// Says how far the audit chain is archived; see [`Writer::archive`].
+    pub(crate) async fn archive(&self, archived: Archived) -> Result<(), StoreError> {
+        self.task(|reply| Task::Archive(archived, reply)).await.unwrap_or_else(|| Err(closing()))
     }
 
     /// Takes a step of trimming the log; see [`Writer::trim`].
@@ -444,6 +452,18 @@ impl Driver {
                 }
                 let _ = reply.send(trimmed);
             }
+            Task::Archive(archived, reply) => {
+                let archive = move || {
+                    let done = writer.archive(&archived);
+                    (writer, done)
+                };
+                let done;
+                (writer, done) = self.blocking.run(archive).await;
+                if done.is_err() {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                let _ = reply.send(done);
+            }
         }
         writer
     }
@@ -529,7 +549,7 @@ impl Driver {
         self.dirty_since = None;
         if is_time {
             let goes_on = is_known && writer.is_pruning();
-            let rest = if goes_on { PRUNING_STEP_REST } else { PRUNING_REST };
+            let rest = if goes_on { PRUNING_STEP_REST } else { self.sources.prune_every };
             self.prune_at = Instant::now() + rest;
         }
         self.observer.tended(writer.counts());

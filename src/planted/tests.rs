@@ -384,6 +384,24 @@ fn a_base_that_forgets_conflicts_is_caught() {
 }
 
 #[test]
+fn a_policy_of_histories_that_keeps_one_version_less_is_caught() {
+    let text = include_str!("../../simulations/history-pruned-under-way.toml");
+    is_caught(Bug::PruneOneMore, "lost_writes", text, 1);
+}
+
+#[test]
+fn who_takes_whole_documents_and_forgets_its_own_writes_is_caught() {
+    let text = include_str!("../../simulations/behind-the-trim.toml");
+    is_caught(Bug::TakeForgetsOwn, "lost_writes", text, 1);
+}
+
+#[test]
+fn a_roll_beside_a_program_that_knows_no_epochs_is_caught() {
+    let text = include_str!("../../simulations/two-versions-and-epochs.toml");
+    is_caught(Bug::RollDespiteOldPrograms, "epochs", text, 1);
+}
+
+#[test]
 fn a_late_change_that_forgets_what_it_replaced_is_caught() {
     is_caught(Bug::LateForgetsReplaced, "epochs", EPOCHS, 1);
 }

@@ -25,7 +25,7 @@ use super::{
     ChangeError, Consensus, Decided, MemberChange, MemberStatus, ProposeError, Quorum,
     QuorumStatus, Raft, ReadError, membership,
 };
-use crate::audit::{ChainReader, Event};
+use crate::audit::{Archived, ChainReader, Event};
 use crate::env::Env;
 use crate::gossip::{AskError, Gossip, StreamKind};
 use crate::members::Members;
@@ -574,6 +574,10 @@ impl Consensus for Driver {
             self.store.record(events).await.map_err(|error| ReadError::Failed(error.to_string()))
         }
         .boxed()
+    }
+
+    fn archive(&self, archived: Archived) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.archive(archived).boxed()
     }
 
     fn contact_age(&self) -> Duration {

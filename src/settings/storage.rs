@@ -22,6 +22,10 @@ pub struct StorageSettings {
     /// is larger, or for which the disk has not the room twice, is given up. Default: 1,099,511,627,776
     /// (1 TiB).
     pub staged_bytes_max: u64,
+    /// How long histories rest between two passes in which versions go that the policy does not keep.
+    /// Default: 60s.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub prune_every: Duration,
 }
 
 impl Default for StorageSettings {
@@ -31,12 +35,18 @@ impl Default for StorageSettings {
             compact_bytes_min: 64 * 1024 * 1024,
             compact_check_every: Duration::from_secs(600),
             staged_bytes_max: 1 << 40,
+            prune_every: Duration::from_secs(60),
         }
     }
 }
 
 impl StorageSettings {
     pub(super) fn check(&self) -> Result<(), SettingsError> {
+        refuse(
+            self.prune_every < Duration::from_secs(1),
+            "storage.prune_every",
+            "is below 1s, so that nothing else would be done",
+        )?;
         refuse(
             self.compact_check_every.is_zero(),
             "storage.compact_check_every",

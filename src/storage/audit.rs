@@ -1,5 +1,5 @@
 //! Table `audit`: seq u64 → record: the audit records that belong to no change (denied attempts,
-//! reads), and those of changes that are gone from the log. Those of the others stand in the
+//! reads), and those of changes that are gone from the log; until they are archived (`archived`). Those of the others stand in the
 //! changes' own rows of the log, so that no change is on disk without its record; all share one
 //! chain. Lifetime: the store's.
 //!
@@ -14,11 +14,12 @@ use redb::{
     ReadOnlyTable, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction,
 };
 
+use super::archived::KEY_ARCHIVED;
 use super::database::Database;
 use super::error::StoreError;
 use super::tally::FileTally;
 use super::{log, meta, origins};
-use crate::audit::{ChainReader, Head, Record, Unreadable};
+use crate::audit::{Archived, ChainReader, Head, Record, Unreadable};
 use crate::config::record::Record as Change;
 use crate::env::Disk;
 use crate::model::{Dot, Origin, cbor};
@@ -119,8 +120,17 @@ impl ChainReader for ConfigChain {
         self.read(|tx| Ok(meta::KEY_AUDIT.get(tx)?.unwrap_or_default()))
     }
 
+    /// Records that stand beside a change stay in its row of the log after they were archived; they
+    /// are shown no more than the others.
     fn walk(&self, from: u64, visit: Visit<'_>) -> Result<(), Unreadable> {
-        self.read(|tx| walk(tx, from, visit))
+        self.read(|tx| {
+            let archived = KEY_ARCHIVED.get(tx)?.unwrap_or_default();
+            walk(tx, from.max(archived.base.seq + 1), visit)
+        })
+    }
+
+    fn archived(&self) -> Result<Archived, Unreadable> {
+        self.read(|tx| Ok(KEY_ARCHIVED.get(tx)?.unwrap_or_default()))
     }
 
     fn inconsistency(&self) -> Result<Option<String>, Unreadable> {

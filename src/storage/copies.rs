@@ -203,6 +203,31 @@ impl Copies {
         Ok(grown)
     }
 
+    /// Has a chain's copy begin behind `base`, where there is none yet: the records up to there are in
+    /// its node's archive alone.
+    pub(crate) fn begin(&self, node: &str, chain: usize, base: Head) -> Result<(), StoreError> {
+        let Source::Running(disk, open) = &self.0.source else { return Ok(()) };
+        let Ok(number) = u8::try_from(chain) else { return Ok(()) };
+        let Some(database) = Self::database(disk, open, chain < CHAINS)? else { return Ok(()) };
+        let begin = || -> Result<(), StoreError> {
+            let tx = database.get()?.begin_write()?;
+            let known = {
+                let table = tx.open_table(HEADS)?;
+                let known = table.get((node, number))?;
+                let known = known.map(|head| cbor::decode::<Head>(head.value())).transpose();
+                known.map_err(StoreError::damaged)?.unwrap_or_default()
+            };
+            if known.seq == 0 {
+                let encoded = cbor::encode(&base);
+                tx.open_table(HEADS)?.insert((node, number), encoded.as_slice())?;
+                tx.open_table(BASES)?.insert((node, number), encoded.as_slice())?;
+            }
+            tx.commit()?;
+            Ok(())
+        };
+        begin().inspect_err(|_| database.close())
+    }
+
     /// One of the copies, for reading.
     pub(crate) fn chain(&self, node: &str, chain: usize) -> CopiedChain {
         CopiedChain { copies: self.clone(), node: node.to_owned(), chain }
@@ -523,5 +548,25 @@ mod tests {
         assert_eq!(walked(&copies.chain("b", 1), 2), all[1..]);
         let report = verify("quorum of b", &copies.chain("b", 1), &[]).unwrap();
         assert_eq!((report.records, report.findings.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_copy_may_begin_behind_what_is_archived_and_only_where_there_is_none() {
+        let (copies, mut head) =
+            (Copies::new(Arc::new(MemoryDisk::new()), u64::MAX), Head::default());
+        let all = records(&mut head, 0..6);
+        let mut base = Head::default();
+        for record in &all[..3] {
+            base.follow(record).unwrap();
+        }
+        assert_eq!(copies.append("b", 0, &all[3..]).unwrap().heads[0].seq, 0, "it does not follow");
+        copies.begin("b", 0, base).unwrap();
+        assert_eq!(copies.append("b", 0, &all[3..]).unwrap().heads[0], head);
+        assert_eq!(copies.chain("b", 0).base().unwrap(), base);
+        let report = crate::audit::verify::verify("b", &copies.chain("b", 0), &[]).unwrap();
+        assert_eq!((report.let_go, report.records, report.findings.len()), (3, 3, 0));
+        // What is kept is the evidence: nobody begins it anew.
+        copies.begin("b", 0, Head { seq: 90, hash: [9; 32] }).unwrap();
+        assert_eq!(copies.heads().unwrap()["b"][0], head);
     }
 }

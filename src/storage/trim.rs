@@ -229,7 +229,8 @@ fn look(
 }
 
 /// Removes what was found, and says so. Audit records that stood beside it come to stand by themselves.
-pub(super) fn remove(tx: &WriteTransaction, due: &[Due]) -> Result<(), StoreError> {
+/// Those up to `archived` are in a file, and in the store no more.
+pub(super) fn remove(tx: &WriteTransaction, due: &[Due], archived: u64) -> Result<(), StoreError> {
     let mut trimmed = meta::KEY_TRIMMED.read(tx)?.unwrap_or_default();
     {
         let mut table = tx.open_table(log::LOG)?;
@@ -237,7 +238,9 @@ pub(super) fn remove(tx: &WriteTransaction, due: &[Due]) -> Result<(), StoreErro
         for Due { dot, retries: keys } in due {
             let origin = u64::from_be_bytes(dot.origin.0);
             if let Some(row) = table.remove((origin, dot.n))? {
-                audit::put(tx, &audit::numbered(row.value())?)?;
+                let mut records = audit::numbered(row.value())?;
+                records.retain(|(seq, _)| *seq > archived);
+                audit::put(tx, &records)?;
             }
             for key in keys {
                 let is_its = retries.get(key)?.is_some_and(|row| row.value() == (origin, dot.n));

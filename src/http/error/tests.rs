@@ -42,7 +42,10 @@ fn samples() -> Vec<ApiError> {
             version: text("7@0101010101010101"),
             oldest: Some(51),
         }),
-        ApiError::VersionGone { .. } => Some(ApiError::UnknownPath),
+        ApiError::VersionGone { .. } => Some(ApiError::AuditArchived {
+            nodes: ["a-1", "b-1"].map(|name| NodeName::new(name).unwrap()).into(),
+        }),
+        ApiError::AuditArchived { .. } => Some(ApiError::UnknownPath),
         ApiError::UnknownPath => Some(ApiError::MethodNotAllowed { allow: "GET, HEAD, OPTIONS" }),
         ApiError::MethodNotAllowed { .. } => Some(ApiError::RequestTooSlow),
         ApiError::RequestTooSlow => Some(ApiError::AmbiguousVersion {

@@ -28,7 +28,11 @@ pub(super) const ALL: &[(u16, &str, &str)] = &[
     (409, "AlreadyExists", "The name is taken."),
     (409, "AmbiguousVersion", "The version stands for several entries; `candidates` names them."),
     (409, "Conflict", "As things stand, this can't be done."),
-    (410, "Gone", "The version is not kept any more."),
+    (
+        410,
+        "Gone",
+        "The version, or all that was asked for of the audit log, is not kept here any more.",
+    ),
     (412, "PreconditionFailed", "What is there is not what was expected."),
     (412, "SessionNotReached", "The node does not have what the session has seen, not yet."),
     (413, "BodyTooLarge", "The body is too long."),
@@ -263,9 +267,8 @@ fn of_quorum(operation: Operation, all: &mut Vec<Refusal>) {
 
 fn of_others(operation: Operation, all: &mut Vec<Refusal>) {
     match operation {
-        Operation::GetHealth | Operation::VerifyAudit | Operation::ListAudit => {
-            all.push((503, "StorageFailed"));
-        }
+        Operation::GetHealth | Operation::VerifyAudit => all.push((503, "StorageFailed")),
+        Operation::ListAudit => all.extend([(410, "Gone"), (503, "StorageFailed")]),
         Operation::GetReady => all.extend([(503, "NotReady"), (503, "ShuttingDown")]),
         Operation::BackUp => {
             all.extend([(503, "NotReady"), (503, "StorageFailed"), (507, "StorageFull")]);

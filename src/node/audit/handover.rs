@@ -47,6 +47,13 @@ pub(super) struct Wanted<'a> {
     pub(super) size: usize,
 }
 
+/// What comes behind what a peer keeps of a chain.
+pub(super) struct Behind {
+    pub(super) records: Vec<ByteVec>,
+    /// What the first of them follows from, where the peer keeps nothing and what is before is archived.
+    pub(super) base: Option<Head>,
+}
+
 /// The best first: who has the most already, and else rather who is in another region than `region`.
 pub(super) fn sort_keepers(keepers: &mut [(PeerStatus, [Head; CHAINS])], region: &RegionName) {
     keepers.sort_by_key(|(peer, kept)| {
@@ -66,7 +73,7 @@ impl Desk {
         let deadline = Instant::now() + HAND_OVER_TIMEOUT;
         let peers = gossip.peers().into_iter().filter(|peer| peer.connected_out);
         let asked = peers.map(|peer| async move {
-            let kept = self.hand(gossip, &peer.node, 0, Vec::new()).await.ok()?;
+            let kept = self.hand(gossip, &peer.node, 0, Vec::new(), None).await.ok()?;
             Some((peer, kept))
         });
         let Ok(asked) = timeout_at(deadline, join_all(asked)).await else { return };
@@ -99,7 +106,8 @@ impl Desk {
         let mut handed = 0;
         for chain in 0..CHAINS {
             loop {
-                let Some(records) = self.behind(chain, kept[chain], MESSAGE_BYTES).await? else {
+                let behind = self.behind(chain, kept[chain], MESSAGE_BYTES).await?;
+                let Some(Behind { records, base }) = behind else {
                     let why =
                         "what it keeps is of another chain, from before this store was made anew";
                     return Err(why.to_owned());
@@ -107,8 +115,9 @@ impl Desk {
                 if records.is_empty() {
                     break;
                 }
-                let (before, count) = (kept[chain].seq, records.len() as u64);
-                kept = self.hand(gossip, peer, chain, records).await?;
+                let before = base.map_or(kept[chain].seq, |base| base.seq);
+                let count = records.len() as u64;
+                kept = self.hand(gossip, peer, chain, records, base).await?;
                 if kept[chain].seq != before + count {
                     return Err("it did not take all of the records".to_owned());
                 }
@@ -134,9 +143,10 @@ impl Desk {
         peer: &NodeName,
         chain: usize,
         records: Vec<ByteVec>,
+        base: Option<Head>,
     ) -> Result<[Head; CHAINS], String> {
         let chain = u32::try_from(chain).map_err(|error| error.to_string())?;
-        match self.ask(gossip, peer, &Question::Keep(chain, records)).await {
+        match self.ask(gossip, peer, &Question::Keep(chain, records, base)).await {
             Some(Answer::Kept(kept)) => Ok(kept),
             _ => Err("it did not answer".to_owned()),
         }
@@ -149,16 +159,18 @@ impl Desk {
         chain: usize,
         kept: Head,
         bytes_max: usize,
-    ) -> Result<Option<Vec<ByteVec>>, String> {
+    ) -> Result<Option<Behind>, String> {
         let read = self.read(move |config, quorum| {
             let mut records: Vec<ByteVec> = Vec::new();
             let chain = if chain == 0 { Some(config) } else { quorum };
-            let Some(chain) = chain else { return Ok(Some(records)) };
+            let Some(chain) = chain else { return Ok(Some(Behind { records, base: None })) };
+            let base = Some(chain.base()?).filter(|base| kept.seq == 0 && base.seq > 0);
             if kept.seq > 0 && hash_at(chain, kept.seq)? != Some(kept.hash) {
                 return Ok(None);
             }
             let mut bytes = 0;
-            chain.walk(kept.seq + 1, &mut |record| {
+            let from = base.map_or(kept.seq, |base| base.seq) + 1;
+            chain.walk(from, &mut |record| {
                 bytes += record.len();
                 records.push(record.to_vec().into());
                 match bytes >= bytes_max || records.len() >= MESSAGE_RECORDS_MAX {
@@ -166,7 +178,7 @@ impl Desk {
                     false => ControlFlow::Continue(()),
                 }
             })?;
-            Ok(Some(records))
+            Ok(Some(Behind { records, base }))
         });
         read.await.map_err(|error: Unreadable| error.to_string())
     }
@@ -177,9 +189,13 @@ impl Desk {
         peer: NodeName,
         chain: usize,
         records: Vec<ByteVec>,
+        base: Option<Head>,
     ) -> Result<[Head; CHAINS], Unreadable> {
         let copies = self.0.copies.clone();
         let append = move || {
+            if let Some(base) = base.filter(|base| base.seq > 0) {
+                copies.begin(peer.as_str(), chain, base)?;
+            }
             let records: Vec<&[u8]> = records.iter().map(|record| &record[..]).collect();
             copies.append(peer.as_str(), chain, &records)
         };

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Desk;
+use super::handover::Behind;
 use crate::audit::Head;
 use crate::audit::heads::CHAINS;
 use crate::gossip::{Gossip, PeerStatus};
@@ -126,7 +127,7 @@ impl Shipping {
         }
         let (desk, gossip) = (&self.desk, &self.gossip);
         let asked = peers.into_iter().map(|peer| async move {
-            let kept = desk.hand(gossip, &peer.node, 0, Vec::new()).await.ok()?;
+            let kept = desk.hand(gossip, &peer.node, 0, Vec::new(), None).await.ok()?;
             Some((peer, kept))
         });
         let mut keepers: Vec<(PeerStatus, [Head; CHAINS])> =
@@ -155,8 +156,8 @@ async fn ship(
         }
         while keeper.kept[chain].seq < own.seq && sent < bytes_max {
             let kept = keeper.kept[chain];
-            let records = match desk.behind(chain, kept, MESSAGE_BYTES).await {
-                Ok(Some(records)) => records,
+            let Behind { records, base } = match desk.behind(chain, kept, MESSAGE_BYTES).await {
+                Ok(Some(behind)) => behind,
                 Ok(None) => {
                     let why = "what it keeps is of another chain of this node's";
                     return Err(Trouble::Unfit(why.to_owned()));
@@ -168,9 +169,10 @@ async fn ship(
             }
             sent += records.iter().map(|record| record.len() as u64).sum::<u64>();
             let count = records.len() as u64;
-            let handed = desk.hand(gossip, &keeper.node, chain, records).await;
+            let before = base.map_or(kept.seq, |base| base.seq);
+            let handed = desk.hand(gossip, &keeper.node, chain, records, base).await;
             keeper.kept = handed.map_err(|_| Trouble::Silent)?;
-            if keeper.kept[chain].seq != kept.seq + count {
+            if keeper.kept[chain].seq != before + count {
                 return Err(Trouble::Unfit("it did not take all of the records".to_owned()));
             }
         }

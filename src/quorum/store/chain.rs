@@ -13,8 +13,9 @@ use super::identity::io_error;
 use super::journal::{self, Replayed};
 use super::shared::Shared;
 use super::tables;
-use crate::audit::{ChainReader, Head, Unreadable};
+use crate::audit::{Archived, ChainReader, Head, Unreadable};
 use crate::storage::StoreError;
+use crate::storage::archived::KEY_ARCHIVED;
 use crate::storage::database::Database;
 
 /// The chain of `quorum.redb`. Cheap to clone.
@@ -113,6 +114,7 @@ impl ChainReader for QuorumChain {
             }
             Source::Stopped(_, replayed) => (u64::MAX, replayed.records.clone()),
         };
+        let from = from.max(self.base()?.seq + 1);
         if from > to {
             return Ok(());
         }
@@ -133,6 +135,10 @@ impl ChainReader for QuorumChain {
             }
             Ok(())
         })
+    }
+
+    fn archived(&self) -> Result<Archived, Unreadable> {
+        self.read(|tx| Ok(KEY_ARCHIVED.get(tx)?.unwrap_or_default()))
     }
 
     fn inconsistency(&self) -> Result<Option<String>, Unreadable> {

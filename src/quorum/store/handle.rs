@@ -17,7 +17,7 @@ use super::journal;
 use super::recorder::Recorder;
 use super::shared::Shared;
 use super::writer::{Answer, Job, Work};
-use crate::audit::Event;
+use crate::audit::{Archived, Event};
 use crate::env::Blocking;
 use crate::model::{NodeName, Stamp};
 use crate::quorum::types::RaftId;
@@ -94,6 +94,11 @@ impl StoreHandle {
         self.record(vec![journal::damaged(damage, node, at)]).await?;
         // Only now: it is told again where the machine goes down before.
         self.shared.chain().journal.blank()
+    }
+
+    /// Says how far the audit chain is archived, and removes what the store need not have any more.
+    pub(crate) async fn archive(&self, archived: Archived) -> Result<(), StoreError> {
+        self.run(Work::Archive(archived)).await
     }
 
     /// The audit chain, as far as it is on disk.

@@ -21,15 +21,15 @@ use super::journal::{Journal, Numbered};
 use super::machine::Working;
 use super::shared::{LogView, Shared};
 use super::tables::{self, Mark};
-use crate::audit::{Event, Head};
+use crate::audit::{Archived, Event, Head};
 use crate::env::Disk;
 use crate::model::Stamp;
 use crate::planted::{Bug, is_planted};
 use crate::quorum::types::{Coded, LogId, RaftId, StoredMembership, TypeConfig, Vote};
 use crate::registry::{Row, State};
-use crate::storage::StoreError;
 use crate::storage::database::Database;
 use crate::storage::rebuild::Rebuild;
+use crate::storage::{StoreError, archived};
 
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes.
 const QUICK_REPAIR_BYTES: u64 = 1 << 30;
@@ -46,6 +46,8 @@ pub(super) enum Work {
     Purge(LogId),
     Apply(Applied),
     Record(Vec<Event>),
+    /// How far the audit chain is archived.
+    Archive(Archived),
     /// Replaces the state by another one.
     Install(Box<Working>),
     /// When the leader was heard last.
@@ -108,6 +110,7 @@ impl Work {
             | Self::Vote(_)
             | Self::Truncate(_)
             | Self::Record(_)
+            | Self::Archive(_)
             | Self::Install(_)
             | Self::Flush
             | Self::Close => !(matches!(self, Self::Append(..)) && is_planted(Bug::PushBeforeSync)),
@@ -407,6 +410,7 @@ fn stage(tx: &WriteTransaction, work: Work, staged: &mut Staged) -> Result<(), S
             }
         }
         Work::Record(events) => put_events(tx, events, &mut staged.head)?,
+        Work::Archive(archived) => archived::put(tx, tables::AUDIT, &archived)?,
         Work::Install(working) => install(tx, *working)?,
         Work::Contact(at) => tables::KEY_CONTACT.put(tx, &at)?,
         Work::Rebuild(_) | Work::Fold | Work::Flush | Work::Close => {}

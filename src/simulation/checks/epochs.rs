@@ -14,6 +14,7 @@ pub(crate) const CHECK: Check = Check {
 
 fn run(history: &History<'_>, judge: &mut Judge) {
     mismatches(history, judge);
+    held_up(history, judge);
     let Some((at_us, twin)) = history.twin else {
         judge.note("nobody asked the nodes for all of their changes");
         return;
@@ -65,6 +66,28 @@ fn mismatches(history: &History<'_>, judge: &mut Judge) {
             );
             judge.examine();
             judge.violation(*at_us, &[], &[node], what);
+        }
+    }
+}
+
+/// While a node runs the release before, which knows no epochs, no document goes on in a next one.
+fn held_up(history: &History<'_>, judge: &mut Judge) {
+    let previous = history.faults.iter().filter(|span| span.fault.kind == "previous");
+    for span in previous {
+        let to_us = span.to_us.unwrap_or(history.end_us);
+        let probes = history.probes.iter().flat_map(|(node, probes)| {
+            let within = probes.iter().filter(|(at_us, _)| (span.from_us..to_us).contains(at_us));
+            within.map(move |(at_us, probe)| (*node, *at_us, *probe))
+        });
+        let mut rolled = probes.filter(|(.., probe)| !probe.epochs.is_empty());
+        if let Some((node, at_us, _)) = rolled.next() {
+            judge.examine();
+            let what = format!(
+                "at {} a document was in a next epoch at {node}, while a member ran the release \
+                 before, which knows none",
+                at(at_us)
+            );
+            judge.violation(at_us, &[], &[node], what);
         }
     }
 }
@@ -203,6 +226,18 @@ mod tests {
         let unknown = [format!("{DOCUMENT}/k")].into();
         let judgement = some(Twin { unknown, view_hash: String::new(), ..twin() });
         assert!(matches!(judgement, Judgement::NotExercised { .. }), "{judgement:?}");
+    }
+
+    #[test]
+    fn a_roll_while_a_member_runs_the_release_before_is_found() {
+        let rolled =
+            || Probe { epochs: [(DOCUMENT.to_owned(), 1)].into(), ..probe("b-1", &vector(), "v") };
+        let mut it = history(&both(), twin());
+        it.fault(5 * S, Some(9 * S), fault(1, "previous", &["a"]));
+        it.probe(9 * S, rolled());
+        it.passes(CHECK);
+        it.probe(8 * S, rolled());
+        it.violates(CHECK, "at 8.000 s a document was in a next epoch at b-1");
     }
 
     #[test]

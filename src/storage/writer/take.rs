@@ -15,6 +15,7 @@ use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
 use crate::config::{DocumentView, Row};
 use crate::model::{DocumentId, Dot, Key, Origin, Vector, cbor};
+use crate::planted::{Bug, is_planted};
 use crate::storage::error::StoreError;
 use crate::storage::past::{self, Checked, StoredPast};
 use crate::storage::whole::{Complete, Piece, Table};
@@ -180,7 +181,11 @@ impl Writer {
             meta::KEY_ORIGIN.put(&tx, &self.actor.origin)?;
         }
         meta::KEY_TRIMMED.put(&tx, &trimmed)?;
-        meta::KEY_CHECKPOINT.put(&tx, whole.vector())?;
+        let mut checkpoint = whole.vector().clone();
+        if is_planted(Bug::TakeForgetsOwn) {
+            checkpoint.merge(&self.state.vector);
+        }
+        meta::KEY_CHECKPOINT.put(&tx, &checkpoint)?;
         tx.commit()?;
         Ok(taken)
     }

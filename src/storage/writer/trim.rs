@@ -1,9 +1,12 @@
 //! Trimming the log behind the writes: a step that looks, and a transaction that removes what it
 //! found, with where audit records and the mark of what is gone go.
 
-use redb::ReadableDatabase as _;
+use redb::{ReadableDatabase as _, WriteTransaction};
 
 use super::Writer;
+use crate::audit::Archived;
+use crate::storage::archived::{self, KEY_ARCHIVED};
+use crate::storage::audit::AUDIT;
 use crate::storage::error::StoreError;
 use crate::storage::trim::{self, Found, TrimBounds, Trimmed};
 
@@ -24,7 +27,11 @@ impl Writer {
             self.trimmer.begin(&tx, &self.published.load())?;
         }
         let database = self.database.get()?;
-        let step = self.trimmer.step(&database.begin_read()?, bounds);
+        let (step, archived) = {
+            let tx = database.begin_read()?;
+            let archived = KEY_ARCHIVED.get(&tx)?.unwrap_or_default().base.seq;
+            (self.trimmer.step(&tx, bounds), archived)
+        };
         let Found { due, looked } = match step {
             Ok(found) => found,
             Err(error) => {
@@ -34,7 +41,7 @@ impl Writer {
         };
         if !due.is_empty() {
             let removed = self.begin(&database).and_then(|tx| {
-                trim::remove(&tx, &due)?;
+                trim::remove(&tx, &due, archived)?;
                 Ok(tx.commit()?)
             });
             drop(database);
@@ -44,11 +51,30 @@ impl Writer {
                 self.trimmer.restart();
                 return Err(error);
             }
-            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due));
+            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due, archived));
             self.log_trimmed += due.len() as u64;
             self.log_records = self.log_records.saturating_sub(due.len() as u64);
         }
         let is_under_way = self.trimmer.is_under_way();
         Ok(Trimmed { records: due.len(), looked, is_under_way })
+    }
+
+    /// Says how far the audit chain is archived, and removes records that the store need not have any
+    /// more. They are in a file.
+    pub fn archive(&mut self, archived: &Archived) -> Result<(), StoreError> {
+        let database = self.database.get()?;
+        let put = |tx: &WriteTransaction| archived::put(tx, AUDIT, archived);
+        let done = self.begin(&database).and_then(|tx| {
+            put(&tx)?;
+            Ok(tx.commit()?)
+        });
+        drop(database);
+        if let Err(error) = done {
+            let state = self.state.clone();
+            self.settle(&state, &error);
+            return Err(error);
+        }
+        Self::mirror(&mut self.rebuild, put);
+        Ok(())
     }
 }

@@ -321,6 +321,13 @@ fn every_scenario_file_is_valid() {
         }
     }
     assert!(paths.len() >= 20, "{} files", paths.len());
+    // Those that take minutes are run once, and have to say what they bound.
+    for entry in std::fs::read_dir(folder.join("long")).unwrap() {
+        let path = entry.unwrap().path();
+        let scenario = Scenario::load(&path).unwrap_or_else(|error| panic!("{error}"));
+        assert!(scenario.expect.bounds.most.len() > 10, "{}", scenario.name);
+        assert!(scenario.expect.bounds.from < scenario.duration);
+    }
     assert_eq!(kinds, FAULT_KINDS.into(), "each kind of fault is in one of them");
 }
 

@@ -288,3 +288,54 @@ fn what_stays_is_not_looked_at_again_before_a_document_rolls() {
     let bounds = all(&writer);
     assert_eq!(step(&mut writer, bounds).0, 100);
 }
+
+#[test]
+fn records_that_are_archived_go_whether_their_change_is_in_the_log_or_was_trimmed() {
+    let disk = MemoryDisk::new();
+    let mut writer = busy(&disk, 400);
+    let before = targets(&writer);
+    let mut head = crate::audit::Head::default();
+    let mut archived = crate::audit::Archived::default();
+    let mut follow = |record: &[u8]| {
+        head.follow(record).unwrap();
+        if head.seq == 250 {
+            archived = crate::audit::Archived { upto: head, base: head, base_at: Some(Stamp(9)) };
+        }
+        std::ops::ControlFlow::Continue(())
+    };
+    writer.chain().walk(1, &mut follow).unwrap();
+    let rows = |writer: &Writer| {
+        let tx = writer.database.get().unwrap().begin_read().unwrap();
+        redb::ReadableTableMetadata::len(&tx.open_table(crate::storage::audit::AUDIT).unwrap())
+    };
+    let check = |writer: &Writer| {
+        assert_eq!(writer.chain().base().unwrap().seq, 250);
+        let report = verify("config", &writer.chain(), &[]).unwrap();
+        assert_eq!((report.let_go, report.records, report.findings.len()), (250, 150, 0));
+        let mut shown = Vec::new();
+        let mut visit = |record: &[u8]| {
+            let record = crate::audit::Record::decode(record).unwrap();
+            shown.push(record.event.target.to_string());
+            std::ops::ControlFlow::Continue(())
+        };
+        writer.chain().walk(1, &mut visit).unwrap();
+        assert_eq!(shown, before[250..], "also where somebody asks for more");
+    };
+    // In the middle of making another file, which has to come to the same.
+    writer.begin_rebuild(1 << 20);
+    writer.step_rebuild();
+    writer.archive(&archived).unwrap();
+    check(&writer);
+    roll(&mut writer, "web/dev");
+    let bounds = all(&writer);
+    assert_eq!(trim(&mut writer, &bounds), 300);
+    check(&writer);
+    assert!(rows(&writer).unwrap() <= 150, "what was archived does not come to the table");
+    while writer.is_rebuilding() {
+        writer.step_rebuild();
+    }
+    assert_eq!(writer.counts().rebuilt, 1, "nothing went past the mirror");
+    check(&writer);
+    drop(writer);
+    check(&open(&disk));
+}

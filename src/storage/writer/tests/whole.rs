@@ -613,3 +613,52 @@ fn what_would_be_too_much_or_leave_no_room_is_not_put_aside() {
     drop(staging);
     assert_eq!(disk.len("staged.redb").unwrap(), None);
 }
+
+#[test]
+fn a_file_is_rebuilt_while_its_log_is_trimmed_and_whole_documents_are_read_from_it() {
+    let disk = MemoryDisk::new();
+    let mut a = busy(&disk, 300);
+    let other = MemoryDisk::new();
+    let mut b = open(&other);
+    b.commit(Stamp(90), &[put("web/dev", &[("own", "1")])]);
+    let cuts = a.cuts();
+    let ask = Ask { vector: b.state.vector.clone() };
+    let mut cut = cuts.begin(&ask, Stamp(1_000)).unwrap();
+    let mut pieces = vec![cut.next_piece().unwrap().unwrap()];
+    let then = view(&a);
+    // Behind the cut's back the file is made anew, and half of what it tells goes from the log.
+    a.begin_rebuild(1 << 20);
+    a.step_rebuild();
+    roll(&mut a, "web/dev");
+    let bounds = all(&a);
+    assert_eq!(trim(&mut a, &bounds), 200);
+    a.commit(Stamp(600), &[put("web/dev", &[("late", "1")])]);
+    while a.is_rebuilding() {
+        a.step_rebuild();
+        pieces.extend(cut.next_piece().unwrap());
+    }
+    assert_eq!(a.counts().rebuilt, 1, "nothing went past the mirror");
+    pieces.extend(std::iter::from_fn(|| cut.next_piece().unwrap()));
+    drop(cut);
+    // Who takes it is making its own file anew: that is given up for what comes.
+    b.begin_rebuild(1 << 20);
+    b.step_rebuild();
+    b.take(&staged(&pieces, &other)).unwrap();
+    assert!(!b.is_rebuilding() && b.counts().rebuilt == 0);
+    assert_whole(&b);
+    let there = view(&b);
+    assert!(then.iter().all(|row| there.contains(row)), "all of the cut");
+    // What came after the cut comes as changes, and both go on.
+    for _ in 0..2 {
+        hear(&a, &mut b);
+        hear(&b, &mut a);
+    }
+    assert_eq!((view(&a), histories(&a)), (view(&b), histories(&b)));
+    for (disk, writer) in [(disk, a), (other, b)] {
+        let (rows, past) = (view(&writer), histories(&writer));
+        drop(writer);
+        let writer = open(&disk);
+        assert_eq!((view(&writer), histories(&writer)), (rows, past));
+        assert_whole(&writer);
+    }
+}

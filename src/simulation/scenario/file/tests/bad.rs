@@ -157,6 +157,14 @@ const REST: Table = &[
     ),
     ("[expect]\nchecks = []", "2:10: "),
     ("[expect]\ncoverage = [\"luck\"]", "2:13: \"luck\" is no coverage"),
+    (
+        "[expect.bounds]\nlog_recods = 5",
+        "2:1: \"log_recods\" is no number that nodes are counted by (did you mean \"log_records\"?)",
+    ),
+    ("[expect.bounds]\nlog_records = 0", "2:15: "),
+    ("[expect.bounds]\nevery = \"10ms\"", "2:9: "),
+    ("[workload]\nhistory = { versions = 0, age = \"5s\" }", "2:24: "),
+    ("[workload]\nhistory = { versions = 3 }", "2:11: `age` is missing"),
     ("[expect]\nchecks = [\"winner\"]\ncoverage = [\"conflict\"]", "3:12: `coverage` is demanded"),
     (
         "[expect]\nconverge_within = \"11s\"",
