@@ -75,6 +75,9 @@ enum Action {
         name: AccountName,
     },
     /// Add and revoke client secrets.
+    #[command(
+        after_help = "Examples:\n  holm account credential add ci\n  holm account credential revoke ci 4f1c7a52"
+    )]
     Credential {
         #[command(subcommand)]
         action: Credential,

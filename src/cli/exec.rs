@@ -33,8 +33,8 @@ use supervise::{Stop, Supervisor};
 const NOTHING_STARTED: u8 = 125;
 /// The variable with the own bearer token.
 const TOKEN: &str = "HOLM_TOKEN";
-/// What is told and not taken in yet.
-const TOLD_MAX: usize = 16;
+/// What is told and not taken in yet: all that can be said before the program is started, and more.
+const TOLD_MAX: usize = 128;
 
 /// Arguments of `holm exec`.
 #[derive(Args, Debug)]

@@ -56,6 +56,9 @@ impl Man {
     }
 }
 
+/// What each part of a page begins with, and a page needs once.
+const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
 /// Every command's page with its file's name, this one's first.
 fn pages(command: &Command) -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut all = vec![(format!("{}.1", name_of(command)), page(command)?)];
@@ -89,7 +92,8 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     if let Some(more) = command.get_after_long_help().or(command.get_after_help()) {
         write_more(&more.to_string(), &mut page)?;
     }
-    Ok(page)
+    let page = String::from_utf8_lossy(&page).replace(PREAMBLE, "");
+    Ok(format!("{PREAMBLE}{page}").into_bytes())
 }
 
 /// What stands below a command's help. Indented lines are shown as they are: they are commands.
@@ -152,6 +156,7 @@ mod tests {
             for part in [".TH", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", "\\-\\-url", &words] {
                 assert!(page.contains(part), "{name} has no {part}:\n{page}");
             }
+            assert_eq!(page.matches(PREAMBLE).count(), page.matches(".ie ").count(), "{name}");
             let is_open = page.matches("\n.nf\n").count() != page.matches("\n.fi\n").count();
             assert!(!is_open, "{name}:\n{page}");
         }

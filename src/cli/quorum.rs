@@ -32,7 +32,7 @@ Examples:
 Where a majority of the voters is lost for good (not merely cut off):
   1. Stop every node that is left, and choose the one whose store reaches furthest
      (`holm quorum status --output json` said `last_log`).
-  2. holm quorum recover --topology t.toml --node NAME --data DIR
+  2. holm quorum recover --topology t.toml --node eu-west-1 --data /var/lib/holm
   3. On every other node, move quorum.redb and quorum.mark away. What they had must never come back.
   4. Start the recovered node, then the others: they join as learners. `holm quorum add` those that
      are to vote.")]

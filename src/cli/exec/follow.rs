@@ -133,7 +133,7 @@ impl Follow {
     ) -> Option<ClientError> {
         // What changed while nobody watched is looked for, too.
         let mut due = (*failures > 0).then(Instant::now);
-        let mut latest = None;
+        let (mut latest, mut is_lost) = (None, false);
         let mut look = Instant::now() + self.pace.secrets_every;
         loop {
             let until = due.unwrap_or(look).min(look);
@@ -159,7 +159,14 @@ impl Follow {
                 }
                 event = events.recv() => match event {
                     Some(Ok(WatchEvent::Lost { error, .. })) => {
+                        is_lost = true;
                         self.say(format!("changes are not seen: {error}")).await;
+                    }
+                    Some(Ok(WatchEvent::Moved { .. } | WatchEvent::Ready)) if is_lost => {
+                        // The next loss is another one, and is said again.
+                        is_lost = false;
+                        self.said.clear();
+                        self.say("changes are seen again".to_owned()).await;
                     }
                     Some(Ok(WatchEvent::Moved { .. } | WatchEvent::Ready)) => {}
                     Some(Ok(_)) => {
@@ -221,7 +228,7 @@ impl Follow {
         versions
     }
 
-    /// Says it, unless it was said just before.
+    /// Says it, unless it was said already since all last went well.
     async fn say(&mut self, what: String) {
         if self.said.len() < SAID_MAX && self.said.insert(what.clone()) {
             let _ = self.told.send(Told::Note(what)).await;

@@ -223,13 +223,22 @@ struct Signals {
 impl Signals {
     fn take() -> Result<Self, Failure> {
         let stream = |kind| signal(kind).map_err(|e| Failure::failed(format!("no signals: {e}")));
-        let passed =
-            PASSED.into_iter().map(|it| Ok((it, stream(SignalKind::from_raw(it.as_raw()))?)));
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = ignored_in(&status);
+        let passed = PASSED.into_iter().filter(|it| ignored & (1 << (it.as_raw() - 1)) == 0);
+        let passed = passed.map(|it| Ok((it, stream(SignalKind::from_raw(it.as_raw()))?)));
         Ok(Self {
             passed: passed.collect::<Result<_, Failure>>()?,
             child: stream(SignalKind::child())?,
         })
     }
+}
+
+/// The signals that a process ignores, by what its `/proc/PID/status` says, signal 1 in the lowest bit.
+/// Those that `nohup` or a shell had ignored stay so, and the program inherits that.
+fn ignored_in(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 async fn next(streams: &mut [(Signal, Stream)]) -> Signal {
@@ -283,6 +292,13 @@ mod tests {
         assert_eq!(code(ExitStatus::from_raw(0)), 0);
         assert_eq!(code(ExitStatus::from_raw(Signal::TERM.as_raw())), 143);
         assert_eq!(code(ExitStatus::from_raw(Signal::KILL.as_raw() | 0x80)), 137, "a core, too");
+    }
+
+    #[test]
+    fn what_was_ignored_before_is_read_from_the_status() {
+        let status = "Name:\tsh\nSigBlk:\tffff\nSigIgn:\t0000000000001007\nSigCgt:\t0\n";
+        assert_eq!(ignored_in(status), 0x1007);
+        assert_eq!(ignored_in("Name:\tsh\n"), 0);
     }
 
     #[test]
