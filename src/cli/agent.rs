@@ -183,10 +183,10 @@ fn check(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Result<()
     let Some(last) = wrong.pop() else {
         let (documents, secrets) = (settings.documents.len(), settings.secrets.names.len());
         let templates = settings.templates.len();
-        return Ok(terminal.say(format!(
+        return terminal.say(format!(
             "{}: good: {documents} document(s), {secrets} secret(s), {templates} template(s)",
             path.display()
-        ))?);
+        ));
     };
     for one in wrong {
         terminal.note(one)?;
