@@ -226,8 +226,14 @@ async fn what_is_cut_or_silent_is_told_by_name_and_the_last_good_state_is_served
     let agent = beside.start();
     beside.is_ready().await;
     // A second version of the file, so that there is one before.
+    let has_file = |end: &str| {
+        let files = std::fs::read_dir(beside.path("agent")).unwrap();
+        files.into_iter().any(|it| it.unwrap().path().to_string_lossy().ends_with(end))
+    };
+    eventually("it is on disk", async || has_file(".txt")).await;
     put(&site.client(0), "n", "2").await;
     eventually("the change", async || beside.value("n") == Some(2.into())).await;
+    eventually("the one before is kept", async || has_file(".txt.before")).await;
     agent.stop();
     drop(node);
 
