@@ -50,8 +50,7 @@ impl Reload {
             command.env_remove(name);
         }
         let program = program.clone();
-        let mut child = command
-            .spawn()
+        let mut child = start(&mut command)
             .map_err(|e| ReloadError::Start { program: program.clone(), reason: e.to_string() })?;
         let deadline = Instant::now() + self.within;
         let pipes = (child.stdout.take(), child.stderr.take());
@@ -79,6 +78,23 @@ impl Reload {
             }
         }
     }
+}
+
+/// Starts it, without the agent's wish for small pages, which it would inherit.
+fn start(command: &mut Command) -> std::io::Result<Child> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{
+            disable_transparent_huge_pages as disable, transparent_huge_pages_are_disabled,
+        };
+        if transparent_huge_pages_are_disabled().unwrap_or(false) {
+            disable(false)?;
+            let child = command.spawn();
+            disable(true)?;
+            return child;
+        }
+    }
+    command.spawn()
 }
 
 /// Reads to the end, and keeps the beginning.

@@ -90,7 +90,7 @@ pub enum CopyError {
         /// What.
         document: DocumentId,
         /// The region's words.
-        error: ClientError,
+        error: Box<ClientError>,
         /// Why no file helps.
         file: String,
     },
@@ -325,7 +325,7 @@ impl LocalCopy {
         let document = shared.document.clone();
         Err(match (&standing.lost, &standing.refused) {
             (Some(error), _) if standing.is_final => {
-                CopyError::Refused { document, error: error.clone(), file }
+                CopyError::Refused { document, error: Box::new(error.clone()), file }
             }
             (_, Some(refused)) => {
                 CopyError::Nothing { document, within, last: refused.clone(), file }

@@ -12,7 +12,7 @@ use holm::client::{Client, Write};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::cluster::{document, eventually, free_ports, json, key};
+use crate::cluster::{document, eventually, free_ports, http, json, key};
 use crate::process::{HOLM, Process, Site, said};
 
 /// Where an agent's files are, beside a site's.
@@ -157,7 +157,7 @@ async fn an_agent_serves_renders_and_starts_again_without_any_region() {
 
     // The file is there, and its command ran, without what is the agent's own.
     assert_eq!(beside.read("app.conf"), "port 8080\n");
-    eventually("the command ran", async || beside.read("reloads") == " reloaded\n").await;
+    eventually("the command ran", async || beside.read("reloads") == "reloaded\n").await;
     put(&client, "server.port", "9090").await;
     eventually("the change is rendered", async || beside.read("app.conf") == "port 9090\n").await;
     eventually("and told", async || beside.read("reloads").lines().count() == 2).await;
@@ -226,8 +226,14 @@ async fn what_is_cut_or_silent_is_told_by_name_and_the_last_good_state_is_served
     let agent = beside.start();
     beside.is_ready().await;
     // A second version of the file, so that there is one before.
+    let has_file = |end: &str| {
+        let files = std::fs::read_dir(beside.path("agent")).unwrap();
+        files.into_iter().any(|it| it.unwrap().path().to_string_lossy().ends_with(end))
+    };
+    eventually("it is on disk", async || has_file(".txt")).await;
     put(&site.client(0), "n", "2").await;
     eventually("the change", async || beside.value("n") == Some(2.into())).await;
+    eventually("the one before is kept", async || has_file(".txt.before")).await;
     agent.stop();
     drop(node);
 
@@ -379,7 +385,7 @@ async fn over_loopback_programs_watch_and_web_pages_get_nothing() {
     let next = tokio::time::timeout(Duration::from_secs(20), watch.next()).await.unwrap().unwrap();
     assert!(format!("{next:?}").contains("version: 3"), "{next:?}");
 
-    let http = reqwest::Client::new();
+    let http = http();
     let led = http.get(format!("{url}/config/web/prod")).header("host", "evil.example").send();
     assert_eq!(led.await.unwrap().status(), 421);
     let post = http.post(format!("{url}/config/web/prod")).send().await.unwrap();

@@ -205,10 +205,15 @@ impl CopyFile {
             confirmed_at_us: confirmed_at.0,
             keys: state.items().len(),
         };
-        let mut bytes = format!("{FIRST_LINE}\n").into_bytes();
-        let mut put = |line: Result<Vec<u8>, serde_json::Error>| {
-            let line =
-                line.map_err(|e| CopyFileError::System { path: path(), reason: e.to_string() })?;
+        // About its whole length from the start: what grows takes three times as much for a moment.
+        let lines = state.items().iter();
+        let len: usize =
+            lines.map(|(key, item)| key.as_str().len() + item.value.as_str().len() + 200).sum();
+        let mut bytes = Vec::with_capacity(len.min(FILE_LEN_MAX as usize) + 1000);
+        bytes.extend_from_slice(format!("{FIRST_LINE}\n").as_bytes());
+        let mut put = |written: Result<Vec<u8>, serde_json::Error>| {
+            let line = written
+                .map_err(|e| CopyFileError::System { path: path(), reason: e.to_string() })?;
             bytes.extend_from_slice(&line);
             bytes.push(b'\n');
             // With room for the last line.
