@@ -244,6 +244,8 @@ async fn another_clusters_certificate_is_named_and_others_are_tried() {
     (settings.timeout, settings.ca_pem) = (DEADLINE, Some(ca.clone()));
     let client = Client::with(settings.clone()).unwrap();
     client.list(&document("web/prod"), None).await.unwrap();
+    // It went on when the first had answered; now both have.
+    client.measure().await.unwrap();
     let why = |client: &Client, url: &str| {
         let regions = client.regions();
         regions.iter().find(|region| region.url == url).unwrap().why.clone()
@@ -262,6 +264,7 @@ async fn another_clusters_certificate_is_named_and_others_are_tried() {
     settings.ca_pem = Some(ca);
     let client = Client::with(settings.clone()).unwrap();
     client.list(&document("web/prod"), None).await.unwrap();
+    client.measure().await.unwrap();
     assert_eq!(used(&client), Some(own.nodes[0].1));
     let other_url = format!("https://holm.test:{}", other.nodes[0].1);
     assert!(why(&client, &other_url).contains(says), "{}", why(&client, &other_url));
