@@ -159,6 +159,11 @@ impl Client {
         Ok(self.regions.told())
     }
 
+    /// Why DNS named no regions when it was asked last; those that it named before are used then.
+    pub fn lookup_error(&self) -> Option<ClientError> {
+        self.regions.lookup_error()
+    }
+
     /// The same client, which asks one of the regions and no other.
     /// None where it is a region no more.
     pub fn only(&self, region: &RegionStatus) -> Option<Self> {

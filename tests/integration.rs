@@ -41,6 +41,7 @@ mod exec;
 #[path = "integration/full_disk.rs"]
 mod full_disk;
 #[path = "../src/client/gate.rs"]
+#[allow(dead_code, reason = "the client's own tests and benchmarks need more of it")]
 mod gate;
 #[path = "integration/h2.rs"]
 mod h2;

@@ -27,6 +27,9 @@ impl Regions {
     ) -> Result<(), Failure> {
         let client = global.client()?;
         let regions = client.measure().await?;
+        if let Some(error) = client.lookup_error() {
+            terminal.note(error.to_string())?;
+        }
         let named = regions.iter().map(async |region| region_of(&client, region).await);
         let named = futures_util::future::join_all(named).await;
         let each = || regions.iter().zip(&named);

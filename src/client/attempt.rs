@@ -26,6 +26,9 @@ const READ_PATIENCE_MIN: Duration = Duration::from_millis(75);
 const READ_PATIENCE: Duration = Duration::from_millis(300);
 /// How long everything else is waited for at least.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a write is waited for that a quorum, or other regions, have to have: a node gives a quorum
+/// 5 s, and then says so.
+const AGREED_WRITE_PATIENCE: Duration = Duration::from_secs(6);
 /// Longest `Retry-After` that is believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -133,7 +136,15 @@ impl Client {
         let Some(credential) = &self.settings.credential else {
             return self.run_with(call, want, None, span).await;
         };
-        let token = self.held.get(self.ask_for_token(credential, None, span)).await?;
+        // Another request may be asking for one, within another time.
+        let asked = self.held.get(self.ask_for_token(credential, None, span));
+        let token = match timeout_at(span.deadline, asked).await {
+            Ok(token) => token?,
+            Err(_) => {
+                let url = self.regions.name();
+                return Err(ClientError::TimedOut { url, within: span.within });
+            }
+        };
         let taken = self.run_with(call, want, Some(&token), span).await;
         if let Err(error) = &taken
             && error.refusal().is_some_and(|refusal| refusal.status == 401)
@@ -381,7 +392,7 @@ impl Trying<'_> {
         let left = self.span.deadline.saturating_duration_since(Instant::now());
         let patience = match self.call.kind() {
             Kind::Read => usual.unwrap_or(READ_PATIENCE).max(READ_PATIENCE_MIN),
-            Kind::AgreedWrite => left,
+            Kind::AgreedWrite => AGREED_WRITE_PATIENCE,
             _ => usual.map_or(PATIENCE, |usual| PATIENCE.max(usual * 2)),
         };
         patience.min(left / 2)

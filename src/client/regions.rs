@@ -7,42 +7,27 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
-use reqwest::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::attempt::connection_error;
 use super::budget::{self, Budget};
 use super::discover::{Discovery, Found, LOOK_EVERY};
-use super::{ClientError, ClientSettings, Places, Refusal};
-use crate::env::roots::{self, Trust};
+use super::{ClientError, ClientSettings, Places};
 
 pub(super) mod choice;
+mod place;
 mod told;
 
 use choice::{Choice, Health};
 pub(super) use choice::{PlaceId, Rank};
+pub(super) use place::Place;
+use place::{Connect, checked, ready_at};
 pub use told::RegionStatus;
 
 /// How long a measurement may take.
 const MEASURE_WITHIN: Duration = Duration::from_secs(2);
 /// How long a place with a better rank is waited for, after another one has answered.
 const GRACE: Duration = Duration::from_millis(300);
-/// Longest body of an answer to a measurement.
-const READY_LEN_MAX: usize = 4_096;
-/// Most URLs of a list.
-const URLS_MAX: usize = 64;
-
-/// One place where Holm may answer.
-#[derive(Debug)]
-pub(super) struct Place {
-    pub(super) id: PlaceId,
-    pub(super) url: String,
-    /// As it is shown: the URL, and what DNS named it by.
-    pub(super) name: String,
-    found: Option<Found>,
-    pub(super) http: reqwest::Client,
-}
 
 /// What came of asking a place.
 #[derive(Debug)]
@@ -82,45 +67,6 @@ struct State {
     look_at: Instant,
     /// Why the last look-up found nothing new.
     lookup_error: Option<ClientError>,
-}
-
-/// How connections are made.
-#[derive(Clone)]
-struct Connect {
-    tls: rustls::ClientConfig,
-    within: Duration,
-}
-
-impl Connect {
-    fn new(settings: &ClientSettings, has_https: bool) -> Result<Self, ClientError> {
-        let trust = match (has_https, settings.ca_pem.as_deref()) {
-            (true, None) => Trust::System,
-            (_, pem) => Trust::of(pem),
-        };
-        let shown = settings.certificate.as_ref();
-        let shown = shown.map(|it| (it.chain_pem.as_slice(), it.key_pem.as_slice()));
-        let tls = roots::config(trust, shown).map_err(ClientError::Settings)?;
-        Ok(Self { tls, within: settings.timeout.min(Duration::from_secs(5)) })
-    }
-
-    /// A client; where places have one name, of one of them.
-    fn client(&self, host: Option<(&str, &Found)>) -> Result<reqwest::Client, ClientError> {
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .connect_timeout(self.within)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("holm/", env!("CARGO_PKG_VERSION")));
-        if let Some((host, found)) = host {
-            builder = builder.resolve_to_addrs(host, &found.addresses);
-        }
-        builder.build().map_err(|e| ClientError::Settings(e.to_string()))
-    }
-}
-
-impl std::fmt::Debug for Connect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connect")
-    }
 }
 
 impl Regions {
@@ -422,6 +368,11 @@ impl Regions {
         }
     }
 
+    /// Why DNS named nothing when it was asked last; what it named before is used then.
+    pub(super) fn lookup_error(&self) -> Option<ClientError> {
+        self.state().lookup_error.clone()
+    }
+
     /// Whether a place is known not to answer.
     pub(super) fn has_failed(&self, name: &str) -> bool {
         let state = self.state();
@@ -520,52 +471,4 @@ impl State {
         }
         Ok(())
     }
-}
-
-/// The URLs, each once and without a slash at its end.
-fn checked(urls: &[String]) -> Result<Vec<String>, ClientError> {
-    let unusable = |message: String| Err(ClientError::Settings(message));
-    let mut checked: Vec<String> = Vec::new();
-    for text in urls {
-        let url = match reqwest::Url::parse(text) {
-            Ok(url) => url,
-            Err(e) => return unusable(format!("`{text}` is not a URL: {e}")),
-        };
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return unusable(format!("`{text}` does not begin with http:// or https://"));
-        }
-        let text = text.trim_end_matches('/').to_owned();
-        if !checked.contains(&text) {
-            checked.push(text);
-        }
-    }
-    match checked.len() {
-        0 => unusable("there is no URL to ask".to_owned()),
-        n if n > URLS_MAX => unusable(format!("{n} URLs are too many: at most {URLS_MAX}")),
-        _ => Ok(checked),
-    }
-}
-
-/// Asks whether a node is ready.
-async fn ready_at(place: &Place) -> Result<(), ClientError> {
-    let sent = place.http.get(format!("{}/readyz", place.url)).send().await;
-    let mut response = sent.map_err(|e| connection_error(&place.name, &e))?;
-    let status = response.status();
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| connection_error(&place.name, &e))? {
-        body.extend_from_slice(&chunk);
-        if body.len() > READY_LEN_MAX {
-            break;
-        }
-    }
-    let name = &place.name;
-    if status == StatusCode::OK {
-        let says: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-        return match says.is_some_and(|it| it["status"] == "ready") {
-            true => Ok(()),
-            false => Err(ClientError::Answer(format!("{name}: what answers there is not Holm"))),
-        };
-    }
-    let refusal = Refusal::of(status.as_u16(), &body);
-    Err(ClientError::Answer(format!("{name}: {refusal}")))
 }

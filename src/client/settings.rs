@@ -13,12 +13,11 @@ use crate::env::Entropy;
 ///
 /// ```
 /// use std::time::Duration;
-/// use holm::client::{Client, ClientSettings};
+/// use holm::client::ClientSettings;
 ///
 /// let regions = ["https://eu.holm.example.com", "https://us.holm.example.com"];
 /// let mut settings = ClientSettings::regions(regions, Some("a token"));
 /// settings.timeout = Duration::from_secs(2);
-/// # settings.ca_pem = None;
 /// let by_dns = ClientSettings::discover("holm.example.com", Some("a token"));
 /// ```
 #[derive(Clone, Debug)]

@@ -15,11 +15,13 @@ use tokio::time::{Instant, timeout_at};
 use super::attempt::{Span, Taken, Want};
 use super::contact::Contact;
 use super::sse::{Frame, Parser};
-use super::{Client, ClientError, Item, Removed, error, path_of};
+use super::{Client, ClientError, ClientSettings, Item, Removed, error, path_of};
 use crate::model::DocumentId;
 
 /// A connection that has been silent this long is given up; nodes send heartbeats far more often.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Other regions are looked at no more often.
+const LOOK_AFTER_MIN: Duration = Duration::from_millis(50);
 /// How long a node that a watch is sent to may take to begin.
 const FOLLOW_WITHIN: Duration = Duration::from_secs(2);
 /// Most nodes that are tried of those that a watch is sent to.
@@ -227,7 +229,7 @@ impl Watch {
         regions.keep_up();
         let settings = &self.client.settings;
         let Some(connection) = &mut self.connection else { return };
-        connection.look_at = Instant::now() + settings.measure_every.min(settings.return_after);
+        connection.look_at = Instant::now() + look_after(settings);
         let Some(place) = regions.used() else { return };
         let is_settled = connection.since.elapsed() >= settings.return_after;
         let is_better = place.url != connection.url || place.name != connection.name;
@@ -275,7 +277,7 @@ impl Watch {
             name: place.name.clone(),
             since: now,
             heard: now,
-            look_at: now + settings.measure_every.min(settings.return_after),
+            look_at: now + look_after(settings),
         });
         Ok(())
     }
@@ -338,6 +340,11 @@ struct Moved {
 #[derive(serde::Deserialize)]
 struct Place {
     url: Option<String>,
+}
+
+/// How long after the last look there is another one at other regions.
+fn look_after(settings: &ClientSettings) -> Duration {
+    settings.measure_every.min(settings.return_after).max(LOOK_AFTER_MIN)
 }
 
 impl Connection {

@@ -178,9 +178,12 @@ async fn a_killed_region_is_left_within_the_deadline_and_returned_to_with_the_se
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_takes_lists_and_names_and_shows_what_it_uses() {
     let site = Site::with("", "config:* cluster:read");
-    let _processes: Vec<Process> = (0..2).map(|which| site.serve_logged(which)).collect();
-    for which in 0..2 {
-        eventually("answers", async || site.client(which).cluster().await.is_ok()).await;
+    let _processes: Vec<Process> = (0..3).map(|which| site.serve_logged(which)).collect();
+    for which in 0..3 {
+        eventually("ready", async || {
+            site.client(which).cluster().await.is_ok_and(|status| status["ready"] == true)
+        })
+        .await;
     }
     let holm = |line: &[&str], environment: &[(&str, &str)]| {
         let mut command = Command::new(HOLM);
@@ -193,8 +196,9 @@ async fn the_command_line_takes_lists_and_names_and_shows_what_it_uses() {
     };
     let urls: Vec<String> =
         site.http.iter().map(|port| format!("http://127.0.0.1:{port}")).collect();
-    // The third region does not run.
-    let list = [urls[2].clone(), urls[0].clone(), urls[1].clone()].join(",");
+    // Nobody is at the first.
+    let nobody = "http://127.0.0.1:1";
+    let list = [nobody, &urls[0], &urls[1]].join(",");
     let (code, said) = holm(&["set", "web/prod", "limit=1"], &[("HOLM_URL", &list)]);
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = holm(&["get", "web/prod", "limit", "--url", &list], &[]);
@@ -221,12 +225,10 @@ async fn the_command_line_takes_lists_and_names_and_shows_what_it_uses() {
     let (code, said) = holm(&["regions", "--url", &list], &[]);
     assert!(code == Some(0) && said.contains("Connection refused"), "{said}");
     // Errors name every place, and DNS by name.
-    let (code, said) =
-        holm(&["get", "web/prod", "--url", &format!("{},http://127.0.0.1:1", urls[2])], &[]);
-    assert!(
-        code == Some(1) && said.contains(&urls[2]) && said.contains("http://127.0.0.1:1:"),
-        "{said}"
-    );
+    let both = format!("{nobody},http://127.0.0.1:2");
+    let (code, said) = holm(&["get", "web/prod", "--url", &both], &[]);
+    let names = said.contains("http://127.0.0.1:1: ") && said.contains("http://127.0.0.1:2: ");
+    assert!(code == Some(1) && names, "{said}");
     let (code, said) = holm(&["get", "web/prod", "--discover", "gone.test", "--dns", &server], &[]);
     let says = "DNS for gone.test: _holm._tcp.gone.test: there is no such name";
     assert!(code == Some(1) && said.contains(says), "{said}");
@@ -242,6 +244,8 @@ async fn another_clusters_certificate_is_named_and_others_are_tried() {
     (settings.timeout, settings.ca_pem) = (DEADLINE, Some(ca.clone()));
     let client = Client::with(settings.clone()).unwrap();
     client.list(&document("web/prod"), None).await.unwrap();
+    // It went on when the first had answered; now both have.
+    client.measure().await.unwrap();
     let why = |client: &Client, url: &str| {
         let regions = client.regions();
         regions.iter().find(|region| region.url == url).unwrap().why.clone()
@@ -260,6 +264,7 @@ async fn another_clusters_certificate_is_named_and_others_are_tried() {
     settings.ca_pem = Some(ca);
     let client = Client::with(settings.clone()).unwrap();
     client.list(&document("web/prod"), None).await.unwrap();
+    client.measure().await.unwrap();
     assert_eq!(used(&client), Some(own.nodes[0].1));
     let other_url = format!("https://holm.test:{}", other.nodes[0].1);
     assert!(why(&client, &other_url).contains(says), "{}", why(&client, &other_url));

@@ -19,6 +19,8 @@ const NEARER_SHARE: f64 = 0.8;
 const SLOWER_SHARE: u32 = 4;
 /// How soon a place that failed is measured again, at first.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Nobody is measured more often.
+const MEASURE_EVERY_MIN: Duration = Duration::from_millis(50);
 /// A place's waiting time doubles so often at most.
 const RELAPSES_MAX: u32 = 5;
 /// A place that was used for so many times the waiting time is trusted as before.
@@ -163,6 +165,7 @@ impl Standing {
 impl Choice {
     /// Without a place.
     pub(in crate::client) fn new(return_after: Duration, measure_every: Duration) -> Self {
+        let measure_every = measure_every.max(MEASURE_EVERY_MIN);
         Self { places: BTreeMap::new(), used: None, return_after, measure_every }
     }
 
