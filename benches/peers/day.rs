@@ -1,4 +1,4 @@
-//! A day of one write a second to one document, as fast as they go: two regions, one client. What the
+//! A day of one write a second to one document, as fast as one client may send them: two regions. What the
 //! process takes in memory, and what a write costs it with all that follows from it in both regions,
 //! hour by hour.
 
@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 
-use crate::rig::holm::Holm;
-use crate::rig::load::{self, Client, Template};
+use crate::rig::holm::{self, Holm};
+use crate::rig::load::{self, Client, Pace, Template};
 use crate::rig::measure::{Finding, Spread};
 use crate::rig::{Plan, http, machine, puts};
 
@@ -15,7 +15,6 @@ const HOURS: u64 = 24;
 const WRITES: u64 = 3_600;
 const KEYS: u64 = 100;
 const FLAT_GOAL: f64 = 1.2;
-const HOUR_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the second region may take to have all of an hour.
 const CATCH_UP_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -64,7 +63,11 @@ fn write(holm: &Holm, hour: u64) -> anyhow::Result<()> {
     let done = load::run(1, |_| {
         let numbers = |n| [n % KEYS, hour * WRITES + n, 0];
         let client = Client { template: Template::new(request.clone()), numbers };
-        load::closed(holm.nodes[0], client, HOUR_TIME_MAX, WRITES as usize)
+        let rate = holm::DEV_WRITES_PER_SECOND;
+        // Until just before the first one too many.
+        let time = Duration::from_secs_f64((WRITES as f64 - 0.5) / rate);
+        let pace = Pace { start: Instant::now(), client: 0, clients: 1, rate, time };
+        load::paced(holm.nodes[0], client, pace, |_, _, _| {})
     });
     ensure!(done.failed == 0 && done.count as u64 == WRITES, "{} writes", done.count);
     Ok(())

@@ -10,7 +10,7 @@ use anyhow::ensure;
 use crate::rig::distance::Distance;
 use crate::rig::etcd::Member;
 use crate::rig::holm::{Holm, REGIONS};
-use crate::rig::load::{self, Client, Template};
+use crate::rig::load::{self, Client, Pace, Template};
 use crate::rig::measure::{Finding, Round, Spread};
 use crate::rig::process::{Process, free_address};
 use crate::rig::{Plan, etcd, grpc, http, label, puts};
@@ -18,6 +18,8 @@ use crate::rig::{Plan, etcd, grpc, http, label, puts};
 const ONE_WAY_MS: u32 = 40;
 const CLIENTS: usize = 8;
 const KEYS: u64 = 1_000;
+/// Holm's writes a second; etcd's are as many as it answers, which is fewer.
+const RATE: f64 = 500.0;
 const GOAL: f64 = 20.0;
 /// Longest until three members have a leader.
 const LEADER_TIME_MAX: Duration = Duration::from_secs(60);
@@ -111,22 +113,22 @@ async fn takes_a_put(member: &Member) -> bool {
 fn holm_load(holm: &Holm, time: Duration) -> Round {
     let body = format!("\"{}\"", puts::value());
     let request = http::request("PUT", "/config/web/prod/key.####", &holm.token, "", &body);
+    let start = Instant::now();
     load::run(CLIENTS, |client| {
         let template = Template::new(request.clone());
-        let client = Client { template, numbers: move |n| numbers(client, n) };
-        load::closed(holm.nodes[0], client, time, usize::MAX)
+        let pace = Pace { start, client, clients: CLIENTS, rate: RATE, time };
+        let client = Client { template, numbers: |n: u64| [n % KEYS, n, 0] };
+        load::paced(holm.nodes[0], client, pace, |_, _, _| {})
     })
 }
 
 fn etcd_load(member: &Member, time: Duration) -> Round {
     load::run(CLIENTS, |client| {
         let call = etcd::put("web/prod/key.####", &puts::value());
-        let numbers = move |n| numbers(client, n);
+        let numbers = move |n: u64| {
+            let i = n * CLIENTS as u64 + client as u64;
+            [i % KEYS, i, 0]
+        };
         grpc::closed(member.client, 1, call, numbers, time, u64::MAX)
     })
-}
-
-fn numbers(client: usize, n: u64) -> [u64; 3] {
-    let i = n * CLIENTS as u64 + client as u64;
-    [i % KEYS, i, 0]
 }

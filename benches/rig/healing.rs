@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::rig::holm::Holm;
-use crate::rig::load::{self, Client, Template};
+use crate::rig::holm::{self, Holm};
+use crate::rig::load::{self, Client, Pace, Template};
 use crate::rig::{Plan, http};
 
 const ONE_WAY_MS: u32 = 40;
@@ -68,15 +68,17 @@ pub(crate) fn measure(plan: &Plan, writes: u64, rounds: usize) -> anyhow::Result
 fn write(addr: SocketAddr, token: &str, round: usize, side: u64, writes: u64) -> usize {
     let path = format!("/config/service-##/cut-{round}/key.#####");
     let request = http::request("PUT", &path, token, "", "\"####################\"");
-    let clients = CLIENTS / 2;
+    let (start, rate, clients) = (Instant::now(), holm::DEV_WRITES_PER_SECOND, CLIENTS / 2);
+    // Until just before the first one too many.
+    let time = Duration::from_secs_f64((writes as f64 - 0.5) / rate);
     let each = |client: usize| {
-        let own = (client as u64..writes).step_by(clients).count();
         let numbers = move |n: u64| {
-            let i = side * (writes - SHARED) + n * clients as u64 + client as u64;
+            let i = side * (writes - SHARED) + n;
             [i % DOCUMENTS, i / DOCUMENTS, i * 2 + side]
         };
+        let pace = Pace { start, client, clients, rate, time };
         let client = Client { template: Template::new(request.clone()), numbers };
-        load::closed(addr, client, AGREE_TIME_MAX, own)
+        load::paced(addr, client, pace, |_, _, _| {})
     };
     load::run(clients, each).count
 }

@@ -29,6 +29,9 @@ pub(crate) struct Holm {
     pub(crate) token: String,
 }
 
+/// Less than a node of `holm dev` takes from one client (`rates.writes_per_second`).
+pub(crate) const DEV_WRITES_PER_SECOND: f64 = 1_900.0;
+
 /// The names of the regions, in their order.
 pub(crate) const REGIONS: [&str; 3] = ["here", "there", "elsewhere"];
 

@@ -60,7 +60,8 @@ const REFUSED_MAX: usize = 4_096;
 const ATTEMPTS_MAX: usize = 64;
 
 /// From which size of the file on commits also keep what makes repairing it quick, in bytes. That
-/// makes each of them dearer; without it a start after a crash walks the file, some 2 s a GiB.
+/// makes each of them dearer; without it a start after a crash walks the file, which took some 0.2 s
+/// for 320 MB.
 const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 
 /// Most bytes of records that are committed and not in the derived tables: past it a group has a
