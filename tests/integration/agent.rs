@@ -206,6 +206,16 @@ async fn a_watcher_that_a_balancer_or_a_node_moves_misses_nothing() {
     put(&b, "warm", "1").await;
     eventually("b has what a took", async || b.get(&document("web/prod"), &key("n")).await.is_ok())
         .await;
+    let http = http();
+    for port in &site.http {
+        eventually("all are ready", async || {
+            let url = format!("http://127.0.0.1:{port}/readyz");
+            http.get(url).send().await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+    // That the others are ready comes with their next heartbeats; other tests keep the machine busy.
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let beside = Beside::new(&site, "");
     let agent = beside.start();
     beside.is_ready().await;
