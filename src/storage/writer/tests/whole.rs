@@ -640,6 +640,7 @@ fn a_file_is_rebuilt_while_its_log_is_trimmed_and_whole_documents_are_read_from_
     assert_eq!(a.counts().rebuilt, 1, "nothing went past the mirror");
     pieces.extend(std::iter::from_fn(|| cut.next_piece().unwrap()));
     drop(cut);
+    drop(cuts);
     // Who takes it is making its own file anew: that is given up for what comes.
     b.begin_rebuild(1 << 20);
     b.step_rebuild();
