@@ -103,7 +103,7 @@ impl Segment {
     /// The file's name: the same for a segment that is written again, also with more records, and
     /// another one for another chain of the node's.
     pub fn file_name(&self) -> String {
-        let first = self.records.first().map(|record| Sha256::digest(record)).unwrap_or_default();
+        let first = self.records.first().map(Sha256::digest).unwrap_or_default();
         let Self { node, store, before, .. } = self;
         format!("{node}.{store}.{:012}.{}{SUFFIX}", before.seq + 1, hex(&first[..4]))
     }

@@ -15,7 +15,6 @@ use tokio::time::sleep;
 
 use super::{Desk, STORES};
 use crate::audit::archive::{Archived, Segment};
-use crate::audit::heads::CHAINS;
 use crate::audit::{ChainReader, Head};
 use crate::env::{Disk, WallClock};
 use crate::model::Stamp;
@@ -67,9 +66,8 @@ impl Archiving {
         let work = async {
             loop {
                 sleep((self.settings.archive_every / 8).clamp(REST_MIN, REST_MAX)).await;
-                for chain in 0..CHAINS {
+                for (chain, store) in STORES.into_iter().enumerate() {
                     if let Err(why) = self.archive(chain).await {
-                        let store = STORES[chain];
                         tracing::error!(store, why, "the audit log cannot be archived: it stays");
                     }
                 }

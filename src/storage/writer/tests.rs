@@ -4,7 +4,7 @@
 use super::*;
 use crate::config::{Action, Check, Operation};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
-use crate::model::JsonText;
+use crate::model::{JsonText, Vector};
 use crate::storage::Missing;
 use proptest::prelude::*;
 

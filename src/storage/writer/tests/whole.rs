@@ -622,9 +622,8 @@ fn a_file_is_rebuilt_while_its_log_is_trimmed_and_whole_documents_are_read_from_
     let mut b = open(&other);
     b.commit(Stamp(90), &[put("web/dev", &[("own", "1")])]);
     let cuts = a.cuts();
-    let ask = Ask { vector: b.state.vector.clone() };
-    let mut cut = cuts.begin(&ask, Stamp(1_000)).unwrap();
-    let mut pieces = vec![cut.next_piece().unwrap().unwrap()];
+    let mut cut = Pieces::new(&cuts, &b.state.vector, Stamp(1_000));
+    let mut pieces = vec![cut.next().unwrap()];
     let then = view(&a);
     // Behind the cut's back the file is made anew, and half of what it tells goes from the log.
     a.begin_rebuild(1 << 20);
@@ -635,10 +634,10 @@ fn a_file_is_rebuilt_while_its_log_is_trimmed_and_whole_documents_are_read_from_
     a.commit(Stamp(600), &[put("web/dev", &[("late", "1")])]);
     while a.is_rebuilding() {
         a.step_rebuild();
-        pieces.extend(cut.next_piece().unwrap());
+        pieces.extend(cut.next());
     }
     assert_eq!(a.counts().rebuilt, 1, "nothing went past the mirror");
-    pieces.extend(std::iter::from_fn(|| cut.next_piece().unwrap()));
+    pieces.extend(&mut cut);
     drop(cut);
     drop(cuts);
     // Who takes it is making its own file anew: that is given up for what comes.
