@@ -392,7 +392,8 @@ fn a_policy_of_histories_that_keeps_one_version_less_is_caught() {
 #[test]
 fn who_takes_whole_documents_and_forgets_its_own_writes_is_caught() {
     let text = include_str!("../../simulations/behind-the-trim.toml");
-    is_caught(Bug::TakeForgetsOwn, "lost_writes", text, 1);
+    // Whether its own writes went out before it took documents is luck; with this seed they had not.
+    is_caught(Bug::TakeForgetsOwn, "lost_writes", text, 2);
 }
 
 #[test]
