@@ -40,8 +40,9 @@ fn calls(text: &str) -> Vec<Vec<String>> {
         let starts = ["| holm ", "$(holm ", "& holm "]
             .iter()
             .filter_map(|it| line.find(it).map(|at| at + 2));
-        let starts = starts.chain(line.starts_with("holm ").then_some(0));
-        calls.extend(starts.map(|at| words(&line[at..])));
+        let mut starts: Vec<usize> = starts.chain(line.starts_with("holm ").then_some(0)).collect();
+        starts.sort_unstable();
+        calls.extend(starts.into_iter().map(|at| words(&line[at..])));
     }
     calls
 }

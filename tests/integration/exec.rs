@@ -87,6 +87,21 @@ struct Supervised {
     err: PathBuf,
 }
 
+/// The program that is supervised would outlive a supervisor that is killed.
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        for i in 0..60 {
+            if !matches!(self.process.0.try_wait(), Ok(None)) {
+                return;
+            }
+            if i == 0 {
+                self.signal(Signal::TERM);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
 impl Supervised {
     fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()

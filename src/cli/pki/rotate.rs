@@ -27,7 +27,9 @@ While the cluster runs, with nothing refused:
 
 Steps 2 and 3 ask the cluster (--url, with a token that may read it) and are refused as long as a
 node does not trust the new authority, or shows a certificate of the old one. Each step that was cut
-off is done again. Examples:
+off is done again.
+
+Examples:
   holm pki rotate-ca status
   holm pki rotate-ca finish --without ap-south-1     that node is gone for good
   holm pki rotate-ca cancel                          before step 2: as if nothing had begun")]
