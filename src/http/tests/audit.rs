@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::harness::{World, cut_pair, island, three, three_with, world, world_with};
 use crate::audit::{ChainReader as _, Event, Head};
-use crate::env::Entropy;
+use crate::env::{Entropy, WallClock as _};
 use crate::model::NodeName;
 use crate::settings::Settings;
 use crate::storage::{Writer, WriterSettings};
@@ -316,4 +316,58 @@ async fn a_node_that_drained_is_still_read_about_and_its_copy_is_whole() {
         }
     }
     assert_eq!(copies, 1, "one peer keeps it");
+}
+
+#[tokio::test]
+async fn what_is_archived_is_said_and_checked_and_never_lost_to_a_peer() {
+    let mut settings = Settings::default();
+    settings.audit.archive_dir = Some("audit".into());
+    settings.audit.archive_every = Duration::from_secs(10);
+    settings.audit.keep = Duration::from_secs(20);
+    settings.audit.ship_every = Duration::from_millis(100);
+    let ([a, b, c], _links) = three_with(settings).await;
+    for i in 0..10 {
+        a.put(&format!("/config/web/dev/k{i}"), "1").await.expect(201);
+    }
+    let audit = async |world: &World, query: &str| {
+        world.request("GET", &format!("/audit{query}")).scope("audit:read").send().await
+    };
+    let then = audit(&a, "?action=config.write").await.expect(200).json();
+    assert!(then["archived"].is_null(), "{then}");
+    b.app.node().audit_ask_heads().await;
+    // All clocks alike, and by less than tokens last.
+    for world in [&a, &b, &c] {
+        world.clock.advance(Duration::from_secs(40));
+    }
+    let to = crate::model::Stamp(a.clock.now().0 - 25_000_000);
+    let past = format!("?action=config.write&to={to}");
+    let mut gone = None;
+    for _ in 0..600 {
+        let answer = audit(&a, &past).await;
+        if answer.status == 410 {
+            gone = Some(answer.expect_error(410, "Gone"));
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let gone = gone.expect("nothing was archived").to_string();
+    assert!(gone.contains("archived") && gone.contains("eu-west-1"), "{gone}");
+    assert!(!a.disk.names("audit.eu-west-1.config.").is_empty(), "it is in a file");
+    // A page that also asks for what is there says what it does not show.
+    a.put("/config/web/dev/new", "1").await.expect(201);
+    let now = audit(&a, "?action=config.write").await.expect(200).json();
+    assert_eq!(now["items"].as_array().unwrap().len(), 1, "{now}");
+    assert!(now["archived"].to_string().contains("eu-west-1"), "{now}");
+    // Peers that remember what is gone go on, and what they keep is whole.
+    for world in [&a, &b] {
+        world.app.node().audit_ask_heads().await;
+        let verified = world.request("GET", "/audit/verify").scope("audit:read").send().await;
+        let stores = verified.expect(200).json()["stores"].clone();
+        for store in stores.as_array().unwrap() {
+            assert_eq!(store["findings"].as_array().unwrap().len(), 0, "{stores}");
+        }
+    }
+    let broken = b.get("/metrics").await.body;
+    let broken = broken.lines().find(|line| line.starts_with("holm_audit_chain_broken"));
+    assert!(broken.is_none_or(|line| line.ends_with(" 0")), "{broken:?}");
 }
