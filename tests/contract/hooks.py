@@ -38,6 +38,9 @@ def refused_for_a_reason(ctx, response, case):
         return
     body = json.loads(response.content or b"{}")
     name, detail = body.get("error", ""), body.get("detail", "")
+    # The generator takes an empty header for one that fits a pattern which has no empty text.
+    if name == "BadHeader" and (case.headers or {}).get(body.get("field")) == "":
+        return
     allowed = REASONS.get(name)
     assert allowed is not None and re.search(allowed, detail), (
         f"a request that fits the description was refused: {status} {name}: {detail}"

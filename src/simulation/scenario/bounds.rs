@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::reader::Value;
 use super::{Bounds, DURATION_MAX};
 
-/// What nodes count of themselves ([`crate::simulation::tally`]).
+/// What nodes count of themselves.
 pub const COUNTED: [&str; 20] = [
     "document_changes",
     "documents_bytes",
