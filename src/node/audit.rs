@@ -1,6 +1,6 @@
-//! The audit log as a node keeps and shows it: denied attempts and recorded reads go onto its
-//! chains from a bounded queue, so that no request waits for a disk; peers are asked for their part
-//! of a page, and for the heads of their chains, which are remembered here.
+//! The audit log as a node keeps it: what is to be recorded waits in a bounded queue, so that no
+//! request waits for a disk ([`recording`]); peers are asked for their part of a page ([`pages`]),
+//! and for the heads of their chains, which are remembered here.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,35 +9,33 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::Instant;
 
 use super::Node;
-use super::store::Store;
-use crate::access::{ClusterAction, ClusterPermit};
 use crate::audit::heads::{self, CHAINS, Heads, Heard, Told};
-use crate::audit::merge::{self, Item, Place};
 use crate::audit::page::{self, Filter, Slice, Stream, Way};
-use crate::audit::summing::{Kind, Summing};
-use crate::audit::verify::{Report, Witness, hash_at, verify};
-use crate::audit::{ChainReader, Decision, Event, Head, Source, Unreadable};
-use crate::env::{Blocking, Disk, WallClock};
+use crate::audit::summing::Kind;
+use crate::audit::verify::hash_at;
+use crate::audit::{ChainReader, Event, Head, Unreadable};
+use crate::env::{Blocking, Disk};
 use crate::gossip::{Gossip, Responder, StreamKind};
-use crate::model::{NodeName, RegionName, Text, cbor};
+use crate::model::{NodeName, RegionName, cbor};
 use crate::quorum::Quorum;
 use crate::settings::AuditSettings;
 use crate::storage::copies::Copies;
 use crate::storage::{ConfigChain, StoreError};
 use crate::telemetry::Metrics;
 
-use shipping::Shipping;
+pub(super) use recording::DeskRun;
 
 pub(super) mod archiving;
 mod handover;
+mod pages;
+mod recording;
 mod shipping;
 
 #[cfg(test)]
@@ -46,16 +44,10 @@ pub(crate) use handover::COPIES_MAX;
 /// Most events that wait to be recorded; what comes beside them is counted alone. Strangers take no
 /// more than half of it.
 const QUEUE_MAX: usize = 1_024;
-/// Most events that are recorded together.
-const BATCH_MAX: usize = 256;
-/// How often sums are looked after.
-const TICK: Duration = Duration::from_secs(1);
 /// How often peers are asked for the heads of their chains.
 const HEADS_EVERY: Duration = Duration::from_secs(60);
 /// How long a peer may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long recording may take before it counts as failed.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The stores, in the order of their numbers.
 const STORES: [&str; CHAINS] = ["config", "quorum"];
 
@@ -138,25 +130,6 @@ enum Answer {
     Kept(#[n(0)] [Head; CHAINS]),
     #[n(4)]
     Copies(#[n(0)] BTreeMap<String, [Head; CHAINS]>),
-}
-
-/// A page of the cluster's audit log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuditPage {
-    /// The records.
-    pub items: Vec<Item>,
-    /// Where the next page begins.
-    pub next: Place,
-    /// Whether there is nothing behind it now.
-    pub ended: bool,
-    /// Where what comes later begins, on the first page.
-    pub follow: Option<Place>,
-    /// Nodes that did not answer, whose records are shown from the copy that another one keeps.
-    pub copied: Vec<NodeName>,
-    /// Nodes that did not answer, and whose records are not shown, or not all.
-    pub missing: Vec<NodeName>,
-    /// Nodes of whose records the oldest that were asked for are archived, and in no store any more.
-    pub archived: Vec<NodeName>,
 }
 
 impl Desk {
@@ -375,126 +348,6 @@ impl Responder for Answers {
     }
 }
 
-/// What works through the queue of events.
-pub(super) struct DeskRun {
-    desk: Desk,
-    receiver: mpsc::Receiver<Note>,
-    clock: Arc<dyn WallClock>,
-    /// What decides where its records are shipped to, and how fast.
-    region: RegionName,
-    settings: AuditSettings,
-}
-
-/// Events to be recorded, by the chain they go on.
-type Batch = [Vec<Event>; CHAINS];
-
-impl DeskRun {
-    /// Records what comes, until `stop`, and then all that waits and the sums. Peers are asked for
-    /// their heads beside it.
-    pub(super) fn start(
-        self,
-        store: Store,
-        gossip: Option<Gossip>,
-        stop: watch::Receiver<bool>,
-    ) -> JoinHandle<()> {
-        if let Some(gossip) = gossip {
-            gossip.respond(StreamKind::Audit, Arc::new(Answers(Arc::downgrade(&self.desk.0))));
-            tokio::spawn(ask_heads(self.desk.clone(), gossip.clone(), stop.clone()));
-            let (desk, region) = (self.desk.clone(), self.region.clone());
-            if let Some(shipping) = Shipping::new(desk, gossip, region, &self.settings) {
-                tokio::spawn(shipping.run(stop.clone()));
-            }
-        }
-        tokio::spawn(self.run(store, stop))
-    }
-
-    async fn run(mut self, store: Store, mut stop: watch::Receiver<bool>) {
-        let mut sums: [Summing; CHAINS] = Default::default();
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            let mut batch = Batch::default();
-            let stopped = async {
-                // The sender is gone: that is a stop, too.
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
-            let first = tokio::select! {
-                biased;
-                () = stopped => break,
-                note = self.receiver.recv() => note,
-                _ = tick.tick() => None,
-            };
-            let mut next = first;
-            let mut count = 0;
-            while let Some(note) = next {
-                take(&mut sums, &mut batch, note);
-                count += 1;
-                next = if count < BATCH_MAX { self.receiver.try_recv().ok() } else { None };
-            }
-            for (sums, events) in sums.iter_mut().zip(&mut batch) {
-                events.extend(sums.due(Instant::now()));
-            }
-            self.record(&store, batch).await;
-        }
-        self.receiver.close();
-        let mut batch = Batch::default();
-        while let Some(note) = self.receiver.recv().await {
-            take(&mut sums, &mut batch, note);
-        }
-        for (sums, events) in sums.iter_mut().zip(&mut batch) {
-            events.extend(sums.finish());
-        }
-        self.record(&store, batch).await;
-    }
-
-    async fn record(&self, store: &Store, [mut config, quorum]: Batch) {
-        let dropped = self.desk.0.dropped.swap(0, Ordering::Relaxed);
-        if dropped > 0 {
-            config.push(self.dropped_event(dropped));
-        }
-        let counts = (config.iter().map(|it| it.count).sum::<u64>(), quorum.len() as u64);
-        if !config.is_empty() {
-            let recorded = timeout(RECORD_TIMEOUT, store.record(config)).await;
-            if !matches!(recorded, Ok(Ok(()))) {
-                tracing::error!(?recorded, "audit records were not taken by the config store");
-                self.desk.drop_notes(counts.0);
-            }
-        }
-        if !quorum.is_empty() {
-            let recorded = timeout(RECORD_TIMEOUT, self.desk.0.quorum.record(quorum)).await;
-            if !matches!(recorded, Ok(Ok(()))) {
-                tracing::error!(?recorded, "audit records were not taken by the quorum store");
-                self.desk.drop_notes(counts.1);
-            }
-        }
-    }
-
-    /// That so many events were not recorded is something to be known itself.
-    fn dropped_event(&self, count: u64) -> Event {
-        let node = Text::from(self.desk.0.node.as_str());
-        Event {
-            at: self.clock.now(),
-            principal: "-".into(),
-            action: "audit.dropped".into(),
-            target: "-".into(),
-            decision: Decision::Denied("there was no room to record them".into()),
-            outcome: "failed: not recorded".into(),
-            source: Source { node, address: None, request: "-".into() },
-            count,
-            index: None,
-        }
-    }
-}
-
-fn take(sums: &mut [Summing; CHAINS], batch: &mut Batch, note: Note) {
-    let chain = note.chain as usize;
-    let event = match note.kind {
-        Some(kind) => sums[chain].offer(kind, note.event, Instant::now()),
-        None => Some(note.event),
-    };
-    batch[chain].extend(event);
-}
-
 async fn ask_heads(desk: Desk, gossip: Gossip, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
@@ -523,109 +376,5 @@ impl Node {
         if let Some(gossip) = self.0.gossip.get() {
             self.0.desk.ask_heads(gossip).await;
         }
-    }
-
-    /// A page of the cluster's audit log from `place` on: this node's records and those of all
-    /// peers that answer.
-    pub async fn audit_page(
-        &self,
-        permit: &ClusterPermit,
-        place: &Place,
-        filter: &Filter,
-        size: usize,
-    ) -> Result<AuditPage, Unreadable> {
-        check(permit)?;
-        let desk = &self.0.desk;
-        let size = size.min(page::SLICE_MAX);
-        let own = self.name().as_str();
-        let local = desk.slices(place.way, place.of(own), filter.clone(), size).await?;
-        let mut slices = vec![(own.to_owned(), local)];
-        let mut missing = Vec::new();
-        let page = |peer: &NodeName| {
-            let size = u32::try_from(size).unwrap_or(u32::MAX);
-            Question::Page(place.way, place.of(peer.as_str()), filter.clone(), size)
-        };
-        let (pages, copies) = tokio::join!(self.ask_all(page), self.audit_copies());
-        for (peer, answer) in pages {
-            match answer {
-                Some(Answer::Page(answer)) => slices.push((peer.to_string(), answer)),
-                _ => missing.push(peer),
-            }
-        }
-        let wanted = handover::Wanted { place, filter, size };
-        let archived = archived(&slices, filter);
-        let copied = self.add_copies(&wanted, copies, &mut slices, &mut missing).await;
-        let is_first = *place == Place::newest();
-        let follow = is_first.then(|| Place::to_follow(&slices));
-        let merge::Page { items, next, ended } = merge::merge(place, slices, size);
-        Ok(AuditPage { items, next, ended, follow, copied, missing, archived })
-    }
-
-    /// Checks this node's chains, also against what peers remember of them.
-    pub async fn audit_verify(&self, permit: &ClusterPermit) -> Result<Vec<Report>, Unreadable> {
-        check(permit)?;
-        let mut witnesses: [Vec<Witness>; CHAINS] = Default::default();
-        for (peer, answer) in self.ask_all(|_| Question::Remembered).await {
-            let Some(Answer::Remembered(heads)) = answer else { continue };
-            for (witnesses, head) in witnesses.iter_mut().zip(heads) {
-                if head.seq > 0 {
-                    witnesses.push(Witness { by: peer.as_str().into(), head });
-                }
-            }
-        }
-        let desk = &self.0.desk;
-        let of_copies = self.copies_to_verify().await?;
-        let Ok(walk) = desk.0.walks.clone().acquire_owned().await else { return Ok(Vec::new()) };
-        let copies = desk.0.copies.clone();
-        desk.read_with(walk, move |config, quorum| {
-            let [of_config, of_quorum] = &witnesses;
-            let mut reports = vec![verify(STORES[0], config, of_config)?];
-            if let Some(quorum) = quorum {
-                reports.push(verify(STORES[1], quorum, of_quorum)?);
-            }
-            for (node, chain, mut witnesses) in of_copies {
-                let store = format!("{} of {node}", STORES[chain]);
-                let copy = copies.chain(&node, chain);
-                let base = copy.base()?.seq;
-                witnesses.retain(|it| it.head.seq > base);
-                reports.push(verify(&store, &copy, &witnesses)?);
-            }
-            Ok(reports)
-        })
-        .await
-    }
-
-    /// Asks all peers at once.
-    async fn ask_all(
-        &self,
-        question: impl Fn(&NodeName) -> Question,
-    ) -> BTreeMap<NodeName, Option<Answer>> {
-        let Some(gossip) = self.0.gossip.get() else { return BTreeMap::new() };
-        let topology = self.0.members.topology();
-        let asked = topology.peers_of(self.name()).map(|peer| {
-            let (peer, question) = (peer.name.clone(), question(&peer.name));
-            async move {
-                let answer = self.0.desk.ask(gossip, &peer, &question).await;
-                (peer, answer)
-            }
-        });
-        join_all(asked).await.into_iter().collect()
-    }
-}
-
-/// The nodes that do not have all any more of what `filter` wants.
-fn archived(slices: &[(String, [Slice; 3])], filter: &Filter) -> Vec<NodeName> {
-    let is_archived = |slice: &Slice| {
-        slice.archived_at.is_some_and(|at| filter.from.is_none_or(|from| at >= from))
-    };
-    let some = slices.iter().filter(|(_, slices)| slices.iter().any(is_archived));
-    some.filter_map(|(node, _)| NodeName::new(node).ok()).collect()
-}
-
-/// A permit for something else is a fault of the caller's code.
-fn check(permit: &ClusterPermit) -> Result<(), Unreadable> {
-    match permit.action() {
-        ClusterAction::ReadAudit => Ok(()),
-        _ => Err(Unreadable("the permit is for something else".into())),
     }
 }
