@@ -2,8 +2,8 @@
 //! and never count. No recorder and no subscriber is global here, apart from the one that `main`
 //! installs for logs. Neither metrics nor logs ever carry a token, a value or a raw path.
 
+mod audit;
 mod catch_up;
-mod copies;
 mod disk;
 mod ecs;
 mod epochs;

@@ -13,8 +13,8 @@ use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
+use super::audit::AuditMetrics;
 use super::catch_up::CatchUpMetrics;
-use super::copies::CopiesMetrics;
 use super::disk::DiskMetrics;
 use super::epochs::EpochMetrics;
 use super::limits::LimitMetrics;
@@ -55,10 +55,8 @@ pub struct Metrics {
     documents_evicted: Counter,
     documents_bytes: Gauge,
     pub(super) peer_queue_limit: Gauge,
-    audit_dropped: Counter,
-    audit_broken: Counter,
     quarantined: Counter,
-    pub(super) copies: CopiesMetrics,
+    pub(super) audit: AuditMetrics,
     pub(super) catch_up: CatchUpMetrics,
     pub(super) disk: DiskMetrics,
     pub(super) epochs: EpochMetrics,
@@ -201,19 +199,11 @@ impl Metrics {
                 "How many bytes may wait for one peer; past that the queue is dropped.",
             ),
             // From the start, so that a rule sees the first one.
-            audit_dropped: counter(
-                "holm_audit_dropped_total",
-                "Events that were not recorded in the audit log, for want of room.",
-            ),
-            audit_broken: counter(
-                "holm_audit_broken_total",
-                "Times a peer's audit chain did not follow from what is remembered of it.",
-            ),
             quarantined: counter(
                 "holm_quarantined_total",
                 "Records from peers that were set aside.",
             ),
-            copies: CopiesMetrics::new(&it),
+            audit: AuditMetrics::new(&it),
             catch_up: CatchUpMetrics::new(&it),
             disk: DiskMetrics::new(&it),
             epochs: EpochMetrics::new(&it),
@@ -314,16 +304,6 @@ impl Metrics {
         reloads.increment(1);
     }
 
-    /// Events that belong on the audit log were not recorded.
-    pub fn audit_dropped(&self, count: u64) {
-        self.audit_dropped.increment(count);
-    }
-
-    /// A peer's audit chain did not follow from what is remembered of it.
-    pub fn audit_broken(&self) {
-        self.audit_broken.increment(1);
-    }
-
     /// A document was needed; it was in memory, or had to be loaded.
     pub fn document_needed(&self, in_memory: bool) {
         let counter = if in_memory { &self.documents_remembered } else { &self.documents_loaded };
@@ -397,6 +377,7 @@ mod tests {
             "holm_gossip_events_total{event=\"queue_drops\"} 1",
             "holm_quarantined_total 3",
             "holm_audit_broken_total 0",
+            "holm_audit_archive_failed_total 0",
             "holm_conflicts 1",
             "holm_tokens_total{result=\"remembered\"} 1",
         ] {

@@ -368,6 +368,33 @@ async fn what_is_archived_is_said_and_checked_and_never_lost_to_a_peer() {
         }
     }
     let broken = b.get("/metrics").await.body;
-    let broken = broken.lines().find(|line| line.starts_with("holm_audit_chain_broken"));
-    assert!(broken.is_none_or(|line| line.ends_with(" 0")), "{broken:?}");
+    let broken = broken.lines().find(|line| line.starts_with("holm_audit_broken_total"));
+    assert_eq!(broken, Some("holm_audit_broken_total 0"));
+}
+
+#[tokio::test]
+async fn an_archive_without_room_is_counted_and_made_once_there_is_some() {
+    let mut settings = Settings::default();
+    settings.audit.archive_dir = Some("audit".into());
+    settings.audit.archive_every = Duration::from_secs(10);
+    let a = world_with(settings).await;
+    for i in 0..10 {
+        a.put(&format!("/config/web/dev/k{i}"), "1").await.expect(201);
+    }
+    let failed = async || {
+        let metrics = a.get("/metrics").await.body;
+        let line = metrics.lines().find(|line| line.starts_with("holm_audit_archive_failed_total"));
+        line.unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(failed().await, 0);
+    a.disk.fill(0);
+    a.clock.advance(Duration::from_secs(40));
+    while failed().await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(a.disk.names("audit.eu-west-1.config.").is_empty(), "there is no room");
+    a.disk.free();
+    while a.disk.names("audit.eu-west-1.config.").is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

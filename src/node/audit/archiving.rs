@@ -68,6 +68,7 @@ impl Archiving {
                 sleep((self.settings.archive_every / 8).clamp(REST_MIN, REST_MAX)).await;
                 for (chain, store) in STORES.into_iter().enumerate() {
                     if let Err(why) = self.archive(chain).await {
+                        self.desk.0.metrics.audit_not_archived();
                         tracing::error!(store, why, "the audit log cannot be archived: it stays");
                     }
                 }

@@ -3,13 +3,13 @@
 //! again, now and then, and no faster than it may. A keeper that is gone is replaced by another one,
 //! which is asked what it has already, so that nothing is sent twice.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Desk;
 use super::handover::Behind;
@@ -22,6 +22,8 @@ use crate::settings::AuditSettings;
 /// From how many bytes on records go in a message of their own: less than when a node drains, since
 /// nothing presses, and others wait behind it on the way.
 const MESSAGE_BYTES: usize = 128 << 10;
+/// How long a peer that could not keep the chains is left alone: what it kept may have been put aside.
+const UNFIT_FOR: Duration = Duration::from_secs(600);
 
 /// Ships one node's chains.
 pub(super) struct Shipping {
@@ -32,15 +34,28 @@ pub(super) struct Shipping {
     /// Most bytes of records at a time.
     step_bytes: u64,
     keeper: Option<Keeper>,
-    /// Who keeps another chain under this node's name, from before its store was made anew, and can
-    /// take nothing of this one.
-    unfit: BTreeSet<NodeName>,
+    unfit: Unfit,
 }
 
 /// Who keeps the copy.
 struct Keeper {
     node: NodeName,
     kept: [Head; CHAINS],
+}
+
+/// Who keeps another chain under this node's name, from before its store was made anew, and can take
+/// nothing of this one; since when that is known.
+#[derive(Default)]
+struct Unfit(BTreeMap<NodeName, Instant>);
+
+impl Unfit {
+    fn add(&mut self, peer: NodeName, now: Instant) {
+        self.0.insert(peer, now);
+    }
+
+    fn has(&self, peer: &NodeName, now: Instant) -> bool {
+        self.0.get(peer).is_some_and(|since| now.duration_since(*since) < UNFIT_FOR)
+    }
 }
 
 /// Why nothing more was shipped.
@@ -63,7 +78,7 @@ impl Shipping {
     ) -> Option<Self> {
         let every = settings.ship_every;
         let step_bytes = (settings.ship_bytes_per_second as f64 * every.as_secs_f64()) as u64;
-        let (keeper, unfit) = (None, BTreeSet::new());
+        let (keeper, unfit) = (None, Unfit::default());
         let this = Self { desk, gossip, region, every, step_bytes, keeper, unfit };
         (!every.is_zero()).then_some(this)
     }
@@ -101,7 +116,7 @@ impl Shipping {
             }
             Err(Trouble::Unfit(why)) => {
                 tracing::warn!(peer = %keeper.node, why, "a peer cannot keep the audit log");
-                self.unfit.insert(keeper.node.clone());
+                self.unfit.add(keeper.node.clone(), Instant::now());
                 self.keeper = None;
             }
         }
@@ -117,9 +132,9 @@ impl Shipping {
 
     /// Keeps to the keeper while it is connected; else looks for another one.
     async fn choose(&mut self) {
-        let peers = self.gossip.peers().into_iter();
-        let peers: Vec<PeerStatus> =
-            peers.filter(|peer| peer.connected_out && !self.unfit.contains(&peer.node)).collect();
+        let now = Instant::now();
+        let can_keep = |peer: &PeerStatus| peer.connected_out && !self.unfit.has(&peer.node, now);
+        let peers: Vec<PeerStatus> = self.gossip.peers().into_iter().filter(can_keep).collect();
         if let Some(keeper) = &self.keeper
             && peers.iter().any(|peer| peer.node == keeper.node)
         {
@@ -178,4 +193,21 @@ async fn ship(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_cannot_keep_the_chains_is_asked_again_after_a_while() {
+        let (a, b) = (NodeName::new("a").unwrap(), NodeName::new("b").unwrap());
+        let (mut unfit, now) = (Unfit::default(), Instant::now());
+        unfit.add(a.clone(), now);
+        assert!(unfit.has(&a, now) && !unfit.has(&b, now));
+        assert!(unfit.has(&a, now + UNFIT_FOR - Duration::from_millis(1)));
+        assert!(!unfit.has(&a, now + UNFIT_FOR));
+        unfit.add(a.clone(), now + UNFIT_FOR);
+        assert!(unfit.has(&a, now + UNFIT_FOR), "it could not still");
+    }
 }
