@@ -16,7 +16,7 @@ use crate::rig::process::{Process, free_address, free_udp_address};
 
 /// The program that cargo built with this benchmark, or where the variable HOLM names another one, so
 /// that two of them can be measured in turn.
-fn program() -> OsString {
+pub(crate) fn program() -> OsString {
     std::env::var_os("HOLM").unwrap_or_else(|| env!("CARGO_BIN_EXE_holm").into())
 }
 

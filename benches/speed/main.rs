@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+mod agent;
 mod failover;
 #[path = "../../src/client/gate.rs"]
 #[allow(clippy::unwrap_used, reason = "what has no port measures nothing")]
@@ -65,6 +66,8 @@ enum What {
     Start,
     /// What a client of several regions waits for when one is gone.
     Failover,
+    /// Reads of an agent's copy, and its memory.
+    Agent,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -85,6 +88,7 @@ fn main() -> anyhow::Result<()> {
         What::Watchers,
         What::Start,
         What::Failover,
+        What::Agent,
     ];
     let mut findings: Vec<Finding> = Vec::new();
     for what in all {
@@ -101,6 +105,7 @@ fn main() -> anyhow::Result<()> {
             What::Watchers => watchers::measure(&plan)?,
             What::Start => start::measure(&plan)?,
             What::Failover => failover::measure(&plan)?,
+            What::Agent => agent::measure(&plan)?,
         });
         println!();
     }
