@@ -1,5 +1,5 @@
-//! How an agent is set up: one TOML file. Unknown fields, and values that cannot be meant, are refused
-//! with their place. Nothing here reads a file but the one that is handed in as text.
+//! How an agent is set up: one TOML file, read at the start. Unknown fields, and values that cannot be
+//! meant, are refused with their place. Nothing here reads a file but the one that is handed in as text.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -266,6 +266,13 @@ async fn what_is_cut_or_silent_is_told_by_name_and_the_last_good_state_is_served
     std::fs::write(beside.path("app.j2"), "\n{{ config.nope }}").unwrap();
     kill_process(Pid::from_child(&agent.0), Signal::HUP).unwrap();
     eventually("it is told", async || beside.ask("/readyz").2.contains("app.j2:2: ")).await;
+    assert!(!beside.log().contains("settings file"), "{}", beside.log());
+    // Settings are read at the start alone, and a change of them is told.
+    let settings = std::fs::read_to_string(beside.path("agent.toml")).unwrap();
+    std::fs::write(beside.path("agent.toml"), format!("{settings}\n# changed\n")).unwrap();
+    kill_process(Pid::from_child(&agent.0), Signal::HUP).unwrap();
+    let told = "the settings file has changed: it counts from the next start";
+    eventually("also of settings", async || beside.log().contains(told)).await;
     assert_eq!(beside.ask("/readyz").0, 200, "the last good file is there");
     drop(agent);
 
@@ -378,6 +385,12 @@ async fn over_loopback_programs_watch_and_web_pages_get_nothing() {
     let agent = beside.start();
     beside.is_ready().await;
     let url = format!("http://127.0.0.1:{port}");
+    // A second one in its directory is refused before it listens or writes, and the first goes on.
+    let node = format!("http://127.0.0.1:{}", site.http[0]);
+    let second = beside.command(&node).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains("agent: another agent works in this directory"));
+    assert_eq!(beside.value("n"), Some(1.into()));
     // The client of a program in Rust takes an agent for a node.
     let client = Client::new(&url, None).unwrap();
     let items = client.list(&document("web/prod"), None).await.unwrap();
