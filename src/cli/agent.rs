@@ -13,8 +13,11 @@ use crate::agent::{self, AgentError, SealKey};
 use crate::env::Env;
 use crate::telemetry::logs;
 
+/// The variable that tells the allocator how many milliseconds later what is free goes back to the
+/// system.
+pub const ALLOCATOR_PURGE: &str = "MIMALLOC_PURGE_DELAY";
 /// Variables that are the agent's own: commands that it starts do not get them.
-const HIDDEN: [&str; 2] = ["HOLM_TOKEN", "HOLM_TOKEN_FILE"];
+const HIDDEN: [&str; 3] = ["HOLM_TOKEN", "HOLM_TOKEN_FILE", ALLOCATOR_PURGE];
 
 /// Arguments of `holm agent`.
 #[derive(Args, Debug)]
@@ -70,6 +73,11 @@ Examples:
 }
 
 impl Agent {
+    /// Whether it is an agent that is wanted, and not a look at its settings.
+    pub(crate) fn is_to_run(&self) -> bool {
+        self.action.is_none()
+    }
+
     pub(crate) async fn run(
         self,
         global: &Global,
