@@ -36,7 +36,7 @@ use crate::model::DocumentId;
 
 pub use http::ListenError;
 pub use sealed::{SealKey, SealedError};
-pub use settings::{AgentSettings, AgentSettingsError};
+pub use settings::AgentSettings;
 pub use template::TemplateError;
 
 use claim::{Claim, claim};
