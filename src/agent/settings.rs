@@ -191,7 +191,8 @@ pub struct TimeSettings {
     /// … and at the latest this long after a change. Default: 2s.
     #[serde(deserialize_with = "duration::deserialize")]
     pub debounce_max: Duration,
-    /// How old a copy may be before `/readyz` says no. Default: any age.
+    /// How old a copy may be before `/readyz` says no. A region that has nothing to tell says so every
+    /// 15 s (`http.heartbeat_every` of its nodes): a copy is as old between. Default: any age.
     #[serde(deserialize_with = "duration::optional")]
     pub stale_max: Option<Duration>,
     /// How long requests under way have when the agent stops. Default: 5s.

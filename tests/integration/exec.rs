@@ -139,12 +139,16 @@ impl Supervised {
     }
 }
 
-/// Whether the tests were started to ignore it, as a shell does to what it runs aside: it stays so.
-fn is_ignored(signal: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+/// Whether a process with this `/proc/PID/status` ignores it.
+fn ignores(status: &str, signal: Signal) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
     ignored & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// Whether the tests were started to ignore it, as a shell does to what it runs aside: it stays so.
+fn is_ignored(signal: Signal) -> bool {
+    ignores(&std::fs::read_to_string("/proc/self/status").unwrap(), signal)
 }
 
 fn out(output: &Output) -> String {
@@ -304,6 +308,14 @@ async fn signals_and_the_exit_code_pass_through_the_supervisor() {
     supervised.signal(Signal::TERM);
     assert_eq!(supervised.ends().await, Some(9));
     assert!(supervised.log().ends_with("got TERM\n"), "{}", supervised.log());
+    // As `nohup` starts it: what was ignored before stays so, for the program, too.
+    let line = ["--restart-on-change", "--", "cat", "/proc/self/status"];
+    let inner = world.command(&world.site.token, &line);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).env("HOLM_TOKEN", &world.site.token);
+    nohup.arg(inner.get_program()).args(inner.get_args());
+    let seen = out(&tokio::task::spawn_blocking(move || nohup.output().unwrap()).await.unwrap());
+    assert!(ignores(&seen, Signal::HUP) && !ignores(&seen, Signal::USR1), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
