@@ -5,6 +5,7 @@
 //! It writes nothing to Holm, answers nobody who is not on this machine, and puts no secret on disk
 //! but where a template says so, or sealed with a key that is handed in.
 
+mod claim;
 mod http;
 mod metrics;
 mod output;
@@ -35,9 +36,10 @@ use crate::model::DocumentId;
 
 pub use http::ListenError;
 pub use sealed::{SealKey, SealedError};
-pub use settings::{AgentSettings, AgentSettingsError};
+pub use settings::AgentSettings;
 pub use template::TemplateError;
 
+use claim::{Claim, claim};
 use http::{Socket, Way, bind_socket, serve};
 use metrics::Metrics;
 use render::Renderer;
@@ -57,6 +59,17 @@ pub enum AgentError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Another agent has its directory.
+    #[error("{}: another agent works in this directory", .0.display())]
+    Taken(PathBuf),
+    /// Its directory cannot be locked.
+    #[error("{}: {reason}", path.display())]
+    Directory {
+        /// The file that would be locked.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
 }
 
 /// What the parts of an agent share.
@@ -79,6 +92,8 @@ pub struct Agent {
     workers: JoinSet<()>,
     address: Option<SocketAddr>,
     socket: Option<Socket>,
+    /// Let go last: until then this agent writes.
+    _claim: Claim,
 }
 
 impl Agent {
@@ -93,6 +108,7 @@ impl Agent {
     ) -> Result<Self, AgentError> {
         let renderer = Renderer::new(&settings, &env, hidden)?;
         // Before anything is asked of a region: another agent may be there.
+        let claim = claim(&*env.disk, &settings.data_dir)?;
         let mut listeners = Vec::new();
         let (mut address, mut socket) = (None, None);
         if let Some(wanted) = settings.listen.address {
@@ -133,6 +149,7 @@ impl Agent {
             address,
             socket,
             shared,
+            _claim: claim,
         };
         agent.run(keeper, was_known, listeners);
         Ok(agent)

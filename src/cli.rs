@@ -56,6 +56,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use agent::ALLOCATOR_PURGE;
 pub use failure::Failure;
 pub use terminal::Terminal;
 
@@ -84,6 +85,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Whether it is to run beside a program, and take little.
+    pub fn is_sidecar(&self) -> bool {
+        matches!(&self.command, Command::Agent(agent) if agent.is_to_run())
+    }
 }
 
 const AFTER_HELP: &str = "\

@@ -4,7 +4,7 @@
 
 mod access;
 mod audit;
-mod duration;
+pub(crate) mod duration;
 mod epochs;
 mod quorum;
 mod rates;
@@ -281,7 +281,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// Why a text is not a node's settings. Nothing was started.
+/// Why a text is no settings, of a node or of an agent. Nothing was started.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// Not TOML, an unknown field, or a value of another type; with the line.
@@ -458,7 +458,8 @@ impl Limits {
     }
 }
 
-fn refuse(wrong: bool, field: &str, reason: &str) -> Result<(), SettingsError> {
+/// Refuses the value of this field, for this reason, where it is wrong.
+pub(crate) fn refuse(wrong: bool, field: &str, reason: &str) -> Result<(), SettingsError> {
     if !wrong {
         return Ok(());
     }

@@ -30,6 +30,8 @@ mod cluster;
 mod converge;
 #[path = "integration/deploy.rs"]
 mod deploy;
+#[path = "integration/dev.rs"]
+mod dev;
 #[path = "integration/discovery.rs"]
 mod discovery;
 #[path = "integration/drill.rs"]

@@ -1,5 +1,7 @@
-//! How an agent is set up: one TOML file. Unknown fields, and values that cannot be meant, are refused
-//! with their place. Nothing here reads a file but the one that is handed in as text.
+//! How an agent is set up: one TOML file, read at the start. Unknown fields, and values that cannot be
+//! meant, are refused with their place. Nothing here reads a file but the one that is handed in as text.
+
+mod check;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,12 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::model::{DocumentId, SecretName};
-use crate::settings::{LogSettings, parse_duration};
-
-const DOCUMENTS_MAX: usize = 64;
-const SECRETS_MAX: usize = 256;
-const TEMPLATES_MAX: usize = 64;
-const ARGUMENTS_MAX: usize = 256;
+use crate::settings::{LogSettings, SettingsError, duration};
 
 /// Everything that can be set for an agent.
 #[derive(Clone, Debug, Deserialize)]
@@ -81,7 +78,7 @@ pub struct ConnectionSettings {
     /// Its key, in PEM.
     pub client_key: Option<PathBuf>,
     /// How long one request may take.
-    #[serde(deserialize_with = "optional")]
+    #[serde(deserialize_with = "duration::optional")]
     pub timeout: Option<Duration>,
 }
 
@@ -111,11 +108,11 @@ pub struct SecretSettings {
     /// Their names. What is not listed is neither fetched nor given out. At most 256.
     pub names: Vec<SecretName>,
     /// How often they are looked at. A value is fetched again where its version changed. Default: 1m.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub refresh: Duration,
     /// How long a value is held that no region has confirmed. Then it is forgotten, in memory and on
     /// disk. Default: 24h.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub max_age: Duration,
     /// A file with the key that they are sealed with on disk, as `holm keys generate` writes it.
     /// Without a key they are in memory alone, and a restart needs a region.
@@ -174,7 +171,7 @@ pub struct TemplateSettings {
     /// The same for a shell: run as `sh -c TEXT`.
     pub reload_shell: Option<String>,
     /// How long that may take. Default: 30s.
-    #[serde(default = "reload_timeout", deserialize_with = "duration")]
+    #[serde(default = "reload_timeout", deserialize_with = "duration::deserialize")]
     pub reload_timeout: Duration,
 }
 
@@ -183,22 +180,23 @@ pub struct TemplateSettings {
 #[serde(default, deny_unknown_fields)]
 pub struct TimeSettings {
     /// How long a start without usable files waits for a region. Default: 30s.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub start_within: Duration,
     /// How long a start with files waits for something newer. Default: 2s.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub fresh_within: Duration,
     /// Templates are rendered when nothing has changed for this long. Default: 250ms.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub debounce: Duration,
     /// … and at the latest this long after a change. Default: 2s.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub debounce_max: Duration,
-    /// How old a copy may be before `/readyz` says no. Default: any age.
-    #[serde(deserialize_with = "optional")]
+    /// How old a copy may be before `/readyz` says no. A region that has nothing to tell says so every
+    /// 15 s (`http.heartbeat_every` of its nodes): a copy is as old between. Default: any age.
+    #[serde(deserialize_with = "duration::optional")]
     pub stale_max: Option<Duration>,
     /// How long requests under way have when the agent stops. Default: 5s.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "duration::deserialize")]
     pub drain: Duration,
 }
 
@@ -243,31 +241,12 @@ impl Default for LimitSettings {
     }
 }
 
-/// Why a text is not an agent's settings. Nothing was started.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AgentSettingsError {
-    /// Not TOML, an unknown field, or a value of another type; with the line.
-    #[error("{0}")]
-    Toml(String),
-    /// A value that cannot be meant.
-    #[error("{field}: {reason}")]
-    Value {
-        /// The field, as it is written: `templates[0].mode`.
-        field: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
 impl AgentSettings {
     /// Reads settings from TOML. Unknown fields, and values that cannot be meant, are errors.
-    pub fn from_toml(text: &str) -> Result<Self, AgentSettingsError> {
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
         let settings: Self =
-            toml::from_str(text).map_err(|e| AgentSettingsError::Toml(e.to_string()))?;
-        settings.check_lists()?;
-        settings.check_listen()?;
-        settings.check_times()?;
-        settings.check_templates()?;
+            toml::from_str(text).map_err(|e| SettingsError::Toml(e.to_string()))?;
+        settings.check()?;
         Ok(settings)
     }
 
@@ -279,100 +258,6 @@ impl AgentSettings {
         };
         template.document.as_ref().or(only).map(|document| document.0.clone())
     }
-
-    fn check_lists(&self) -> Result<(), AgentSettingsError> {
-        let (documents, names) = (self.documents.len(), self.secrets.names.len());
-        refuse(documents + names == 0, "documents", "neither documents nor secrets are named")?;
-        refuse(documents > DOCUMENTS_MAX, "documents", "more than 64 are named")?;
-        refuse(names > SECRETS_MAX, "secrets.names", "more than 256 are named")?;
-        refuse(self.templates.len() > TEMPLATES_MAX, "templates", "there are more than 64")?;
-        let both = self.secrets.key_file.is_some() && self.secrets.key_env.is_some();
-        refuse(both, "secrets.key_env", "a key comes from a file or a variable, not from both")?;
-        let mut seen = std::collections::BTreeSet::new();
-        let twice = self.documents.iter().any(|document| !seen.insert(&document.0));
-        refuse(twice, "documents", "one is named twice")?;
-        let limits = &self.limits;
-        for (field, value, max) in [
-            ("limits.connections_max", limits.connections_max as u64, 100_000),
-            ("limits.template_bytes_max", limits.template_bytes_max, 64 << 20),
-            ("limits.output_bytes_max", limits.output_bytes_max as u64, 64 << 20),
-            ("limits.render_steps_max", limits.render_steps_max, u64::MAX),
-            ("limits.reload_output_bytes_max", limits.reload_output_bytes_max as u64, 1 << 20),
-        ] {
-            refuse(value == 0, field, "0 would refuse everything")?;
-            refuse(value > max, field, &format!("more than {max} is no limit"))?;
-        }
-        Ok(())
-    }
-
-    fn check_listen(&self) -> Result<(), AgentSettingsError> {
-        let remote = self.listen.address.is_some_and(|address| !address.ip().is_loopback());
-        refuse(
-            remote,
-            "listen.address",
-            "is no loopback address: whoever reaches the agent may read without a token",
-        )
-    }
-
-    fn check_times(&self) -> Result<(), AgentSettingsError> {
-        let (times, day) = (&self.times, Duration::from_secs(24 * 3600));
-        for (field, value, max) in [
-            ("times.start_within", times.start_within, day),
-            ("times.fresh_within", times.fresh_within, day),
-            ("times.debounce_max", times.debounce_max, day),
-            ("secrets.refresh", self.secrets.refresh, day),
-            ("secrets.max_age", self.secrets.max_age, 3650 * day),
-        ] {
-            refuse(value.is_zero(), field, "may not be 0")?;
-            refuse(
-                value > max,
-                field,
-                &format!("may not be more than {} h", max.as_secs() / 3600),
-            )?;
-        }
-        let (least, most) = (times.debounce, times.debounce_max);
-        refuse(least > most, "times.debounce", "is above times.debounce_max")?;
-        let second = Duration::from_secs(1);
-        refuse(self.secrets.refresh < second, "secrets.refresh", "may not be below 1s")?;
-        let (refresh, max_age) = (self.secrets.refresh, self.secrets.max_age);
-        refuse(max_age < refresh, "secrets.max_age", "is below secrets.refresh")
-    }
-
-    fn check_templates(&self) -> Result<(), AgentSettingsError> {
-        let mut targets = std::collections::BTreeSet::new();
-        for (template, i) in self.templates.iter().zip(0..) {
-            let place = |field: &str| format!("templates[{i}].{field}");
-            let named = template.document.as_ref();
-            let is_kept = named.is_none_or(|named| self.documents.contains(named));
-            refuse(!is_kept, &place("document"), "is not one of `documents`")?;
-            let both = !template.reload.is_empty() && template.reload_shell.is_some();
-            refuse(both, &place("reload_shell"), "`reload` is given, too")?;
-            let many = template.reload.len() > ARGUMENTS_MAX;
-            refuse(many, &place("reload"), "has more than 256 arguments")?;
-            let empty = template.reload.first().is_some_and(String::is_empty);
-            refuse(empty, &place("reload"), "names no program")?;
-            let long = template.reload_timeout > Duration::from_secs(3600);
-            refuse(
-                long || template.reload_timeout.is_zero(),
-                &place("reload_timeout"),
-                "has to be above 0 and at most 1h",
-            )?;
-            let has_name = template.target.file_name().is_some();
-            refuse(!has_name, &place("target"), "names no file")?;
-            let again = !targets.insert(&template.target);
-            refuse(again, &place("target"), "another template has the same target")?;
-            let itself = template.target == template.source;
-            refuse(itself, &place("target"), "is the template itself")?;
-        }
-        Ok(())
-    }
-}
-
-fn refuse(wrong: bool, field: &str, reason: &str) -> Result<(), AgentSettingsError> {
-    if !wrong {
-        return Ok(());
-    }
-    Err(AgentSettingsError::Value { field: field.to_owned(), reason: reason.to_owned() })
 }
 
 fn private() -> u32 {
@@ -381,14 +266,6 @@ fn private() -> u32 {
 
 fn reload_timeout() -> Duration {
     Duration::from_secs(30)
-}
-
-fn duration<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(d)?).map_err(D::Error::custom)
-}
-
-fn optional<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-    duration(d).map(Some)
 }
 
 /// A mode as `chmod` takes it: octal digits in a text, so that nobody takes 644 for octal.
@@ -401,61 +278,4 @@ fn mode<'de, D: Deserializer<'de>>(d: D) -> Result<u32, D::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEAST: &str = "data_dir = \"/d\"\ndocuments = [\"web/prod\"]\n";
-
-    fn error(more: &str) -> String {
-        AgentSettings::from_toml(&format!("{LEAST}{more}")).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn defaults_are_private() {
-        let text = format!("{LEAST}[[templates]]\nsource = \"a\"\ntarget = \"b\"\n");
-        let settings = AgentSettings::from_toml(&text).unwrap();
-        assert_eq!((settings.listen.socket_mode, settings.templates[0].mode), (0o600, 0o600));
-        assert_eq!(settings.secrets.serve, SecretsFor::Socket);
-        let document = settings.document_of(&settings.templates[0]).unwrap();
-        assert_eq!(document.to_string(), "web/prod");
-    }
-
-    #[test]
-    fn what_is_unknown_or_of_another_kind_is_refused_with_its_line() {
-        for (more, part) in [
-            ("[listen]\nport = 1\n", "port"),
-            ("[times]\ndebounce = 3\n", "line 4"),
-            ("[times]\ndebounce = \"3\"\n", "such as 250ms"),
-            ("[listen]\nsocket_mode = \"999\"\n", "line 4"),
-            ("[listen]\nsocket_mode = \"7777\"\n", "no mode"),
-            ("[secrets]\nnames = [\"a/b\"]\n", "line 4"),
-        ] {
-            assert!(error(more).contains(part), "{more}: {}", error(more));
-        }
-        let error = AgentSettings::from_toml("data_dir = \"/d\"\ndocuments = [\"web\"]\n");
-        assert!(error.unwrap_err().to_string().contains("line 2"));
-    }
-
-    #[test]
-    fn values_that_cannot_be_meant_are_refused_by_their_field() {
-        let template = "[[templates]]\nsource = \"a\"\ntarget = \"b\"\n";
-        for (more, field) in [
-            ("[listen]\naddress = \"0.0.0.0:80\"\n".to_owned(), "listen.address"),
-            ("[times]\ndebounce = \"5s\"\n".to_owned(), "times.debounce"),
-            ("[secrets]\nrefresh = \"10ms\"\n".to_owned(), "secrets.refresh"),
-            ("[secrets]\nrefresh = \"2m\"\nmax_age = \"1m\"\n".to_owned(), "secrets.max_age"),
-            ("[limits]\noutput_bytes_max = 0\n".to_owned(), "limits.output_bytes_max"),
-            (format!("{template}{template}"), "templates[1].target"),
-            (format!("{template}document = \"web/dev\"\n"), "templates[0].document"),
-            (format!("{template}reload_timeout = \"2h\"\n"), "templates[0].reload_timeout"),
-            (
-                format!("{template}reload = [\"x\"]\nreload_shell = \"y\"\n"),
-                "templates[0].reload_shell",
-            ),
-        ] {
-            assert!(error(&more).starts_with(field), "{more}: {}", error(&more));
-        }
-        let nothing = AgentSettings::from_toml("data_dir = \"/d\"\n").unwrap_err();
-        assert!(nothing.to_string().starts_with("documents: "), "{nothing}");
-    }
-}
+mod tests;

@@ -317,7 +317,7 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::{held, vault};
+    use super::testing::held;
     use super::*;
 
     #[test]
@@ -337,12 +337,23 @@ mod tests {
 
     #[test]
     fn what_is_released_or_too_old_is_gone_from_memory() {
-        let vault = vault(&[("a", "x"), ("b", "y")]);
-        let of = |vault: &Vault, name| Arc::downgrade(&vault.get(name).unwrap());
-        let (a, b) = (of(&vault, "a"), of(&vault, "b"));
-        assert!(!vault.expire(Duration::ZERO), "as long as the clock stands still");
-        vault.release();
+        let clock = crate::env::ManualClock::new(Stamp(1_000_000));
+        let names = ["a", "b"].map(|name| SecretName::new(name).unwrap());
+        let vault = Vault::new(&names, Arc::new(clock.clone()));
+        let day = Duration::from_secs(24 * 3600);
+        let of = |name| Arc::downgrade(&vault.get(name).unwrap());
+        vault.take_in(Ok(vec![held("a", "x"), held("b", "y")]), day);
+        let (a, b) = (of("a"), of("b"));
+        clock.advance(day);
+        assert!(!vault.expire(day), "not before its time");
+        clock.advance(Duration::from_secs(1));
+        assert!(vault.expire(day));
         assert!(a.upgrade().is_none() && b.upgrade().is_none(), "nobody holds it any more");
+        assert_eq!(vault.missing(), names);
+        vault.take_in(Ok(vec![held("a", "x"), held("b", "y")]), 2 * day);
+        let (a, b) = (of("a"), of("b"));
+        vault.release();
+        assert!(a.upgrade().is_none() && b.upgrade().is_none());
     }
 
     #[test]

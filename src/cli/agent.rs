@@ -13,8 +13,11 @@ use crate::agent::{self, AgentError, SealKey};
 use crate::env::Env;
 use crate::telemetry::logs;
 
+/// The variable that tells the allocator how many milliseconds later what is free goes back to the
+/// system.
+pub const ALLOCATOR_PURGE: &str = "MIMALLOC_PURGE_DELAY";
 /// Variables that are the agent's own: commands that it starts do not get them.
-const HIDDEN: [&str; 2] = ["HOLM_TOKEN", "HOLM_TOKEN_FILE"];
+const HIDDEN: [&str; 3] = ["HOLM_TOKEN", "HOLM_TOKEN_FILE", ALLOCATOR_PURGE];
 
 /// Arguments of `holm agent`.
 #[derive(Args, Debug)]
@@ -33,8 +36,9 @@ The least settings, beside a token (--token-file, HOLM_TOKEN, or [connection] in
 Programs ask it as they ask a node, without a token:
   curl --unix-socket /run/holm/agent.sock http://localhost/config/web/prod/server.port
 
-It starts from what it kept when every region is down. On SIGHUP it reads its templates again; on
-SIGTERM and SIGINT it stops in order.
+It starts from what it kept when every region is down. On SIGHUP it reads its templates again, and
+says whether its settings have changed, which count from the next start; on SIGTERM and SIGINT it
+stops in order.
 
 Examples:
   holm agent --config agent.toml
@@ -69,6 +73,11 @@ Examples:
 }
 
 impl Agent {
+    /// Whether it is an agent that is wanted, and not a look at its settings.
+    pub(crate) fn is_to_run(&self) -> bool {
+        self.action.is_none()
+    }
+
     pub(crate) async fn run(
         self,
         global: &Global,
@@ -82,10 +91,26 @@ impl Agent {
     }
 }
 
-fn read(path: &Path) -> Result<AgentSettings, Failure> {
+/// The settings, and the text that says them.
+fn read(path: &Path) -> Result<(AgentSettings, String), Failure> {
     let about = |text: String| Failure::usage(text).about(path.display());
     let text = std::fs::read_to_string(path).map_err(|e| about(e.to_string()))?;
-    AgentSettings::from_toml(&text).map_err(|e| about(e.to_string()))
+    let settings = AgentSettings::from_toml(&text).map_err(|e| about(e.to_string()))?;
+    Ok((settings, text))
+}
+
+/// Says whether the settings are not those any more that the agent was started with.
+fn compare(path: &Path, started_with: &str) {
+    let file = path.display();
+    match read(path) {
+        Ok((_, text)) if text == started_with => {}
+        Ok(_) => {
+            tracing::warn!(%file, "the settings file has changed: it counts from the next start");
+        }
+        Err(error) => {
+            tracing::error!(%file, %error, "the settings file would not be taken at the next start");
+        }
+    }
 }
 
 /// The key that secrets are sealed with, if the settings name one.
@@ -136,7 +161,7 @@ async fn run(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Resul
     // system does not let that be changed it is larger, and works all the same.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
-    let settings = read(path)?;
+    let (settings, text) = read(path)?;
     let client = connection(global, &settings.connection).client()?;
     let key = seal_key(&settings)?;
     let mut hidden: Vec<String> = HIDDEN.map(str::to_owned).into();
@@ -157,7 +182,9 @@ async fn run(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Resul
         AgentError::Template(_) => Failure::usage(error.to_string()),
         AgentError::Copy(_) => Failure::failed(error.to_string())
             .hint("is a region up, and does the token allow it? with a file from an earlier run it would start all the same"),
-        AgentError::Listen(_) => Failure::failed(error.to_string()),
+        AgentError::Taken(_) => Failure::failed(error.to_string())
+            .hint("each agent has a data_dir of its own"),
+        AgentError::Listen(_) | AgentError::Directory { .. } => Failure::failed(error.to_string()),
     })?;
     if let Some(address) = agent.address() {
         terminal.say(format!("the agent listens on http://{address}"))?;
@@ -174,7 +201,10 @@ async fn run(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Resul
                 asked?;
                 break;
             }
-            _ = hangup.recv() => agent.read_templates().await,
+            _ = hangup.recv() => {
+                compare(path, &text);
+                agent.read_templates().await;
+            }
         }
     }
     tracing::info!("stopping: requests under way are answered first");
@@ -183,7 +213,7 @@ async fn run(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Resul
 }
 
 fn check(path: &Path, global: &Global, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let settings = read(path)?;
+    let (settings, _) = read(path)?;
     connection(global, &settings.connection).client()?;
     seal_key(&settings)?;
     let mut wrong = agent::check(&settings);

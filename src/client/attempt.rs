@@ -13,12 +13,19 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use reqwest::{Response, StatusCode, header};
+use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::call::{Call, Kind};
 use super::regions::{Outcome, Place};
-use super::{Client, ClientError, Refusal, Token, Tried, body, error};
+use super::{Client, ClientError, Token};
+
+mod once;
+mod tried;
+
+use once::Failure;
+pub(super) use once::connection_error;
+use tried::Attempts;
 
 /// A read is asked elsewhere as well after this long, or later where answers take longer.
 const READ_PATIENCE_MIN: Duration = Duration::from_millis(75);
@@ -29,8 +36,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a write is waited for that a quorum, or other regions, have to have: a node gives a quorum
 /// 5 s, and then says so.
 const AGREED_WRITE_PATIENCE: Duration = Duration::from_secs(6);
-/// Longest `Retry-After` that is believed.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What is wanted of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,60 +70,6 @@ impl Span {
     pub(super) fn new(within: Duration) -> Self {
         Self { deadline: Instant::now() + within, within }
     }
-}
-
-/// Why one attempt came to nothing.
-struct Failure {
-    error: ClientError,
-    retry_after: Option<Duration>,
-}
-
-impl From<ClientError> for Failure {
-    fn from(error: ClientError) -> Self {
-        Self { error, retry_after: None }
-    }
-}
-
-/// An attempt under way.
-type Flying<'a> = BoxFuture<'a, (Arc<Place>, Result<Taken, Failure>)>;
-
-/// What was tried, so that an error can name it.
-#[derive(Default)]
-struct Attempts {
-    failed: Vec<Tried>,
-    /// Who has not answered yet, and since when.
-    waiting: Vec<(Arc<Place>, Instant)>,
-    /// Whether a place that was asked in this round does not have what the session has seen.
-    is_not_reached: bool,
-}
-
-/// What is done when a place has not answered for a while.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
-    /// Another one is asked as well.
-    Hedge,
-    /// It is given up, and another one is asked.
-    Cut,
-    /// Nothing.
-    Wait,
-}
-
-/// One request on its way.
-struct Trying<'a> {
-    client: &'a Client,
-    call: &'a Call,
-    want: Want,
-    token: Option<&'a Token>,
-    span: Span,
-    attempts: &'a mut Attempts,
-    flying: FuturesUnordered<Flying<'a>>,
-    /// Who is to be asked in this round, the first first.
-    plan: VecDeque<Arc<Place>>,
-    round: u32,
-    /// How often a place failed.
-    failures: u32,
-    /// When the next one is asked; none while there is only waiting.
-    next_at: Option<Instant>,
 }
 
 impl Client {
@@ -184,105 +135,46 @@ impl Client {
         };
         match timeout_at(span.deadline, trying).await {
             Ok(done) => done,
-            Err(_) => Err(self.too_late(attempts, span.within)),
+            Err(_) => Err(attempts.too_late(&self.regions, span.within)),
         }
-    }
-
-    fn too_late(&self, mut attempts: Attempts, within: Duration) -> ClientError {
-        for (place, since) in std::mem::take(&mut attempts.waiting) {
-            self.regions.note(&place, Outcome::Silent);
-            // One that had all of the time is told with all of it.
-            let had = if attempts.failed.is_empty() { within } else { since.elapsed() };
-            attempts.silent(&place, had);
-        }
-        if attempts.failed.is_empty() {
-            let url = self.regions.name();
-            return ClientError::TimedOut { url, within };
-        }
-        attempts.error()
-    }
-
-    /// Asks one place once.
-    async fn attempt(
-        &self,
-        place: Arc<Place>,
-        call: &Call,
-        want: Want,
-        token: Option<&Token>,
-    ) -> (Arc<Place>, Result<Taken, Failure>) {
-        let begun = Instant::now();
-        let asked = async {
-            let response = self.send_once(&place, call, token).await?;
-            let took = begun.elapsed();
-            let status = response.status();
-            let mut taken =
-                Taken { status, bytes: Vec::new(), response: None, place: Arc::clone(&place) };
-            match want {
-                Want::Head => taken.response = Some(response),
-                Want::Whole => taken.bytes = body(response).await?,
-            }
-            let took = (call.kind() == Kind::Read).then_some(took);
-            self.regions.note(&place, Outcome::Answered(took));
-            Ok(taken)
-        };
-        let taken = asked.await;
-        (place, taken)
-    }
-
-    async fn send_once(
-        &self,
-        place: &Place,
-        call: &Call,
-        token: Option<&Token>,
-    ) -> Result<Response, Failure> {
-        let mut request = call.to(&place.http, &place.url)?;
-        if let Some(token) = token {
-            request = request.bearer_auth(token.expose());
-        }
-        if let Some(session) = self.session() {
-            request = request.header("holm-session", session);
-        }
-        let response = request.send().await.map_err(|e| connection_error(&place.name, &e))?;
-        if let Some(session) = response.headers().get("holm-session")
-            && let Ok(session) = session.to_str()
-        {
-            self.include_session(session);
-        }
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        // A date would take a clock to understand; Holm says seconds.
-        let seconds = response.headers().get(header::RETRY_AFTER);
-        let seconds = seconds.and_then(|it| it.to_str().ok()?.trim().parse().ok());
-        let retry_after = seconds.map(Duration::from_secs).map(|it| it.min(RETRY_AFTER_MAX));
-        let bytes = body(response).await?;
-        let error = ClientError::Refused(Refusal::of(status.as_u16(), &bytes));
-        Err(Failure { error, retry_after })
-    }
-
-    /// What a failure says of the place.
-    fn learn(&self, place: &Place, failure: &Failure) {
-        let outcome = match &failure.error {
-            error @ (ClientError::Connection { connected: false, .. }
-            | ClientError::Connection { tls: true, .. }) => Outcome::Failed(error),
-            ClientError::Refused(refusal) => match (refusal.status, refusal.name.as_str()) {
-                (_, "NotReady" | "ShuttingDown" | "StorageFailed") => {
-                    Outcome::Failed(&failure.error)
-                }
-                (_, "Overloaded" | "TooManyRequests") => {
-                    Outcome::Busy(failure.retry_after.unwrap_or(PATIENCE))
-                }
-                (502 | 504, _) => Outcome::Silent,
-                _ => Outcome::Answered(None),
-            },
-            _ => Outcome::Silent,
-        };
-        self.regions.note(place, outcome);
     }
 }
 
+/// An attempt under way.
+type Flying<'a> = BoxFuture<'a, (Arc<Place>, Result<Taken, Failure>)>;
+
+/// One request on its way.
+struct Trying<'a> {
+    client: &'a Client,
+    call: &'a Call,
+    want: Want,
+    token: Option<&'a Token>,
+    span: Span,
+    attempts: &'a mut Attempts,
+    flying: FuturesUnordered<Flying<'a>>,
+    /// Who is to be asked in this round, the first first.
+    plan: VecDeque<Arc<Place>>,
+    round: u32,
+    /// How often a place failed.
+    failures: u32,
+    /// When the next one is asked; none while there is only waiting.
+    next_at: Option<Instant>,
+}
+
+/// What is done when a place has not answered for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Another one is asked as well.
+    Hedge,
+    /// It is given up, and another one is asked.
+    Cut,
+    /// Nothing.
+    Wait,
+}
+
 impl Trying<'_> {
+    /// Asks one place after the other, until one answers. Each turn waits for what comes first: an
+    /// answer, a failure, or the time to ask the next place.
     async fn go(mut self) -> Result<Taken, ClientError> {
         loop {
             let next_at = self.next_at;
@@ -304,6 +196,40 @@ impl Trying<'_> {
                 () = next => self.ask_next()?,
             }
         }
+    }
+
+    /// It is time to ask the next place.
+    fn ask_next(&mut self) -> Result<(), ClientError> {
+        let regions = &self.client.regions;
+        for (place, _) in &self.attempts.waiting {
+            regions.note(place, Outcome::Silent);
+        }
+        let is_first = self.round == 1 && self.failures == 0 && self.flying.is_empty();
+        let is_allowed = is_first || regions.may_try_again();
+        self.next_at = None;
+        if !is_allowed {
+            // What is under way may still be answered.
+            return if self.flying.is_empty() { Err(self.attempts.error()) } else { Ok(()) };
+        }
+        if self.then() == Then::Cut && !self.flying.is_empty() {
+            self.flying.clear();
+            for (place, since) in std::mem::take(&mut self.attempts.waiting) {
+                self.attempts.silent(&place, since.elapsed());
+            }
+        }
+        if self.plan.is_empty() {
+            self.round += 1;
+            self.attempts.is_not_reached = false;
+            self.plan = regions.order().into();
+        }
+        let Some(place) = self.plan.pop_front() else { return Err(self.attempts.error()) };
+        self.attempts.waiting.push((Arc::clone(&place), Instant::now()));
+        if self.then() != Then::Wait && !self.plan.is_empty() {
+            self.next_at = Some(Instant::now() + self.patience(&place));
+        }
+        let (client, call, want, token) = (self.client, self.call, self.want, self.token);
+        self.flying.push(Box::pin(client.attempt(place, call, want, token)));
+        Ok(())
     }
 
     /// A place failed: says when the next one is asked, or that none is.
@@ -342,40 +268,7 @@ impl Trying<'_> {
         Ok(())
     }
 
-    /// It is time to ask the next place.
-    fn ask_next(&mut self) -> Result<(), ClientError> {
-        let regions = &self.client.regions;
-        for (place, _) in &self.attempts.waiting {
-            regions.note(place, Outcome::Silent);
-        }
-        let is_first = self.round == 1 && self.failures == 0 && self.flying.is_empty();
-        let is_allowed = is_first || regions.may_try_again();
-        self.next_at = None;
-        if !is_allowed {
-            // What is under way may still be answered.
-            return if self.flying.is_empty() { Err(self.attempts.error()) } else { Ok(()) };
-        }
-        if self.then() == Then::Cut && !self.flying.is_empty() {
-            self.flying.clear();
-            for (place, since) in std::mem::take(&mut self.attempts.waiting) {
-                self.attempts.silent(&place, since.elapsed());
-            }
-        }
-        if self.plan.is_empty() {
-            self.round += 1;
-            self.attempts.is_not_reached = false;
-            self.plan = regions.order().into();
-        }
-        let Some(place) = self.plan.pop_front() else { return Err(self.attempts.error()) };
-        self.attempts.waiting.push((Arc::clone(&place), Instant::now()));
-        if self.then() != Then::Wait && !self.plan.is_empty() {
-            self.next_at = Some(Instant::now() + self.patience(&place));
-        }
-        let (client, call, want, token) = (self.client, self.call, self.want, self.token);
-        self.flying.push(Box::pin(client.attempt(place, call, want, token)));
-        Ok(())
-    }
-
+    /// What is done when a place has not answered for as long as it is waited for.
     fn then(&self) -> Then {
         match self.call.kind() {
             Kind::Read | Kind::Agreed => Then::Hedge,
@@ -396,40 +289,6 @@ impl Trying<'_> {
             _ => usual.map_or(PATIENCE, |usual| PATIENCE.max(usual * 2)),
         };
         patience.min(left / 2)
-    }
-}
-
-impl Attempts {
-    /// Notes the last error of a place.
-    fn add(&mut self, place: &Place, error: ClientError) {
-        let tried = Tried { place: place.name.clone(), error };
-        match self.failed.iter_mut().find(|known| known.place == tried.place) {
-            Some(known) => *known = tried,
-            None => self.failed.push(tried),
-        }
-    }
-
-    fn silent(&mut self, place: &Place, within: Duration) {
-        self.add(place, ClientError::TimedOut { url: place.name.clone(), within });
-    }
-
-    /// The error of the one place that was tried, or those of all.
-    fn error(&mut self) -> ClientError {
-        let mut failed = std::mem::take(&mut self.failed);
-        match failed.len() {
-            1 => failed.remove(0).error,
-            _ => ClientError::Everywhere { tried: failed },
-        }
-    }
-}
-
-/// Why a request was not answered over HTTP.
-pub(super) fn connection_error(name: &str, e: &reqwest::Error) -> ClientError {
-    ClientError::Connection {
-        url: name.to_owned(),
-        connected: !e.is_connect(),
-        tls: error::is_of_tls(e),
-        message: error::tls_words(e).map_or_else(|| error::innermost(e), str::to_owned),
     }
 }
 

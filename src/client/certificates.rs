@@ -1,6 +1,9 @@
 //! What nodes say of their certificates.
 
+use reqwest::Method;
 use serde::Deserialize;
+
+use super::{Client, ClientError};
 
 /// What one node shows to others and to clients, and whom it believes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -41,4 +44,21 @@ pub struct ShownAuthority {
     pub fingerprint: String,
     /// Until when it is valid (RFC 3339).
     pub not_after: String,
+}
+
+impl Client {
+    /// Which certificates every node shows, and which authorities it believes, as the nodes say.
+    pub async fn certificates(&self) -> Result<Vec<ShownCertificates>, ClientError> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            nodes: Vec<ShownCertificates>,
+        }
+        let answer: Answer = self.json(self.request(Method::GET, "/cluster/certificates")).await?;
+        Ok(answer.nodes)
+    }
+
+    /// The same as the node tells it.
+    pub async fn certificates_json(&self) -> Result<serde_json::Value, ClientError> {
+        self.json(self.request(Method::GET, "/cluster/certificates")).await
+    }
 }

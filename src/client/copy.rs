@@ -6,30 +6,34 @@
 //! nothing and writes nothing to Holm. Where a region refuses the token, what is here goes on to be
 //! shown: whoever may not read any more ends the copy and removes its file.
 
+mod error;
 mod file;
 mod follow;
 mod save;
+mod shared;
 mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
-use super::{Client, ClientError, Contact};
+use super::{Client, ClientError};
 use crate::env::{Blocking, Disk, FileDisk, SystemClock, WallClock};
-use crate::model::{DocumentId, Stamp};
+use crate::model::DocumentId;
 
+pub use error::CopyError;
 pub use file::CopyFileError;
+pub(crate) use shared::Accept;
 pub use state::{CopyState, ValueError};
 
 use file::CopyFile;
 use save::Saver;
+use shared::Shared;
 use state::Pending;
 
 /// How a copy is kept.
@@ -63,39 +67,6 @@ impl Default for CopySettings {
     }
 }
 
-/// Why there is no copy. Nothing was started.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CopyError {
-    /// The file's place cannot be used.
-    #[error(transparent)]
-    File(#[from] CopyFileError),
-    /// No region answered in time, and no file helps.
-    #[error(
-        "there is nothing to start {document} from: no region gave it within {within:?} \
-         ({last}), and {file}"
-    )]
-    Nothing {
-        /// Of what.
-        document: DocumentId,
-        /// How long a region was waited for.
-        within: Duration,
-        /// What went wrong last.
-        last: String,
-        /// Why no file helps.
-        file: String,
-    },
-    /// A region refused, for a reason that waiting does not mend, and no file helps.
-    #[error("{document} is refused ({error}), and {file}")]
-    Refused {
-        /// What.
-        document: DocumentId,
-        /// The region's words.
-        error: Box<ClientError>,
-        /// Why no file helps.
-        file: String,
-    },
-}
-
 /// How old a copy is, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyAge {
@@ -124,9 +95,6 @@ impl Default for CopyEnv {
     }
 }
 
-/// Looks at a state before it is shown, and takes it over or says why not. Called by one task at a time.
-pub(crate) type Accept = Box<dyn Fn(&CopyState) -> Result<(), String> + Send + Sync>;
-
 /// A document in this process' memory. Clones are one copy; it is followed until the last one is dropped
 /// or [`LocalCopy::close`] is called.
 ///
@@ -148,39 +116,6 @@ impl Drop for Running {
         self.shared.is_closed.store(true, Ordering::Release);
         self.shared.stirs.send_modify(|()| {});
     }
-}
-
-/// What the tasks of a copy and its readers share.
-struct Shared {
-    document: DocumentId,
-    state: ArcSwap<CopyState>,
-    /// States, by their generation.
-    changes: watch::Sender<u64>,
-    /// How it stands, too.
-    stirs: watch::Sender<()>,
-    accept: Option<Accept>,
-    clock: Arc<dyn WallClock>,
-    standing: Mutex<Standing>,
-    is_closed: AtomicBool,
-}
-
-/// How a copy stands with the regions and its file.
-#[derive(Default)]
-struct Standing {
-    /// The contact of the watch that is open.
-    contact: Contact,
-    is_connected: bool,
-    is_held_back: bool,
-    /// When a region confirmed it last, while no watch is open.
-    confirmed: Option<Instant>,
-    /// The same of a file that was written before this process.
-    confirmed_at: Option<Stamp>,
-    /// Why the newest state is not shown.
-    refused: Option<String>,
-    lost: Option<ClientError>,
-    /// Whether what was lost is refused for good.
-    is_final: bool,
-    file: Option<CopyFileError>,
 }
 
 impl Client {
@@ -360,92 +295,6 @@ fn open(
     disk.len(name).map_err(|e| system(e.to_string()))?;
     let (document, prefix) = (document.clone(), settings.prefix.clone());
     Ok(Some(CopyFile::new(disk, (dir, name), document, prefix)))
-}
-
-impl Shared {
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows what is there, if it is accepted.
-    fn show(&self, pending: &Pending) {
-        let shown = self.state.load();
-        let is_same = shown.generation > 0 && pending.has_items_of(&shown);
-        // The same again is no change, but has a session to go on from.
-        let generation = if is_same { shown.generation } else { shown.generation + 1 };
-        let state = pending.state(generation);
-        let accepted = match &self.accept {
-            Some(accept) if !is_same => accepted(accept, &state),
-            _ => Ok(()),
-        };
-        {
-            let mut standing = self.standing();
-            standing.is_held_back = accepted.is_err();
-            standing.refused = accepted.as_ref().err().cloned();
-        }
-        if accepted.is_ok() {
-            self.state.store(Arc::new(state));
-            if !is_same {
-                self.changes.send_replace(generation);
-            }
-        }
-        self.stirs.send_modify(|()| {});
-    }
-
-    /// A watch is up to date: from here on whatever it hears confirms what is there.
-    fn connected(&self, contact: Contact) {
-        let mut standing = self.standing();
-        standing.contact = contact;
-        standing.confirmed = Some(Instant::now());
-        (standing.is_connected, standing.lost, standing.is_final) = (true, None, false);
-        drop(standing);
-        self.stirs.send_modify(|()| {});
-    }
-
-    /// No watch is open, for this reason if it is not meant.
-    fn disconnected(&self, error: Option<ClientError>) {
-        let mut standing = self.standing();
-        if standing.is_connected {
-            standing.confirmed = standing.contact.last().or(standing.confirmed);
-        }
-        standing.is_connected = false;
-        standing.is_final = error.as_ref().is_some_and(|error| !error.is_transient());
-        standing.lost = error;
-        drop(standing);
-        self.stirs.send_modify(|()| {});
-    }
-
-    fn age(&self) -> CopyAge {
-        let standing = self.standing();
-        let heard = standing.contact.last().filter(|_| standing.is_connected);
-        let confirmed_ago = match (heard.max(standing.confirmed), standing.confirmed_at) {
-            (Some(at), _) => at.elapsed(),
-            (None, Some(at)) => Duration::from_micros(self.clock.now().0.saturating_sub(at.0)),
-            (None, None) => Duration::MAX,
-        };
-        CopyAge {
-            confirmed_ago,
-            is_from_file: standing.confirmed.is_none(),
-            is_connected: standing.is_connected,
-            is_held_back: standing.is_held_back,
-        }
-    }
-
-    /// The time of day at which it was last confirmed.
-    fn confirmed_at(&self) -> Stamp {
-        let ago = u64::try_from(self.age().confirmed_ago.as_micros()).unwrap_or(u64::MAX);
-        Stamp(self.clock.now().0.saturating_sub(ago))
-    }
-}
-
-/// What `accept` says; a panic in it is a no.
-fn accepted(accept: &Accept, state: &CopyState) -> Result<(), String> {
-    let call = std::panic::AssertUnwindSafe(|| accept(state));
-    std::panic::catch_unwind(call).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().copied().map(str::to_owned);
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(format!("what looks at it panicked: {}", words.unwrap_or_default()))
-    })
 }
 
 impl std::fmt::Debug for LocalCopy {

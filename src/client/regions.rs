@@ -1,6 +1,6 @@
 //! The regions that a client knows: where they are, how each stands, and who is asked first. The
-//! deciding is in [`choice`]; here places are looked up and measured, at the first request and then
-//! beside others, as often as the settings say: an idle client asks nobody.
+//! deciding is in [`choice`]. Places are looked up and measured in `measure`, at the first request and
+//! then beside others, as often as the settings say: an idle client asks nobody.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,26 +8,22 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::Instant;
 
 use super::budget::{self, Budget};
-use super::discover::{Discovery, Found, LOOK_EVERY};
+use super::discover::{Discovery, Found};
 use super::{ClientError, ClientSettings, Places};
 
 pub(super) mod choice;
+mod measure;
 mod place;
 mod told;
 
 use choice::{Choice, Health};
 pub(super) use choice::{PlaceId, Rank};
 pub(super) use place::Place;
-use place::{Connect, checked, ready_at};
+use place::{Connect, checked};
 pub use told::RegionStatus;
-
-/// How long a measurement may take.
-const MEASURE_WITHIN: Duration = Duration::from_secs(2);
-/// How long a place with a better rank is waited for, after another one has answered.
-const GRACE: Duration = Duration::from_millis(300);
 
 /// What came of asking a place.
 #[derive(Debug)]
@@ -165,163 +161,6 @@ impl Regions {
             Some(discovery) => !discovery.is_https(),
             None => self.state().places.values().all(|place| place.url.starts_with("http://")),
         }
-    }
-
-    /// Returns when there is somebody to ask: at once, but for the first request, which looks the
-    /// places up and waits for the first of them that answers.
-    pub(super) async fn ready(self: &Arc<Self>) -> Result<(), ClientError> {
-        if !self.has_choice {
-            return Ok(());
-        }
-        if self.state().has_begun {
-            self.keep_up();
-            return Ok(());
-        }
-        let _alone = self.beginning.lock().await;
-        if self.state().has_begun {
-            return Ok(());
-        }
-        if self.discovery.is_some() {
-            self.look_up().await?;
-        }
-        let mut measured = self.measured.subscribe();
-        self.measure_due();
-        let mut until = None;
-        loop {
-            let (is_decided, has_any) = {
-                let mut state = self.state();
-                state.settle();
-                (state.choice.is_decided(), state.choice.used().is_some())
-            };
-            if is_decided {
-                break;
-            }
-            if has_any && until.is_none() {
-                until = Some(Instant::now() + GRACE);
-            }
-            let changed = measured.changed();
-            let waited = match until {
-                Some(until) => timeout_at(until, changed).await.is_ok(),
-                None => timeout(MEASURE_WITHIN * 2, changed).await.is_ok(),
-            };
-            if !waited {
-                break;
-            }
-        }
-        self.state().has_begun = true;
-        Ok(())
-    }
-
-    /// Looks up and measures what is due, beside everything else.
-    pub(super) fn keep_up(self: &Arc<Self>) {
-        if !self.has_choice {
-            return;
-        }
-        self.measure_due();
-        if self.discovery.is_none() {
-            return;
-        }
-        let now = Instant::now();
-        let is_due = {
-            let mut state = self.state();
-            let is_due = state.look_at <= now;
-            if is_due {
-                state.look_at = now + LOOK_EVERY;
-            }
-            is_due
-        };
-        if is_due {
-            let regions = Arc::clone(self);
-            tokio::spawn(async move {
-                if regions.look_up().await.is_ok() {
-                    regions.measure_due();
-                }
-            });
-        }
-    }
-
-    /// Asks DNS. An error changes nothing of what is known, and is one only where nothing is.
-    async fn look_up(&self) -> Result<(), ClientError> {
-        let Some(discovery) = &self.discovery else { return Ok(()) };
-        let is_well = self.state().choice.used().is_some();
-        let found = discovery.look(is_well).await;
-        let mut state = self.state();
-        state.look_at = Instant::now() + LOOK_EVERY;
-        match found {
-            Ok(found) => {
-                state.lookup_error = None;
-                state.found(&found, discovery.host(), &self.connect)
-            }
-            Err(error) => {
-                tracing::debug!(%error, "uses the regions that DNS named before");
-                state.lookup_error = Some(error.clone());
-                if state.places.is_empty() { Err(error) } else { Ok(()) }
-            }
-        }
-    }
-
-    fn measure_due(self: &Arc<Self>) {
-        let due = {
-            let mut state = self.state();
-            let due = state.choice.take_due(Instant::now(), MEASURE_WITHIN * 2);
-            due.iter().filter_map(|id| state.places.get(id).cloned()).collect::<Vec<_>>()
-        };
-        for place in due {
-            self.measure(place);
-        }
-    }
-
-    fn measure(self: &Arc<Self>, place: Arc<Place>) {
-        let regions = Arc::clone(self);
-        tokio::spawn(async move {
-            let is_first =
-                regions.state().choice.standing(place.id).is_some_and(|it| it.rtt.is_none());
-            let is_ready = regions.measure_once(&place).await;
-            // The first time there was a connection to be made.
-            if is_ready && is_first {
-                regions.measure_once(&place).await;
-            }
-        });
-    }
-
-    /// Asks a place whether it is ready, and notes the answer.
-    async fn measure_once(&self, place: &Place) -> bool {
-        let begun = Instant::now();
-        let asked = timeout(MEASURE_WITHIN, ready_at(place)).await;
-        let asked = asked.unwrap_or_else(|_| {
-            Err(ClientError::TimedOut { url: place.name.clone(), within: MEASURE_WITHIN })
-        });
-        let now = Instant::now();
-        let mut state = self.state();
-        match &asked {
-            Ok(()) => {
-                state.choice.measured(place.id, now - begun, now);
-                for id in state.choice.forget() {
-                    state.places.remove(&id);
-                }
-            }
-            Err(error) => state.choice.failed(place.id, error.to_string(), now),
-        }
-        state.settle();
-        drop(state);
-        self.measured.send_modify(|count| *count += 1);
-        asked.is_ok()
-    }
-
-    /// Measures every place now and waits for all, whatever is due.
-    pub(super) async fn measure_all(self: &Arc<Self>) -> Result<(), ClientError> {
-        if self.discovery.is_some() {
-            self.look_up().await?;
-        }
-        let places: Vec<Arc<Place>> = self.state().places.values().cloned().collect();
-        let measured = places.iter().map(async |place| {
-            if self.measure_once(place).await {
-                self.measure_once(place).await;
-            }
-        });
-        futures_util::future::join_all(measured).await;
-        self.state().has_begun = true;
-        Ok(())
     }
 
     /// Whom to ask, and whom after that.

@@ -14,13 +14,13 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from(length).map_err(|_| format!("{text:?} is below 0"))
 }
 
-/// For `#[serde(with = "duration")]`.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
+/// For `#[serde(deserialize_with = …)]`.
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Duration, D::Error> {
     let text = std::borrow::Cow::<'de, str>::deserialize(d)?;
     parse(&text).map_err(D::Error::custom)
 }
 
 /// The same for a length of time that need not be there.
-pub(super) fn optional<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn optional<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     deserialize(d).map(Some)
 }

@@ -266,6 +266,13 @@ async fn what_is_cut_or_silent_is_told_by_name_and_the_last_good_state_is_served
     std::fs::write(beside.path("app.j2"), "\n{{ config.nope }}").unwrap();
     kill_process(Pid::from_child(&agent.0), Signal::HUP).unwrap();
     eventually("it is told", async || beside.ask("/readyz").2.contains("app.j2:2: ")).await;
+    assert!(!beside.log().contains("settings file"), "{}", beside.log());
+    // Settings are read at the start alone, and a change of them is told.
+    let settings = std::fs::read_to_string(beside.path("agent.toml")).unwrap();
+    std::fs::write(beside.path("agent.toml"), format!("{settings}\n# changed\n")).unwrap();
+    kill_process(Pid::from_child(&agent.0), Signal::HUP).unwrap();
+    let told = "the settings file has changed: it counts from the next start";
+    eventually("also of settings", async || beside.log().contains(told)).await;
     assert_eq!(beside.ask("/readyz").0, 200, "the last good file is there");
     drop(agent);
 
@@ -378,6 +385,12 @@ async fn over_loopback_programs_watch_and_web_pages_get_nothing() {
     let agent = beside.start();
     beside.is_ready().await;
     let url = format!("http://127.0.0.1:{port}");
+    // A second one in its directory is refused before it listens or writes, and the first goes on.
+    let node = format!("http://127.0.0.1:{}", site.http[0]);
+    let second = beside.command(&node).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(second.status.code(), Some(1), "{}", said(&second));
+    assert!(said(&second).contains("agent: another agent works in this directory"));
+    assert_eq!(beside.value("n"), Some(1.into()));
     // The client of a program in Rust takes an agent for a node.
     let client = Client::new(&url, None).unwrap();
     let items = client.list(&document("web/prod"), None).await.unwrap();
@@ -396,6 +409,12 @@ async fn over_loopback_programs_watch_and_web_pages_get_nothing() {
     assert!(format!("{next:?}").contains("version: 3"), "{next:?}");
 
     let http = http();
+    // Whoever is on the machine reaches this: secrets are for the socket, if the settings say no more.
+    let secret = http.get(format!("{url}/secrets/db-password")).send().await.unwrap();
+    assert_eq!(
+        (secret.status(), beside.ask("/secrets/db-password").0),
+        (403.try_into().unwrap(), 404)
+    );
     let led = http.get(format!("{url}/config/web/prod")).header("host", "evil.example").send();
     assert_eq!(led.await.unwrap().status(), 421);
     let post = http.post(format!("{url}/config/web/prod")).send().await.unwrap();
@@ -404,4 +423,31 @@ async fn over_loopback_programs_watch_and_web_pages_get_nothing() {
     agent.stop();
     assert!(beside.log().contains("stopping"), "{}", beside.log());
     assert!(Path::new(&beside.path("agent")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_too_old_is_not_ready_and_connections_beyond_the_limit_are_closed() {
+    let site = Site::with("[http]\nheartbeat_every = \"200ms\"\n", "config:* cluster:read");
+    let node = site.serve(0);
+    put(&site.client(0), "n", "1").await;
+    let limits = "stale_max = \"2s\"\n[limits]\nconnections_max = 3\n";
+    let beside = Beside::new(&site, limits);
+    let agent = beside.start();
+    beside.is_ready().await;
+    // A region's sign of life is as good as a change.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(beside.ask("/readyz").0, 200, "{}", beside.ask("/readyz").2);
+    let socket = beside.out.path().join("agent.sock");
+    let held: Vec<_> = (0..3).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    eventually("there is room for three", async || beside.ask("/healthz").0 == 0).await;
+    drop(held);
+    eventually("there is room again", async || beside.ask("/healthz").0 == 200).await;
+    drop(node);
+    eventually("it is too old", async || {
+        let (status, _, told) = beside.ask("/readyz");
+        status == 503 && told.contains("web/prod: older than times.stale_max")
+    })
+    .await;
+    assert_eq!(beside.value("n"), Some(1.into()), "it is served all the same");
+    agent.stop();
 }

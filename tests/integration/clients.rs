@@ -1,12 +1,11 @@
 //! docs/clients.md's blocks, as they stand there, against three regions: all of a language from the
 //! first to the last. Only the service is the language's own, so that each finds its own conflict.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use crate::cluster::free_ports;
-use crate::process::{HOLM, Process, said};
+use crate::dev::Dev;
+use crate::process::{HOLM, said};
 
 const PAGE: &str = include_str!("../../docs/clients.md");
 const LANGUAGES: [&str; 3] = ["sh", "python", "ts"];
@@ -37,45 +36,19 @@ fn output() -> String {
 struct Regions {
     dir: tempfile::TempDir,
     environment: Vec<(&'static str, String)>,
-    _dev: Process,
-    /// Held until the end: whoever prints to a pipe that nobody reads stops.
-    _out: BufReader<std::process::ChildStdout>,
+    _dev: Dev,
 }
 
 impl Regions {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("regions/three-continents.toml");
-        let mut topology = std::fs::read_to_string(path).unwrap();
-        let mut urls = Vec::new();
-        for i in 1..=3 {
-            let (peer, http) = free_ports();
-            topology = topology.replace(&format!(":910{i}"), &format!(":{peer}"));
-            topology = topology.replace(&format!(":810{i}"), &format!(":{http}"));
-            urls.push(format!("http://127.0.0.1:{http}"));
-        }
-        let file = dir.path().join("topology.toml");
-        std::fs::write(&file, topology).unwrap();
-        let mut dev = Command::new(HOLM)
-            .args(["dev", "--topology", file.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut out = BufReader::new(dev.stdout.take().unwrap());
-        let dev = Process(dev);
-        let (mut line, mut token) = (String::new(), None);
-        while !line.contains("chaos heal") {
-            line.clear();
-            assert_ne!(out.read_line(&mut line).unwrap(), 0, "`holm dev` ended");
-            token = line.starts_with("eyJ").then(|| line.trim().to_owned()).or(token);
-        }
+        let dev = Dev::start(dir.path());
         let environment = vec![
-            ("HOLM_TOKEN", token.unwrap()),
-            ("HOLM_URL", urls[0].clone()),
-            ("HOLM_URL_2", urls[1].clone()),
+            ("HOLM_TOKEN", dev.token().to_owned()),
+            ("HOLM_URL", dev.urls[0].clone()),
+            ("HOLM_URL_2", dev.urls[1].clone()),
         ];
-        let mut regions = Self { dir, environment, _dev: dev, _out: out };
+        let mut regions = Self { dir, environment, _dev: dev };
         regions.prepare();
         regions
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use holm::client::Write;
 use holm::model::SecretName;
 use holm::secrets::Plaintext;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::cluster::{document, eventually, json, key};
 use crate::process::{HOLM, Process, Site, holm, said};
@@ -139,12 +139,16 @@ impl Supervised {
     }
 }
 
-/// Whether the tests were started to ignore it, as a shell does to what it runs aside: it stays so.
-fn is_ignored(signal: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+/// Whether a process with this `/proc/PID/status` ignores it.
+fn ignores(status: &str, signal: Signal) -> bool {
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
     let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
     ignored & (1 << (signal.as_raw() - 1)) != 0
+}
+
+/// Whether the tests were started to ignore it, as a shell does to what it runs aside: it stays so.
+fn is_ignored(signal: Signal) -> bool {
+    ignores(&std::fs::read_to_string("/proc/self/status").unwrap(), signal)
 }
 
 fn out(output: &Output) -> String {
@@ -304,6 +308,14 @@ async fn signals_and_the_exit_code_pass_through_the_supervisor() {
     supervised.signal(Signal::TERM);
     assert_eq!(supervised.ends().await, Some(9));
     assert!(supervised.log().ends_with("got TERM\n"), "{}", supervised.log());
+    // As `nohup` starts it: what was ignored before stays so, for the program, too.
+    let line = ["--restart-on-change", "--", "cat", "/proc/self/status"];
+    let inner = world.command(&world.site.token, &line);
+    let mut nohup = Command::new("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).env("HOLM_TOKEN", &world.site.token);
+    nohup.arg(inner.get_program()).args(inner.get_args());
+    let seen = out(&tokio::task::spawn_blocking(move || nohup.output().unwrap()).await.unwrap());
+    assert!(ignores(&seen, Signal::HUP) && !ignores(&seen, Signal::USR1), "{seen}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -398,15 +410,25 @@ async fn a_program_that_is_gone_leaves_the_one_that_runs() {
     assert_eq!(supervised.ends().await, Some(143));
 }
 
+/// A process that another one started, and that ends with the test.
+struct Left(Pid);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        // Gone already, where all went well.
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn the_keyboards_interrupt_reaches_the_program_once() {
+async fn with_a_terminal_an_interrupt_reaches_the_program_once_whoever_sends_it() {
     // util-linux' `script` makes a terminal; without it there is nothing to see here.
     if is_ignored(Signal::INT) || Command::new("script").arg("--version").output().is_err() {
         return;
     }
     let world = World::new().await;
-    let counts = "trap 'echo interrupted' INT; trap 'echo ended; exit 4' TERM; test -t 0 && echo up; \
-                  while :; do sleep 0.05; done";
+    let counts = "for it in INT QUIT; do trap \"echo got $it\" $it; done; trap 'echo got TERM; exit 4' TERM; \
+                  test -t 0 && echo up $$ $PPID; while :; do sleep 0.05; done";
     let file = world.site.dir.path().join("counts");
     std::fs::write(&file, counts).unwrap();
     let url = format!("http://127.0.0.1:{}", world.site.http[0]);
@@ -424,10 +446,33 @@ async fn the_keyboards_interrupt_reaches_the_program_once() {
         .spawn()
         .unwrap();
     let mut keyboard = child.stdin.take().unwrap();
-    let supervised = Supervised { process: Process(child), err: log.clone(), log };
+    let mut supervised = Supervised { process: Process(child), err: log.clone(), log };
     supervised.logs("up").await;
+    // `script` would leave both behind.
+    let ids = supervised.log();
+    let ids = ids.lines().find_map(|line| line.strip_prefix("up ")).unwrap();
+    let ids: Vec<Pid> =
+        ids.split_whitespace().map(|id| Pid::from_raw(id.parse().unwrap()).unwrap()).collect();
+    let [program, holm] = ids[..] else { panic!("{ids:?}") };
+    let _left = (Left(holm), Left(program));
+
+    let got = |name: &str| supervised.log().matches(&format!("got {name}")).count();
     std::io::Write::write_all(&mut keyboard, b"\x03").unwrap();
-    supervised.logs("interrupted").await;
+    supervised.logs("got INT").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(supervised.log().matches("interrupted").count(), 1, "{}", supervised.log());
+    assert_eq!(got("INT"), 1, "of the keyboard: {}", supervised.log());
+    // To `holm` alone, as from another terminal.
+    for (signal, name, times) in [(Signal::INT, "INT", 2), (Signal::QUIT, "QUIT", 1)] {
+        if !is_ignored(signal) {
+            kill_process(holm, signal).unwrap();
+            eventually("it is passed on", async || got(name) == times).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(got("INT"), 2, "of a process: {}", supervised.log());
+    kill_process(holm, Signal::TERM).unwrap();
+    assert_eq!(supervised.ends().await, Some(4), "{}", supervised.log());
+    for id in [program, holm] {
+        eventually("nothing is left behind", async || test_kill_process(id).is_err()).await;
+    }
 }

@@ -1,10 +1,11 @@
 //! README.md's commands, as they stand there; only addresses and paths are this test's own.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cluster::free_ports;
+use crate::dev::Dev;
 use crate::process::{HOLM, Process};
 
 /// The README's shell blocks, in order.
@@ -33,34 +34,8 @@ fn run(dir: &Path, script: &str, environment: &[(&str, &str)]) -> String {
 #[test]
 fn the_commands_to_try_do_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
-    // The default topology, with ports that are free here.
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("regions/three-continents.toml");
-    let mut topology = std::fs::read_to_string(path).unwrap();
-    let mut urls = Vec::new();
-    for i in 1..=3 {
-        let (peer, http) = free_ports();
-        topology = topology.replace(&format!(":910{i}"), &format!(":{peer}"));
-        topology = topology.replace(&format!(":810{i}"), &format!(":{http}"));
-        urls.push(format!("http://127.0.0.1:{http}"));
-    }
-    let file = dir.path().join("topology.toml");
-    std::fs::write(&file, topology).unwrap();
-    let mut dev = Command::new(HOLM)
-        .args(["dev", "--topology", file.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Held until the end: whoever prints to a pipe that nobody reads stops.
-    let mut out = BufReader::new(dev.stdout.take().unwrap());
-    let _dev = Process(dev);
-    let mut printed = Vec::new();
-    for line in out.by_ref().lines() {
-        printed.push(line.unwrap());
-        if printed.last().unwrap().contains("chaos heal") {
-            break;
-        }
-    }
+    let dev = Dev::start(dir.path());
+    let (printed, urls) = (&dev.printed, &dev.urls);
     let find = |start: &str| {
         let found: Vec<&str> =
             printed.iter().map(|line| line.trim()).filter(|l| l.starts_with(start)).collect();
@@ -74,7 +49,6 @@ fn the_commands_to_try_do_what_they_say() {
     let said = run(dir.path(), &format!("{}\n{curl}", find("export")), &[]);
     assert!(said.contains("\"value\":\"blue\"") && said.contains("event: put"), "{said}");
     // The README's own lines.
-    let token = printed.iter().find(|line| line.starts_with("eyJ")).unwrap();
     let mut script = String::new();
     let tried = blocks()[..2].concat();
     for line in tried.lines() {
@@ -90,7 +64,7 @@ fn the_commands_to_try_do_what_they_say() {
         // What crosses an ocean takes its time.
         script += &format!("{line}\nsleep 0.5\n");
     }
-    let said = run(dir.path(), &script, &[("HOLM_TOKEN", token), ("HOLM_URL", &urls[0])]);
+    let said = run(dir.path(), &script, &[("HOLM_TOKEN", dev.token()), ("HOLM_URL", &urls[0])]);
     assert!(said.contains("8080"), "{said}");
     assert!(said.contains("at the same time"), "the conflict shows: {said}");
 }

@@ -1,8 +1,10 @@
 //! Keeps a program running: passes signals on, ends as it ends, and starts it again with what it is
 //! given now. What cannot be started is said, and the one that runs goes on.
 //!
-//! With a terminal the program stays in the process group of `holm`, so that the keyboard reaches both
-//! and job control works; without one it has a group of its own, and signals reach all of it.
+//! With a terminal the program stays in the process group of `holm`, so that the keyboard reaches both,
+//! and job control and pipelines work; without one it has a group of its own, and signals reach all of
+//! it. With a terminal the system says of INT and QUIT whether the keyboard sent them, which the program
+//! has too, or a process, which sent them to `holm` alone.
 
 use std::future::poll_fn;
 use std::process::ExitStatus;
@@ -13,6 +15,8 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpgrp, kill_process, kill_process_group, waitpid,
 };
 use rustix::termios::tcgetpgrp;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -32,6 +36,9 @@ const PASSED: [Signal; 7] = [
     Signal::USR2,
     Signal::ALARM,
 ];
+
+/// Those of them that a keyboard sends.
+const OF_KEYBOARD: [Signal; 2] = [Signal::INT, Signal::QUIT];
 
 /// How a program is stopped.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +180,7 @@ impl<'a> Supervisor<'a> {
         is_told: bool,
         deadline: Option<Instant>,
     ) -> Result<Woken, Failure> {
-        let Signals { passed, child: changes } = &mut self.signals;
+        let Signals { passed, child: changes, .. } = &mut self.signals;
         loop {
             // A change of the child's that comes after this look wakes the wait below.
             if let Some(status) = ended(self.child)? {
@@ -197,10 +204,12 @@ impl<'a> Supervisor<'a> {
 
     /// Passes a signal on that came here.
     fn pass(&mut self, signal: Signal) {
-        let is_of_keyboard = matches!(signal, Signal::INT | Signal::QUIT);
-        self.is_ending |= is_of_keyboard || signal == Signal::TERM;
+        let can_be_of_keyboard = OF_KEYBOARD.contains(&signal);
+        self.is_ending |= can_be_of_keyboard || signal == Signal::TERM;
+        let was_sent = can_be_of_keyboard && self.signals.was_sent(signal);
         // The keyboard's signals go to the terminal's whole group: the program has it already.
-        if is_of_keyboard && !self.own_group && terminal_group() == Some(getpgrp()) {
+        let is_shared = !self.own_group && terminal_group() == Some(getpgrp());
+        if can_be_of_keyboard && is_shared && !was_sent {
             return;
         }
         self.send(signal);
@@ -218,6 +227,10 @@ impl<'a> Supervisor<'a> {
 struct Signals {
     passed: Vec<(Signal, Stream)>,
     child: Stream,
+    /// Who sent those that a keyboard can send, as the system tells it.
+    senders: SignalsInfo<WithRawSiginfo>,
+    /// Those that a process sent, and that were not asked about yet.
+    sent: Vec<i32>,
 }
 
 impl Signals {
@@ -225,12 +238,29 @@ impl Signals {
         let stream = |kind| signal(kind).map_err(|e| Failure::failed(format!("no signals: {e}")));
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let ignored = ignored_in(&status);
-        let passed = PASSED.into_iter().filter(|it| ignored & (1 << (it.as_raw() - 1)) == 0);
+        let is_taken = |it: &Signal| ignored & (1 << (it.as_raw() - 1)) == 0;
+        // Before the streams: handlers run in this order, so that what wakes a stream is noted here.
+        let of_keyboard = OF_KEYBOARD.into_iter().filter(is_taken).map(Signal::as_raw);
+        let senders = SignalsInfo::new(of_keyboard)
+            .map_err(|e| Failure::failed(format!("no signals: {e}")))?;
+        let passed = PASSED.into_iter().filter(is_taken);
         let passed = passed.map(|it| Ok((it, stream(SignalKind::from_raw(it.as_raw()))?)));
         Ok(Self {
             passed: passed.collect::<Result<_, Failure>>()?,
             child: stream(SignalKind::child())?,
+            senders,
+            sent: Vec::new(),
         })
+    }
+
+    /// Whether a process sent this signal since the last time that this was asked of it.
+    fn was_sent(&mut self, signal: Signal) -> bool {
+        // sigaction(2): what the system sends by itself, as for a terminal, has a code above 0.
+        let by_process = self.senders.pending().filter(|it| it.si_code <= 0);
+        self.sent.extend(by_process.map(|it| it.si_signo));
+        let before = self.sent.len();
+        self.sent.retain(|it| *it != signal.as_raw());
+        self.sent.len() < before
     }
 }
 

@@ -379,7 +379,8 @@ async fn a_watch_goes_on_in_the_next_region_and_comes_back() {
 
 #[tokio::test]
 async fn a_watch_leaves_a_region_that_has_fallen_silent() {
-    let world = World::new().await;
+    // However long a nearer region would be waited for.
+    let world = World::with(|settings| settings.return_after = Duration::from_secs(60)).await;
     let ready = "event: ready\nid: s1\ndata: {}\n\n".to_owned();
     for stub in &world.stubs {
         stub.node().watches = [ready.clone()].into();

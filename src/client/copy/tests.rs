@@ -1,42 +1,21 @@
 //! Claims about a copy, against a stub of a node and a disk in memory.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use super::testing::{document, item, shown};
-use super::{CopyEnv, CopyError, CopySettings, LocalCopy};
+use super::testing::{document, env, eventually, item, put, ready, settings, shown};
+use super::{CopyError, LocalCopy};
+use crate::client::Client;
 use crate::client::stub::Stub;
-use crate::client::{Client, Item};
-use crate::env::{Blocking, Disk, ManualClock, MemoryDisk, SystemClock};
+use crate::env::{Disk, ManualClock, MemoryDisk, SystemClock};
 use crate::model::Stamp;
 
 /// Nobody answers there.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-fn put(item: &Item, id: Option<&str>) -> String {
-    let data = serde_json::to_string(item).unwrap();
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    format!("event: put\ndata: {data}\n{id}\n")
-}
-
-fn ready(id: &str) -> String {
-    format!("event: ready\ndata: {{}}\nid: {id}\n\n")
-}
-
 fn removed(key: &str, id: &str) -> String {
     format!("event: remove\ndata: {{\"key\":\"{key}\",\"version\":9}}\nid: {id}\n\n")
-}
-
-fn settings() -> CopySettings {
-    CopySettings {
-        file: Some("/data/web.copy".into()),
-        start_within: Duration::from_millis(700),
-        fresh_within: Duration::from_millis(400),
-        save_pause: Duration::from_millis(1),
-        ..CopySettings::default()
-    }
 }
 
 async fn start(url: &str, disk: &MemoryDisk) -> Result<LocalCopy, CopyError> {
@@ -48,20 +27,8 @@ async fn start_at(
     disk: &MemoryDisk,
     clock: impl crate::env::WallClock,
 ) -> Result<LocalCopy, CopyError> {
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let env = CopyEnv { clock: Arc::new(clock), blocking: Blocking::Inline, disk: Some(disk) };
     let client = Client::new(url, Some("t")).unwrap();
-    LocalCopy::start(client, &document(), settings(), None, env).await
-}
-
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not in time: {what}");
+    LocalCopy::start(client, &document(), settings(), None, env(disk, clock)).await
 }
 
 #[tokio::test]

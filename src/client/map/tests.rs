@@ -1,16 +1,15 @@
 //! Claims about maps: what is shown fits and is valid, whatever comes.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::MapError;
-use crate::client::copy::testing::item;
-use crate::client::copy::{CopyEnv, CopyError, CopySettings};
+use crate::client::copy::CopyError;
+use crate::client::copy::testing::{env, eventually, item, put, ready, settings};
 use crate::client::stub::Stub;
 use crate::client::{Client, WatchMap};
-use crate::env::{Blocking, Disk, MemoryDisk, SystemClock};
+use crate::env::{MemoryDisk, SystemClock};
 
 #[derive(Debug, Deserialize)]
 struct Web {
@@ -18,15 +17,7 @@ struct Web {
 }
 
 fn puts(values: &[(&str, &str)]) -> String {
-    let put = |(value, id): &(&str, &str)| {
-        let data = serde_json::to_string(&item("port", value, 1)).unwrap();
-        format!("event: put\ndata: {data}\nid: {id}\n\n")
-    };
-    values.iter().map(put).collect()
-}
-
-fn ready(id: &str) -> String {
-    format!("event: ready\ndata: {{}}\nid: {id}\n\n")
+    values.iter().map(|(value, id)| put(&item("port", value, 1), Some(id))).collect()
 }
 
 type Told = Arc<Mutex<Vec<String>>>;
@@ -34,20 +25,10 @@ type Told = Arc<Mutex<Vec<String>>>;
 async fn start(url: &str, disk: &MemoryDisk) -> (Result<WatchMap<Web>, MapError>, Told) {
     let told = Told::default();
     let (changes, problems) = (told.clone(), told.clone());
-    let settings = CopySettings {
-        file: Some("/data/web.copy".into()),
-        start_within: Duration::from_millis(700),
-        fresh_within: Duration::from_millis(300),
-        save_pause: Duration::from_millis(1),
-        ..CopySettings::default()
-    };
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let clock = Arc::new(SystemClock);
-    let env = CopyEnv { clock, blocking: Blocking::Inline, disk: Some(disk) };
     let client = Client::new(url, Some("t")).unwrap();
     let map = client
         .watch_map::<Web>("web", "dev")
-        .settings(settings)
+        .settings(settings())
         .validate(|web| match web.port {
             13 => panic!("thirteen"),
             0..1024 => Err("the port is below 1024"),
@@ -55,19 +36,9 @@ async fn start(url: &str, disk: &MemoryDisk) -> (Result<WatchMap<Web>, MapError>
         })
         .on_change(move |web| changes.lock().unwrap().push(format!("port {}", web.port)))
         .on_problem(move |problem| problems.lock().unwrap().push(problem.to_owned()))
-        .start_in(env)
+        .start_in(env(disk, SystemClock))
         .await;
     (map, told)
-}
-
-async fn eventually(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if holds() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("not in time: {what}");
 }
 
 #[tokio::test]
