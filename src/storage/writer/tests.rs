@@ -13,6 +13,7 @@ mod chain;
 mod crossing;
 mod epochs;
 mod format;
+mod histories;
 mod pruning;
 mod rebuilding;
 mod trim;
