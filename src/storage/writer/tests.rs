@@ -16,6 +16,7 @@ mod format;
 mod histories;
 mod pruning;
 mod rebuilding;
+mod sizes;
 mod trim;
 mod whole;
 
