@@ -9,7 +9,7 @@ use imbl::OrdMap;
 
 use super::entry::Entry;
 use super::view::Row;
-use crate::model::{Dot, Environment, Stamp};
+use crate::model::{Environment, Stamp};
 use crate::planted::{Bug, is_planted};
 
 /// Most versions that a policy can ask for.
@@ -57,12 +57,10 @@ impl Policies {
 /// What a policy keeps of one key at one time.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// The lowest number among the newest ones.
+    /// The lowest number among the newest ones, and those of what the key shows.
     from_version: u64,
     /// Stamps from this on are young.
     from_stamp: Stamp,
-    /// What the key shows now.
-    live: Vec<Dot>,
 }
 
 impl Kept {
@@ -70,13 +68,19 @@ impl Kept {
     /// there can be.
     pub fn of(policy: HistoryPolicy, now: Stamp, row: &Row) -> Option<Self> {
         let newest = row.siblings().iter().map(|entry| entry.version).max()?;
+        let shown = row.siblings().iter().map(|entry| entry.version).min()?;
         // Versions begin with 1.
         let kept = policy.versions.max(1) - u64::from(is_planted(Bug::PruneOneMore));
-        let from_version = newest.saturating_sub(kept) + 1;
+        let from_version = (newest.saturating_sub(kept) + 1).min(shown);
         let age_us = policy.age_s.saturating_mul(1_000_000);
         let from_stamp = Stamp(now.0.saturating_sub(age_us));
-        let live = row.siblings().iter().map(|entry| entry.dot).collect();
-        (from_version > 1).then_some(Self { from_version, from_stamp, live })
+        (from_version > 1).then_some(Self { from_version, from_stamp })
+    }
+
+    /// Keeps what has the number of one of these entries, too, and all that is newer.
+    pub fn keep_with(&mut self, entries: &[Entry]) {
+        let lowest = entries.iter().map(|entry| entry.version).min();
+        self.from_version = lowest.map_or(self.from_version, |it| it.min(self.from_version));
     }
 
     /// Whether entries of this version can go at all.
@@ -86,16 +90,14 @@ impl Kept {
 
     /// Whether this entry has to stay, and with it all that is newer.
     pub fn keeps(&self, entry: &Entry) -> bool {
-        !self.lets_go(entry.version)
-            || entry.stamp >= self.from_stamp
-            || self.live.contains(&entry.dot)
+        !self.lets_go(entry.version) || entry.stamp >= self.from_stamp
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Origin;
+    use crate::model::{Dot, Origin};
 
     fn entry(version: u64, stamp: u64) -> Entry {
         Entry {
@@ -130,7 +132,14 @@ mod tests {
         let row = Row::new(vec![entry(9, 50), entry(2, 1)]).unwrap();
         let kept = Kept::of(policy, Stamp(100), &row).unwrap();
         assert!(kept.keeps(&entry(2, 1)), "a conflict that nobody settled");
+        assert!(kept.keeps(&entry(3, 1)), "what is newer: a history without holes");
+        let row = Row::new(vec![entry(9, 50), entry(4, 1)]).unwrap();
+        let mut kept = Kept::of(policy, Stamp(100), &row).unwrap();
         assert!(!kept.keeps(&entry(3, 1)));
+        kept.keep_with(&[entry(5, 1)]);
+        assert!(!kept.keeps(&entry(3, 1)));
+        kept.keep_with(&[entry(3, 1), entry(9, 1)]);
+        assert!(kept.keeps(&entry(3, 1)) && !kept.keeps(&entry(2, 1)));
     }
 
     #[test]

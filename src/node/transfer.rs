@@ -302,7 +302,7 @@ impl Taker {
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let mut stream = self.gossip.open(peer, StreamKind::Documents, deadline).await?;
         let vector = (*self.store.snapshot().vector).clone();
-        timeout(OPEN_TIMEOUT, frame::write(&mut stream.send, &Ask { vector }))
+        timeout(OPEN_TIMEOUT, frame::write(&mut stream.send, &Ask::new(vector)))
             .await
             .map_err(|_| TransferError::Stalled)??;
         let _ = stream.send.finish();

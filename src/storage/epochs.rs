@@ -157,7 +157,8 @@ impl EpochReader {
         floor: &Vector,
         removals_before: Stamp,
     ) -> Result<Plan, RollError> {
-        let tx = self.0.get()?.begin_read().map_err(StoreError::from)?;
+        let database = self.0.get()?;
+        let tx = database.begin_read().map_err(StoreError::from)?;
         let (vector, _) = origins::read(&tx)?;
         if !vector.covers(floor) {
             return Err(RollError::Ahead);

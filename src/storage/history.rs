@@ -1,20 +1,26 @@
 //! Table `history`: (`service/environment/key`, version, origin, n) → the entry. Derived: every
-//! write of every key. Lifetime: as long as the environment's policy keeps it; from then on it goes
-//! with one of the next passes of `storage::prune`.
+//! write of every key that its row does not show any more. Lifetime: from the checkpoint that writes
+//! the row without it on, as long as the environment's policy keeps it; from then on it goes with one
+//! of the next passes of `storage::prune`.
+//!
+//! So a history is what stands in the table and in the row, of one transaction; and what is committed
+//! and in neither yet. Programs of before put every write into the table at once: what is in both
+//! counts once, and a pass of `storage::prune` takes it out of the table.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 
 use super::database::Database;
 use super::error::StoreError;
-use super::rows::row_key;
+use super::rows::{self, Named, ROWS, row_key};
 use crate::config::Entry;
 use crate::model::{DocumentId, Dot, Key, Origin, cbor};
 
-type HistoryKey<'a> = (&'a str, u64, u64, u64);
+/// A row's key: the name of the key's row, version, origin, n.
+pub(super) type HistoryKey<'a> = (&'a str, u64, u64, u64);
 
 pub(super) const HISTORY: TableDefinition<'_, HistoryKey<'static>, &[u8]> =
     TableDefinition::new("history");
@@ -22,32 +28,28 @@ pub(super) const HISTORY: TableDefinition<'_, HistoryKey<'static>, &[u8]> =
 /// Where an entry stands in its key's history: by version, ties by its change.
 pub type Position = (u64, Dot);
 
-/// The entries that are committed and not yet in the table, by row key.
+/// The entries that are committed since the last checkpoint, by row key: of what a key has, those that
+/// are in no table yet, and maybe some that are.
 pub(super) type Tail = Arc<Mutex<BTreeMap<String, Vec<Entry>>>>;
 
-pub(super) fn put(
+/// Puts entries in that no row shows.
+pub(super) fn put<'a>(
     tx: &WriteTransaction,
-    entries: &BTreeMap<String, Vec<Entry>>,
+    entries: impl Iterator<Item = &'a Named>,
 ) -> Result<(), StoreError> {
     let mut table = tx.open_table(HISTORY)?;
     let mut bytes = Vec::new();
-    for (name, entries) in entries {
-        for entry in entries {
-            let origin = u64::from_be_bytes(entry.dot.origin.0);
-            let key = (name.as_str(), entry.version, origin, entry.dot.n);
-            bytes.clear();
-            cbor::encode_into(entry, &mut bytes);
-            table.insert(key, bytes.as_slice())?;
-        }
+    for (name, entry) in entries {
+        bytes.clear();
+        cbor::encode_into(entry, &mut bytes);
+        table.insert(key(name, (entry.version, entry.dot)), bytes.as_slice())?;
     }
     Ok(())
 }
 
-/// Puts one entry in, under its key's row.
-pub(super) fn put_row(tx: &WriteTransaction, name: &str, entry: &Entry) -> Result<(), StoreError> {
-    let key = (name, entry.version, u64::from_be_bytes(entry.dot.origin.0), entry.dot.n);
-    tx.open_table(HISTORY)?.insert(key, cbor::encode(entry).as_slice())?;
-    Ok(())
+/// The key of a row.
+pub(super) fn key(name: &str, (version, dot): Position) -> HistoryKey<'_> {
+    (name, version, u64::from_be_bytes(dot.origin.0), dot.n)
 }
 
 /// A part of a key's history.
@@ -85,21 +87,25 @@ impl HistoryReader {
         let name = row_key(document, key);
         let room = Room { entries: size, bytes: bytes_max, is_empty: true };
         let is_asked_for = |entry: &&Entry| before.is_none_or(|before| position(entry) < before);
-        // The tail first: what moves to the table in between is then found twice, not never. Of
-        // both, what fits and one more.
+        // Of each place, what fits and one more.
+        let fitting = |mut entries: Vec<&Entry>| -> Vec<Entry> {
+            entries.sort_by_key(|entry| Reverse(position(entry)));
+            let mut room = room.clone();
+            let fit = entries.iter().take_while(|entry| room.takes(entry)).count();
+            entries.into_iter().take(fit + 1).cloned().collect()
+        };
+        // The tail first: what moves to the tables in between is then found twice, not never.
         let mut found: Vec<Entry> = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut tail: Vec<&Entry> =
-                tail.get(&name).into_iter().flatten().filter(is_asked_for).collect();
-            tail.sort_by_key(|entry| Reverse(position(entry)));
-            let mut room = room.clone();
-            let fit = tail.iter().take_while(|entry| room.takes(entry)).count();
-            tail.into_iter().take(fit + 1).cloned().collect()
+            fitting(tail.get(&name).into_iter().flatten().filter(is_asked_for).collect())
         };
         let database = self.database.get()?;
-        let table = database.begin_read()?.open_table(HISTORY)?;
-        let end = before.map_or((name.as_str(), u64::MAX, u64::MAX, u64::MAX), |(version, dot)| {
-            (name.as_str(), version, u64::from_be_bytes(dot.origin.0), dot.n)
+        let tx = database.begin_read()?;
+        let shown = shown(&tx, &name)?;
+        found.extend(fitting(shown.iter().filter(is_asked_for).collect()));
+        let table = tx.open_table(HISTORY)?;
+        let end = before.map_or((name.as_str(), u64::MAX, u64::MAX, u64::MAX), |before| {
+            self::key(&name, before)
         });
         let mut table_room = room.clone();
         for row in table.range((name.as_str(), 0, 0, 0)..end)?.rev() {
@@ -129,7 +135,9 @@ impl HistoryReader {
             tail.get(&name).into_iter().flatten().map(position).min()
         };
         let database = self.database.get()?;
-        let table = database.begin_read()?.open_table(HISTORY)?;
+        let tx = database.begin_read()?;
+        let in_row = shown(&tx, &name)?.iter().map(position).min();
+        let table = tx.open_table(HISTORY)?;
         let in_table = match table.range(span(&name))?.next() {
             Some(row) => {
                 let (_, version, origin, n) = row?.0.value();
@@ -137,8 +145,13 @@ impl HistoryReader {
             }
             None => None,
         };
-        Ok(in_tail.into_iter().chain(in_table).min())
+        Ok(in_tail.into_iter().chain(in_row).chain(in_table).min())
     }
+}
+
+/// What a key's row shows, as of the last checkpoint.
+fn shown(tx: &ReadTransaction, name: &str) -> Result<Vec<Entry>, StoreError> {
+    rows::siblings(&tx.open_table(ROWS)?, name)
 }
 
 /// All of a key's rows.
@@ -146,7 +159,8 @@ pub(super) fn span(name: &str) -> std::ops::RangeInclusive<HistoryKey<'_>> {
     (name, 0, 0, 0)..=(name, u64::MAX, u64::MAX, u64::MAX)
 }
 
-fn position(entry: &Entry) -> Position {
+/// Where an entry stands.
+pub(super) fn position(entry: &Entry) -> Position {
     (entry.version, entry.dot)
 }
 

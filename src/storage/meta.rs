@@ -10,11 +10,12 @@ use crate::model::{Origin, Vector, cbor};
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The latest format this program knows. A store of a later one is refused at opening. In format 2
-/// documents can be in another epoch than the first.
-pub(crate) const FORMAT: u32 = 2;
-/// The format of a store in which no document was rolled yet: programs that know no epochs can
-/// still open it.
-pub(super) const FORMAT_WITHOUT_EPOCHS: u32 = 1;
+/// documents can be in another epoch than the first. In format 3 histories lack what rows show: a
+/// program of before would forget each version that it replaces. A store has it from its first
+/// checkpoint on by a program that knows it.
+pub(crate) const FORMAT: u32 = 3;
+/// The format from which on documents can be in another epoch than the first.
+pub(super) const FORMAT_WITH_EPOCHS: u32 = 2;
 
 /// Which format the store has (u32).
 pub(super) const KEY_FORMAT: Key<u32> = Key::new("format");
@@ -26,6 +27,9 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+/// Whether histories were gone through, since all of what rows show was in them, too (bool); absent
+/// where they may still hold it.
+pub(super) const KEY_HISTORIES: Key<bool> = Key::new("histories");
 /// For each origin, up to which number its records may be gone from the log.
 pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
 

@@ -5,6 +5,9 @@
 //!
 //! Keys with fewer versions than their policy keeps cost no look at the disk: how many a key has is
 //! known from the number of the newest.
+//!
+//! In a store of a program of before, where histories hold what rows show, too, passes take that out of
+//! them, until one has gone through all keys.
 
 use std::ops::Bound::{Included, Unbounded};
 use std::sync::Arc;
@@ -12,12 +15,12 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use redb::{ReadTransaction, WriteTransaction};
 
-use super::error::StoreError;
-use super::history::{HISTORY, span};
-use super::rows::row_key;
+use super::history::{self, HISTORY, HistoryKey, span};
+use super::rows::{self, ROWS, row_key};
+use super::{error::StoreError, meta};
 use crate::config::retention::Kept;
-use crate::config::{DocumentView, Entry, Policies};
-use crate::model::{DocumentId, Key, Stamp, cbor};
+use crate::config::{DocumentView, Entry, Policies, Row};
+use crate::model::{DocumentId, Dot, Key, Stamp, cbor};
 
 /// Most keys that a step goes past.
 const STEP_KEYS_MAX: usize = 16_384;
@@ -40,9 +43,35 @@ pub struct Pruned {
     pub keys_left: u64,
 }
 
+/// A version that its key's row shows, and the history has, too.
+#[derive(Debug)]
+struct Twice {
+    document: DocumentId,
+    key: Key,
+    position: history::Position,
+}
+
+/// Whether histories may hold what rows show.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Form {
+    /// No, and the store says so.
+    #[default]
+    Apart,
+    /// Yes, and there is no pass that has looked at all keys from the first one on.
+    Both,
+    /// One is under way.
+    Parting,
+    /// One has come to its end: the store has to say so.
+    Parted,
+}
+
 /// A pass, and what it found and was not removed yet.
 #[derive(Debug, Default)]
 pub(super) struct Pruner {
+    form: Form,
+    twice: Vec<Twice>,
+    /// How many of these are gone.
+    parted: u64,
     /// The key to go on with; none between passes.
     next: Option<(DocumentId, Key)>,
     due: Vec<Due>,
@@ -66,6 +95,13 @@ impl Room {
 }
 
 type Documents = OrdMap<DocumentId, Arc<DocumentView>>;
+type Histories = redb::ReadOnlyTable<HistoryKey<'static>, &'static [u8]>;
+
+/// What a step looks at.
+struct Tables {
+    histories: Histories,
+    rows: redb::ReadOnlyTable<&'static str, &'static [u8]>,
+}
 
 impl Pruner {
     /// Whether a pass is under way.
@@ -75,7 +111,7 @@ impl Pruner {
 
     /// Whether rows wait to be removed.
     pub(super) fn has_due(&self) -> bool {
-        !self.due.is_empty()
+        !self.due.is_empty() || !self.twice.is_empty() || self.form == Form::Parted
     }
 
     /// How far it is, where there are `keys` in all.
@@ -98,6 +134,9 @@ impl Pruner {
         }
         if self.next.is_none() {
             self.pass = (0, 0);
+            if self.form == Form::Both {
+                self.form = Form::Parting;
+            }
         }
         let mut room = Room {
             keys: STEP_KEYS_MAX,
@@ -105,7 +144,7 @@ impl Pruner {
             rows: rows_max,
             bytes: STEP_BYTES_MAX,
         };
-        let table = tx.open_table(HISTORY)?;
+        let tables = Tables { histories: tx.open_table(HISTORY)?, rows: tx.open_table(ROWS)? };
         let from = self.next.take();
         let first = from.as_ref().map_or(Unbounded, |(document, _)| Included(document));
         for (document, view) in documents.range::<_, DocumentId>((first, Unbounded)) {
@@ -121,9 +160,15 @@ impl Pruner {
                 }
                 room.keys -= 1;
                 self.pass.0 += 1;
-                let Some(kept) = Kept::of(policy, now, row) else { continue };
-                room.reads -= 1;
-                if !self.look(&table, &row_key(document, key), &kept, &mut room)? {
+                if self.form == Form::Parting {
+                    self.find_twice(&tables, (document, key), row, &mut room)?;
+                }
+                let Some(mut kept) = Kept::of(policy, now, row) else { continue };
+                room.reads = room.reads.saturating_sub(1);
+                let name = row_key(document, key);
+                // What is about to come into the table stays together with what shares its number.
+                kept.keep_with(&rows::siblings(&tables.rows, &name)?);
+                if !self.look(&tables.histories, &name, &kept, &mut room)? {
                     // The rest of its rows come next.
                     self.pass.0 -= 1;
                     self.next = Some((document.clone(), key.clone()));
@@ -131,14 +176,39 @@ impl Pruner {
                 }
             }
         }
+        if self.form == Form::Parting {
+            self.form = Form::Parted;
+        }
         self.note_end();
+        Ok(())
+    }
+
+    /// Finds what of a key both its row and its history have. The row may be another one when that is
+    /// removed: it is looked at again.
+    fn find_twice(
+        &mut self,
+        tables: &Tables,
+        (document, key): (&DocumentId, &Key),
+        row: &Row,
+        room: &mut Room,
+    ) -> Result<(), StoreError> {
+        let name = row_key(document, key);
+        room.reads = room.reads.saturating_sub(1);
+        for entry in row.siblings() {
+            let position = history::position(entry);
+            if let Some(found) = tables.histories.get(history::key(&name, position))? {
+                room.rows = room.rows.saturating_sub(1);
+                room.bytes = room.bytes.saturating_sub(found.value().len());
+                self.twice.push(Twice { document: document.clone(), key: key.clone(), position });
+            }
+        }
         Ok(())
     }
 
     /// Finds what goes of one key, from the old end; says whether it is done with it.
     fn look(
         &mut self,
-        table: &redb::ReadOnlyTable<(&'static str, u64, u64, u64), &'static [u8]>,
+        table: &Histories,
         name: &str,
         kept: &Kept,
         room: &mut Room,
@@ -174,14 +244,26 @@ impl Pruner {
         self.due.append(group);
     }
 
-    /// Removes what was found.
-    pub(super) fn remove(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
-        if self.due.is_empty() {
+    /// Removes what was found, with the rows written; `is_shown` says what these show.
+    pub(super) fn remove(
+        &self,
+        tx: &WriteTransaction,
+        is_shown: impl Fn(&DocumentId, &Key, Dot) -> bool,
+    ) -> Result<(), StoreError> {
+        if !self.has_due() {
             return Ok(());
         }
         let mut table = tx.open_table(HISTORY)?;
         for (name, version, origin, n) in &self.due {
             table.remove((name.as_str(), *version, *origin, *n))?;
+        }
+        for Twice { document, key, position } in &self.twice {
+            if is_shown(document, key, position.1) {
+                table.remove(history::key(&row_key(document, key), *position))?;
+            }
+        }
+        if self.form == Form::Parted {
+            meta::KEY_HISTORIES.put(tx, &true)?;
         }
         Ok(())
     }
@@ -192,6 +274,12 @@ impl Pruner {
         self.due.clear();
         self.rows += rows;
         self.pass.1 += rows;
+        self.parted += self.twice.len() as u64;
+        self.twice.clear();
+        if self.form == Form::Parted {
+            self.form = Form::Apart;
+            tracing::info!(rows = self.parted, "what keys show is no more in histories, too");
+        }
         self.note_end();
     }
 
@@ -203,8 +291,10 @@ impl Pruner {
         }
     }
 
-    /// The store was opened anew: what was found may be gone or not.
-    pub(super) fn restart(&mut self) {
-        *self = Self { rows: self.rows, ..Self::default() };
+    /// The store was opened anew: what was found may be gone or not. Whether its histories may hold
+    /// what rows show, it says itself.
+    pub(super) fn restart(&mut self, has_both: bool) {
+        let form = if has_both { Form::Both } else { Form::Apart };
+        *self = Self { form, parted: self.parted, rows: self.rows, ..Self::default() };
     }
 }

@@ -296,7 +296,7 @@ impl Writer {
             confirmed_by: BTreeSet::new(),
             resting: None,
             mark_of: Default::default(),
-            format: meta::FORMAT_WITHOUT_EPOCHS,
+            format: meta::FORMAT,
             mismatched: BTreeMap::new(),
             epoch_mismatches: 0,
             refused: BTreeSet::new(),
@@ -443,7 +443,7 @@ impl Writer {
         let is_own = is_new || heads.contains_key(&own);
         let has_epochs = group.records.iter().any(|record| record.epoch > 0);
         // From then on a program that knows no epochs would misread it.
-        let is_first_roll = has_epochs && self.format < meta::FORMAT;
+        let is_first_roll = has_epochs && self.format < meta::FORMAT_WITH_EPOCHS;
         let put = |tx: &redb::WriteTransaction| {
             log::put(tx, &group.records, group.audited.sealed())?;
             group.audited.put(tx, &self.state.chain, self.stored_spans)?;
@@ -454,7 +454,7 @@ impl Writer {
                 meta::KEY_ORIGIN.put(tx, &own)?;
             }
             if is_first_roll {
-                meta::KEY_FORMAT.put(tx, &meta::FORMAT)?;
+                meta::KEY_FORMAT.put(tx, &meta::FORMAT_WITH_EPOCHS)?;
             }
             Ok(())
         };
@@ -462,7 +462,7 @@ impl Writer {
         tx.commit()?;
         Self::mirror(&mut self.rebuild, put);
         if is_first_roll {
-            self.format = meta::FORMAT;
+            self.format = meta::FORMAT_WITH_EPOCHS;
         }
         if is_own {
             self.stored_origin = Some(own);

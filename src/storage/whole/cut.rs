@@ -22,7 +22,7 @@ use crate::storage::database::Database;
 use crate::storage::error::StoreError;
 use crate::storage::history::HISTORY;
 use crate::storage::past::{self, Checked};
-use crate::storage::rows::{self, row_key};
+use crate::storage::rows::{self, ROWS, row_key};
 use crate::storage::{documents, epochs, idempotency, log, origins};
 
 /// Most documents that a step leaves out.
@@ -48,7 +48,8 @@ impl CutReader {
 
     /// Begins what answers `ask`, at `now`. Blocks.
     pub fn begin(&self, ask: &Ask, now: Stamp) -> Result<Cut, StoreError> {
-        let tx = self.database.get()?.begin_read()?;
+        let database = self.database.get()?;
+        let tx = database.begin_read()?;
         let (vector, hashes) = origins::read(&tx)?;
         // What was published is never ahead of what is on disk, and documents only come.
         let mut documents: VecDeque<DocumentId> =
@@ -61,7 +62,12 @@ impl CutReader {
         Ok(Cut {
             head: Some(head),
             unwritten,
-            asked: Asked { tx, known: ask.vector.clone() },
+            asked: Asked {
+                tx,
+                _database: database,
+                known: ask.vector.clone(),
+                shown_in_rows: ask.shown_in_rows.unwrap_or_default(),
+            },
             vector,
             documents,
             done: 0,
@@ -157,8 +163,13 @@ pub fn alive(done: u64) -> Vec<u8> {
 /// Who asked, for whom all is read.
 struct Asked {
     tx: ReadTransaction,
+    /// redb reads for no transaction that outlives its database; and a file that is rebuilt takes the
+    /// place of another meanwhile.
+    _database: Arc<redb::Database>,
     /// What the receiver has.
     known: Vector,
+    /// Whether it takes what keys show from the documents.
+    shown_in_rows: bool,
 }
 
 /// A cut that is being sent.
@@ -221,7 +232,7 @@ impl Cut {
 
     /// Whether the receiver has every change of a document, and is in its epoch.
     fn is_known(&self, id: &DocumentId) -> Result<bool, StoreError> {
-        let Asked { tx, known } = &self.asked;
+        let Asked { tx, known, .. } = &self.asked;
         let newest = documents::newest(tx, id)?;
         let unwritten = self.unwritten.changes.get(id).into_iter().flatten();
         // Of one that was saved without naming its last changes nothing is known.
@@ -230,9 +241,11 @@ impl Cut {
     }
 
     fn load(&mut self, id: DocumentId) -> Result<Sending, StoreError> {
-        let Asked { tx, known } = &self.asked;
-        let unwritten = self.unwritten.changes.get(&id).into_iter().flatten().copied();
-        let document = past::load(tx, &id, unwritten)?;
+        let Asked { tx, known, .. } = &self.asked;
+        let unwritten = self.unwritten.changes.get(&id);
+        // Where nothing came since, the rows are what the document shows.
+        let rows_are_sent = !self.asked.shown_in_rows || unwritten.is_some();
+        let document = past::load(tx, &id, unwritten.into_iter().flatten().copied())?;
         let begun = match document.epoch_base() {
             _ if document.epoch() == 0 => None,
             Some(begun) => Some(begun.to_vec()),
@@ -247,8 +260,8 @@ impl Cut {
             begun: begun.map(|bytes| Value { table: Table::EpochBase, bytes, at: 0 }),
             records: dots.filter(|dot| !known.includes(*dot)).collect(),
             base: Some(Value { table: Table::Base, bytes: cbor::encode(&document.save()), at: 0 }),
-            after: None,
-            is_in_table: true,
+            histories: Some(None),
+            rows: rows_are_sent.then_some(None),
             entries: self.unwritten.entries.remove(&id).unwrap_or_default().into(),
             name: id.to_string(),
         })
@@ -256,7 +269,7 @@ impl Cut {
 
     /// Says records that recognise retries: their requests may come again to the receiver, too.
     fn say_retries(&mut self) -> Result<Step, StoreError> {
-        let Asked { tx, known } = &self.asked;
+        let Asked { tx, known, .. } = &self.asked;
         let retries = match &mut self.retries {
             Some(retries) => retries,
             none => {
@@ -317,9 +330,11 @@ struct Sending {
     begun: Option<Value>,
     records: VecDeque<Dot>,
     base: Option<Value>,
-    /// Behind which row of its history to go on: name, version, origin, n.
-    after: Option<(String, u64, u64, u64)>,
-    is_in_table: bool,
+    /// Behind which row of its histories to go on; nothing once all were read.
+    histories: Option<Option<(String, u64, u64, u64)>>,
+    /// With which of its keys' rows to go on, whose entries stand in no history yet, and how many of
+    /// these were read; nothing once all were.
+    rows: Option<Option<(String, usize)>>,
     /// Entries that are in no table yet.
     entries: VecDeque<(String, Entry)>,
 }
@@ -336,8 +351,12 @@ impl Sending {
             return Ok(Step::Piece(piece));
         }
         let mut rows = OwnedRows::default();
-        if self.is_in_table {
-            self.read_rows(asked, &mut rows)?;
+        if let Some(after) = self.histories.take() {
+            self.histories = self.read_histories(asked, after, &mut rows)?.map(Some);
+            return Ok(rows.piece().map_or(Step::Busy, Step::Piece));
+        }
+        if let Some(after) = self.rows.take() {
+            self.rows = self.read_rows(asked, after, &mut rows)?.map(Some);
             return Ok(rows.piece().map_or(Step::Busy, Step::Piece));
         }
         while let Some((name, entry)) = self.entries.pop_front() {
@@ -349,16 +368,21 @@ impl Sending {
         Ok(rows.piece().map_or(Step::Done, Step::Piece))
     }
 
-    /// Reads versions that the receiver has not got, on from where the last step ended.
-    fn read_rows(&mut self, asked: &Asked, rows: &mut OwnedRows) -> Result<(), StoreError> {
+    /// Reads versions that the receiver has not got, on from behind `after`; says where it ended,
+    /// unless that was all.
+    fn read_histories(
+        &self,
+        asked: &Asked,
+        after: Option<(String, u64, u64, u64)>,
+        rows: &mut OwnedRows,
+    ) -> Result<Option<(String, u64, u64, u64)>, StoreError> {
         let (first, end) = rows::span(&self.name);
-        let from = match &self.after {
+        let from = match &after {
             Some((name, version, origin, n)) => Excluded((name.as_str(), *version, *origin, *n)),
             None => Included((first.as_str(), 0, 0, 0)),
         };
         let table = asked.tx.open_table(HISTORY)?;
         let (mut looked_bytes, mut looked_rows) = (0, 0);
-        let mut stopped = None;
         for row in table.range((from, Excluded((end.as_str(), 0, 0, 0))))? {
             let (key, entry) = row?;
             let (name, version, origin, n) = key.value();
@@ -368,13 +392,44 @@ impl Sending {
             let is_full =
                 !asked.known.includes(dot) && rows.push(name, version, dot, entry.value());
             if is_full || looked_bytes >= LOOKED_BYTES_MAX || looked_rows >= LOOKED_ROWS_MAX {
-                stopped = Some((name.to_owned(), version, origin, n));
-                break;
+                return Ok(Some((name.to_owned(), version, origin, n)));
             }
         }
-        self.is_in_table = stopped.is_some();
-        self.after = stopped;
-        Ok(())
+        Ok(None)
+    }
+
+    /// As [`Sending::read_histories`], of what the keys' rows show.
+    fn read_rows(
+        &self,
+        asked: &Asked,
+        at: Option<(String, usize)>,
+        rows: &mut OwnedRows,
+    ) -> Result<Option<(String, usize)>, StoreError> {
+        let (first, end) = rows::span(&self.name);
+        let from = at.as_ref().map_or(first.as_str(), |(name, _)| name.as_str());
+        let mut read = at.as_ref().map_or(0, |(_, read)| *read);
+        let table = asked.tx.open_table(ROWS)?;
+        let (mut looked_bytes, mut looked_rows) = (0, 0);
+        for row in table.range::<&str>((Included(from), Excluded(end.as_str())))? {
+            let (name, row) = row?;
+            let (name, row) = (name.value(), row.value());
+            looked_bytes += name.len() + row.len();
+            looked_rows += 1;
+            let is_long = looked_bytes >= LOOKED_BYTES_MAX || looked_rows >= LOOKED_ROWS_MAX;
+            for entry in rows::decode(name, row)?.iter().skip(read) {
+                read += 1;
+                if !asked.known.includes(entry.dot)
+                    && rows.push(name, entry.version, entry.dot, &cbor::encode(entry))
+                {
+                    return Ok(Some((name.to_owned(), read)));
+                }
+            }
+            if is_long {
+                return Ok(Some((name.to_owned(), read)));
+            }
+            read = 0;
+        }
+        Ok(None)
     }
 }
 
@@ -415,7 +470,7 @@ impl OwnedRows {
     fn push(&mut self, name: &str, version: u64, dot: Dot, entry: &[u8]) -> bool {
         self.bytes += name.len() + entry.len();
         self.rows.push((name.to_owned(), version, dot, entry.to_vec()));
-        self.bytes >= PIECE_BYTES || self.rows.len() == ROWS_MAX
+        self.bytes >= PIECE_BYTES || self.rows.len() >= ROWS_MAX
     }
 
     /// The piece, where there are any.

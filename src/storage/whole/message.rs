@@ -19,6 +19,17 @@ pub struct Ask {
     /// What the asking node has: documents that it has all changes of are left out.
     #[n(0)]
     pub vector: Vector,
+    /// Whether it takes what keys show from the documents, and needs it in no history. A program of
+    /// before does not say so, and gets it in both.
+    #[n(1)]
+    pub shown_in_rows: Option<bool>,
+}
+
+impl Ask {
+    /// Asks as this program does.
+    pub fn new(vector: Vector) -> Self {
+        Self { vector, shown_in_rows: Some(true) }
+    }
 }
 
 /// A part of the answer.
@@ -217,8 +228,29 @@ mod tests {
             assert_eq!(hex(encode(piece)), expected);
             assert_eq!(&decode::<Piece<'_>>(&encode(piece)).unwrap(), piece);
         }
-        let ask = Ask { vector: [dot(1, 3)].into_iter().collect() };
-        assert_eq!(hex(encode(&ask)), "a100a148010101010101010103");
+        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        for (ask, expected) in [
+            (Ask { vector: vector.clone(), shown_in_rows: None }, "a100a148010101010101010103"),
+            (Ask::new(vector), "a200a14801010101010101010301f5"),
+        ] {
+            assert_eq!(hex(encode(&ask)), expected);
+            assert_eq!(decode::<Ask>(&encode(&ask)).unwrap(), ask);
+        }
+    }
+
+    /// An ask as the first programs that sent whole documents read it.
+    #[derive(Debug, PartialEq, minicbor::Decode)]
+    #[cbor(map)]
+    struct OldAsk {
+        #[n(0)]
+        vector: Vector,
+    }
+
+    #[test]
+    fn who_asks_for_less_is_understood_by_a_program_that_sends_all() {
+        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        let ask = encode(&Ask::new(vector.clone()));
+        assert_eq!(decode::<OldAsk>(&ask).unwrap(), OldAsk { vector });
     }
 
     /// A piece as the first programs that sent whole documents read it.

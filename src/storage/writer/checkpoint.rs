@@ -7,10 +7,13 @@ use std::sync::PoisonError;
 use redb::{ReadableDatabase as _, WriteTransaction};
 
 use super::{Unwritten, Writer};
+use crate::config::Row;
 use crate::config::document::Document;
+use crate::model::{DocumentId, Key};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
-use crate::storage::{documents, epochs, history, idempotency, log, meta, rows};
+use crate::storage::rows::{self, Named};
+use crate::storage::{documents, epochs, history, idempotency, log, meta};
 
 /// A document gets a new base when at least this many changes came since the last one, and a
 /// half of what it held then: the work for bases stays a constant share of the work for changes,
@@ -70,11 +73,18 @@ impl Writer {
         }
         let database = self.database.get()?;
         let tx = self.begin(&database)?;
-        self.put_derived(&tx)?;
+        let mut past = self.put_rows(&tx)?;
+        past.extend(self.unshown());
+        self.put_derived(&tx, &past)?;
         tx.commit()?;
         let mut rebuild = self.rebuild.take();
-        Self::mirror(&mut rebuild, |tx| self.put_derived(tx));
+        Self::mirror(&mut rebuild, |tx| {
+            // What stood in its rows, if they are copied already, is what stood in those of the other.
+            self.put_rows(tx)?;
+            self.put_derived(tx, &past)
+        });
         self.rebuild = rebuild;
+        self.format = self.format.max(meta::FORMAT);
         for id in self.unwritten.changes.keys() {
             if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
                 document.set_base();
@@ -83,18 +93,34 @@ impl Writer {
         Ok(())
     }
 
-    /// By keys alone, without asking what is there: it is done to a file that is being made, too.
-    fn put_derived(&self, tx: &WriteTransaction) -> Result<(), StoreError> {
-        let changed = self.unwritten.rows.iter().map(|(document, key)| {
-            let row = self.state.view(document).and_then(|view| view.rows.get(key));
-            (document, key, row.map(|row| &**row))
-        });
-        rows::put(tx, changed)?;
-        {
-            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            history::put(tx, &tail)?;
+    /// The rows; gives what they do not show any more.
+    fn put_rows(&self, tx: &WriteTransaction) -> Result<Vec<Named>, StoreError> {
+        let changed = self.unwritten.rows.iter();
+        rows::put(tx, changed.map(|(document, key)| (document, key, self.row(document, key))))
+    }
+
+    /// What was written since the last checkpoint and is no more shown, or never was.
+    fn unshown(&self) -> Vec<Named> {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unshown = Vec::new();
+        for (name, entries) in &*tail {
+            let place = rows::parse_row_key(name);
+            let row = place.and_then(|(document, key)| self.row(&document, &key));
+            let gone = entries.iter().filter(|entry| !rows::shows(row, entry.dot));
+            unshown.extend(gone.map(|entry| (name.clone(), entry.clone())));
         }
-        self.pruner.remove(tx)?;
+        unshown
+    }
+
+    fn row(&self, document: &DocumentId, key: &Key) -> Option<&Row> {
+        self.state.view(document)?.rows.get(key).map(|row| &**row)
+    }
+
+    /// By keys alone, without asking what is there: it is done to a file that is being made, too.
+    /// `past` is what no row shows any more.
+    fn put_derived(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
+        history::put(tx, past.iter())?;
+        self.pruner.remove(tx, |document, key, dot| rows::shows(self.row(document, key), dot))?;
         idempotency::put(tx, self.unwritten.idempotency.iter())?;
         for (id, dots) in &self.unwritten.changes {
             documents::add_changes(tx, id, dots)?;
@@ -107,6 +133,9 @@ impl Writer {
             if let Some(view) = self.state.view(id) {
                 epochs::put(tx, id, view)?;
             }
+        }
+        if self.format < meta::FORMAT {
+            meta::KEY_FORMAT.put(tx, &meta::FORMAT)?;
         }
         meta::KEY_CHECKPOINT.put(tx, &self.state.vector)?;
         Ok(())

@@ -23,7 +23,7 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
-        self.pruner.restart();
+        self.pruner.restart(!meta::KEY_HISTORIES.get(&tx)?.unwrap_or_default());
         self.give_up_rebuild(&"the store was opened anew");
         self.trimmer.restart();
         let (vector, hashes) = origins::read(&tx)?;
@@ -92,11 +92,12 @@ impl Writer {
         let node = self.settings.node.to_string();
         let Some(format) = meta::KEY_FORMAT.get(&tx)? else {
             let tx = database.begin_write()?;
-            meta::KEY_FORMAT.put(&tx, &meta::FORMAT_WITHOUT_EPOCHS)?;
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+            meta::KEY_HISTORIES.put(&tx, &true)?;
             meta::KEY_CLUSTER.put(&tx, &self.settings.cluster)?;
             meta::KEY_NODE.put(&tx, &node)?;
             tx.commit()?;
-            self.format = meta::FORMAT_WITHOUT_EPOCHS;
+            self.format = meta::FORMAT;
             return Ok(());
         };
         self.format = format;

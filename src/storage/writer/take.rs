@@ -28,7 +28,7 @@ pub struct Taken {
     pub documents: usize,
     /// How many records came with them.
     pub records: usize,
-    /// How many rows of histories.
+    /// How many versions that no key shows any more.
     pub versions: usize,
 }
 
@@ -144,6 +144,7 @@ impl Writer {
             open: None,
             begun: None,
             records: BTreeMap::new(),
+            shown: None,
             taken: Taken::default(),
         };
         let mut refused = None;
@@ -162,7 +163,8 @@ impl Writer {
         read?;
         let taken = taking.end()?;
         if self.format < meta::FORMAT {
-            // A program that knows no epochs takes a log with gaps for damaged.
+            // A program that knows no epochs takes a log with gaps for damaged, and histories lack what
+            // the rows of the cut show.
             meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
         }
         let mut trimmed = self.trimmed()?;
@@ -232,6 +234,8 @@ struct Taking<'a> {
     /// where they are looked at again because the store has rolled it beside the cut.
     begun: Option<Vec<u8>>,
     records: BTreeMap<Dot, Record>,
+    /// What the row shows of which versions came last, by the row's name.
+    shown: Option<(String, Vec<Dot>)>,
     taken: Taken,
 }
 
@@ -275,18 +279,35 @@ impl Taking<'_> {
                 }
             }
             Piece::History(rows, _) => {
-                self.taken.versions += rows.len();
                 for row in &rows {
                     if !self.cut.includes(row.dot) {
                         return Err(illegal(&"a version of after the cut"));
                     }
-                    let name = row.name;
+                    if self.is_shown(row.name, row.dot)? {
+                        continue;
+                    }
+                    self.taken.versions += 1;
                     let entry = cbor::decode(row.entry).map_err(|e| illegal(&e))?;
-                    history::put_row(self.tx, name, &entry)?;
+                    history::put(self.tx, std::iter::once(&(row.name.to_owned(), entry)))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether the row of that name, which came before its versions, shows this one: programs of before
+    /// send these, too.
+    fn is_shown(&mut self, name: &str, dot: Dot) -> Result<bool, TakeError> {
+        if let Some((known, dots)) = &self.shown
+            && known == name
+        {
+            return Ok(dots.contains(&dot));
+        }
+        let row = rows::siblings(&self.tx.open_table(rows::ROWS)?, name)?;
+        let dots: Vec<Dot> = row.iter().map(|entry| entry.dot).collect();
+        let is_shown = dots.contains(&dot);
+        self.shown = Some((name.to_owned(), dots));
+        Ok(is_shown)
     }
 
     fn end(self) -> Result<Taken, TakeError> {
@@ -314,7 +335,7 @@ impl Taking<'_> {
         let damaged = |e: &dyn std::fmt::Display| illegal(&format!("document {id}: {e}"));
         let saved: SavedDocument = cbor::decode(base).map_err(|e| damaged(&e))?;
         let document = Document::load(saved).map_err(|e| damaged(&e))?;
-        let mut found: Vec<(Key, Row)> = Vec::new();
+        let mut found: BTreeMap<Key, Row> = BTreeMap::new();
         for key in document.keys() {
             let siblings = document.siblings(key);
             if !siblings.iter().all(|entry| self.cut.includes(entry.dot)) {
@@ -336,7 +357,12 @@ impl Taking<'_> {
         epochs::put(self.tx, id, &DocumentView { changes, rolled, ..DocumentView::default() })?;
         self.check_own(id, base)?;
         documents::replace(self.tx, id, base)?;
-        rows::replace(self.tx, id, found.iter().map(|(key, row)| (key, row)))?;
+        // The peer sends no versions that this store has, and it has these in its rows. Those that the
+        // cut does not include come back into a row from the log; no reader misses them meanwhile, and
+        // until they are replaced they stand in both.
+        let replaced = rows::replace(self.tx, id, &found)?;
+        history::put(self.tx, replaced.iter())?;
+        self.shown = None;
         Ok(())
     }
 

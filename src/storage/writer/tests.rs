@@ -13,8 +13,10 @@ mod chain;
 mod crossing;
 mod epochs;
 mod format;
+mod histories;
 mod pruning;
 mod rebuilding;
+mod sizes;
 mod trim;
 mod whole;
 

@@ -1,6 +1,7 @@
 //! The disk format: what a store of today holds, row by row, and that stores made from the rows of
-//! any format can be read. `tests/golden/disk-format-1.txt` and `-2.txt` are never changed; a new
-//! format gets a new file. Those of 1 were written by a program that knew no epochs.
+//! any format can be read. `tests/golden/disk-format-1.txt` to `-3.txt` are never changed; a new
+//! format gets a new file. Those of 1 were written by a program that knew no epochs, those of 2 by one
+//! that put what rows show into histories, too.
 
 use super::*;
 use crate::storage::{audit, documents, epochs, history, idempotency, rows};
@@ -8,6 +9,7 @@ use redb::{Key as RedbKey, ReadableTable as _, TableDefinition, Value as RedbVal
 
 const FORMAT_1: &str = include_str!("../../../../tests/golden/disk-format-1.txt");
 const FORMAT_2: &str = include_str!("../../../../tests/golden/disk-format-2.txt");
+const FORMAT_3: &str = include_str!("../../../../tests/golden/disk-format-3.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -139,7 +141,7 @@ fn the_disk_format_does_not_change() {
     let database = writer.database.get().unwrap();
     each_table!(dump, &database, &mut lines);
     let found = lines.join("\n") + "\n";
-    assert!(found == FORMAT_2, "the store holds now:\n{found}");
+    assert!(found == FORMAT_3, "the store holds now:\n{found}");
 }
 
 #[test]
@@ -147,6 +149,7 @@ fn a_store_of_any_format_can_be_read() {
     for (golden, expected, writes) in [
         (FORMAT_1, example(&MemoryDisk::new()), 3),
         (FORMAT_2, rolled_example(&MemoryDisk::new()), 4),
+        (FORMAT_3, rolled_example(&MemoryDisk::new()), 4),
     ] {
         let writer = filled(golden);
         assert_eq!(view(&writer), view(&expected));
@@ -162,6 +165,40 @@ fn a_store_of_any_format_can_be_read() {
         };
         assert_eq!(history(&writer), history(&expected));
         assert_eq!(history(&writer).len(), writes);
+    }
+}
+
+/// The rows of one table.
+fn rows_of(writer: &Writer, table: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let database = writer.database.get().unwrap();
+    each_table!(dump, &database, &mut lines);
+    lines.retain(|line| line.split(' ').next() == Some(table));
+    lines
+}
+
+#[test]
+fn a_store_of_any_format_comes_to_the_histories_of_the_latest() {
+    for golden in [FORMAT_1, FORMAT_2, FORMAT_3] {
+        let mut writer = filled(golden);
+        writer.checkpoint().unwrap();
+        let policies = crate::config::Policies::default();
+        writer.prune(Stamp(0), &policies).unwrap();
+        writer.checkpoint().unwrap();
+        let mut expected = match golden == FORMAT_1 {
+            true => example(&MemoryDisk::new()),
+            false => rolled_example(&MemoryDisk::new()),
+        };
+        expected.checkpoint().unwrap();
+        assert_eq!(rows_of(&writer, "history"), rows_of(&expected, "history"));
+        assert_eq!(rows_of(&writer, "rows"), rows_of(&expected, "rows"));
+        let format = |writer: &Writer| {
+            let tx = writer.database.get().unwrap().begin_read().unwrap();
+            let histories = meta::KEY_HISTORIES.get(&tx).unwrap();
+            (meta::KEY_FORMAT.get(&tx).unwrap(), histories)
+        };
+        assert_eq!(format(&writer), (Some(meta::FORMAT), Some(true)));
+        assert_eq!(format(&expected), format(&writer));
     }
 }
 
