@@ -5,13 +5,16 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransactio
 use super::audit::Span;
 use super::error::StoreError;
 use crate::audit::Head;
-use crate::model::{Origin, Vector, cbor};
+use crate::model::{Origin, Told, cbor};
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// The latest format this program knows. A store of a later one is refused at opening. In format 2
-/// documents can be in another epoch than the first.
-pub(crate) const FORMAT: u32 = 2;
+/// The latest format this program knows. A store of a later one is refused at opening. In format 3
+/// origins can be folded.
+pub(crate) const FORMAT: u32 = 3;
+/// The format of a store in which documents can be in another epoch than the first, and no origin is
+/// folded.
+pub(super) const FORMAT_WITHOUT_FOLDS: u32 = 2;
 /// The format of a store in which no document was rolled yet: programs that know no epochs can
 /// still open it.
 pub(super) const FORMAT_WITHOUT_EPOCHS: u32 = 1;
@@ -25,9 +28,9 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 /// The origin that this store makes changes as.
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
-pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+pub(super) const KEY_CHECKPOINT: Key<Told> = Key::new("checkpoint");
 /// For each origin, up to which number its records may be gone from the log.
-pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
+pub(super) const KEY_TRIMMED: Key<Told> = Key::new("trimmed");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");

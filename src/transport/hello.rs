@@ -11,7 +11,7 @@ use webpki::EndEntityCert;
 
 use super::frame::{self, FrameError, FrameReader};
 use crate::env::Release;
-use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Vector};
+use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Told};
 use crate::topology::{Address, Node, Topology};
 
 /// The protocol that this program speaks.
@@ -66,7 +66,7 @@ pub struct Hello {
     pub now: Stamp,
     /// What it has.
     #[n(8)]
-    pub vector: Vector,
+    pub vector: Told,
     /// Where it can be reached, where the topology's file does not name it.
     #[n(9)]
     pub announced: Option<Announced>,

@@ -1,13 +1,13 @@
 //! Sessions, acknowledgements, and the state of the cluster.
 
 use super::harness::{cut_pair, island, world};
-use crate::model::{Dot, Origin, Session, Vector};
+use crate::model::{Dot, Origin, Session, Told};
 use crate::topology::Address;
 use serde_json::json;
 use std::time::Duration;
 
 fn foreign() -> String {
-    let vector: Vector = [Dot { origin: Origin([9; 8]), n: 7 }].into_iter().collect();
+    let vector: Told = [Dot { origin: Origin([9; 8]), n: 7 }].into_iter().collect();
     Session::of(vector).encode()
 }
 
@@ -47,7 +47,8 @@ async fn a_session_from_elsewhere_is_waited_for_as_long_as_was_asked() {
     let anyway = get().header("holm-wait", "0s").header("holm-inconsistent", "serve").send().await;
     assert_eq!(anyway.header("holm-inconsistent"), "true");
     let session = Session::decode(anyway.header("holm-session")).unwrap().config;
-    assert!(session.covers(&Session::decode(&foreign()).unwrap().config), "never goes back");
+    let session = session.read(&Default::default());
+    assert!(session.covers_told(&Session::decode(&foreign()).unwrap().config), "never goes back");
     assert!(session.covers(&world.app.node().snapshot().vector));
     assert_eq!(anyway.expect(200).json()["value"], 1);
     let put = world.request("PUT", "/config/web/dev/a").header("holm-session", &foreign());

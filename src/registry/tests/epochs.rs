@@ -1,18 +1,18 @@
 //! Epochs of documents: no epoch begins in two ways.
 
-use crate::model::{DocumentId, Dot, Origin, Stamp, Vector};
+use crate::model::{DocumentId, Dot, Origin, Stamp, Told};
 use crate::registry::State;
 use crate::registry::command::{Command, EpochRoll, Outcome, Refusal};
 use crate::registry::fixture::{NOW, admin, founded, name, of_account, proposal};
 use crate::registry::limits::FLOOR_ORIGINS_MAX;
 use crate::registry::state::Applied;
 
-fn floor(dots: &[(u8, u64)]) -> Vector {
+fn floor(dots: &[(u8, u64)]) -> Told {
     dots.iter().map(|&(origin, n)| Dot { origin: Origin([origin; 8]), n }).collect()
 }
 
 fn roll(epoch: u32, dots: &[(u8, u64)]) -> EpochRoll {
-    EpochRoll { epoch, floor: floor(dots), base: [5; 32], removals_before: NOW }
+    EpochRoll { epoch, floor: floor(dots), base: [5; 32], removals_before: NOW, fold: None }
 }
 
 fn command(roll: EpochRoll) -> Command {

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
 
 use crate::config::record::RecordHash;
-use crate::model::{Dot, Vector};
+use crate::model::vector::Fold;
+use crate::model::{Dot, Told};
 
 /// A piece is closed when it has this many bytes.
 pub(super) const PIECE_BYTES: usize = 256 * 1024;
@@ -18,7 +19,7 @@ pub(super) const ROWS_MAX: usize = 4_096;
 pub struct Ask {
     /// What the asking node has: documents that it has all changes of are left out.
     #[n(0)]
-    pub vector: Vector,
+    pub vector: Told,
 }
 
 /// A part of the answer.
@@ -43,6 +44,9 @@ pub(in crate::storage) enum Piece<'a> {
     /// Records of requests that may be retried.
     #[n(5)]
     Retries(#[n(0)] Records),
+    /// A fold that the cut includes and the receiver's vector did not; each before the next one.
+    #[n(6)]
+    Fold(#[n(0)] Fold),
 }
 
 /// One state of the sender's store.
@@ -51,7 +55,7 @@ pub(in crate::storage) enum Piece<'a> {
 pub(in crate::storage) struct CutHead {
     /// The changes that are in it.
     #[n(0)]
-    pub(in crate::storage) vector: Vector,
+    pub(in crate::storage) vector: Told,
     /// The hash of each origin's last record, in the order of the vector, one behind the other.
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
@@ -63,7 +67,7 @@ pub(in crate::storage) struct CutHead {
 
 impl CutHead {
     pub(super) fn new(
-        vector: Vector,
+        vector: Told,
         hash_of: impl Fn(Dot) -> Option<RecordHash>,
         documents: u64,
     ) -> Option<Self> {
@@ -184,7 +188,7 @@ mod tests {
     }
 
     fn pieces() -> Vec<Piece<'static>> {
-        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        let vector: Told = [dot(1, 3)].into_iter().collect();
         let part =
             Part { document: "web/dev", table: Table::Base, bytes: b"ab", is_last: true, done: 7 };
         let row = HistoryRow { name: "web/dev/k", version: 2, dot: dot(1, 3), entry: b"e" };

@@ -108,7 +108,7 @@ impl Writer {
                 epochs::put(tx, id, view)?;
             }
         }
-        meta::KEY_CHECKPOINT.put(tx, &self.state.vector)?;
+        meta::KEY_CHECKPOINT.put(tx, &self.state.vector.told())?;
         Ok(())
     }
 }

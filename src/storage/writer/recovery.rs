@@ -26,7 +26,8 @@ impl Writer {
         self.pruner.restart();
         self.give_up_rebuild(&"the store was opened anew");
         self.trimmer.restart();
-        let (vector, hashes) = origins::read(&tx)?;
+        let folds = self.database.folds(&tx)?;
+        let (vector, hashes) = origins::read(&tx, &folds)?;
         let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
         self.stored_spans = spans.len();
@@ -128,7 +129,8 @@ impl Writer {
         let mut touched: BTreeMap<DocumentId, BTreeSet<Key>> = BTreeMap::new();
         // Put in place as a whole: a reader finds the old one or this one.
         let mut tail: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        log::since_checkpoint(tx, |record| {
+        let folds = self.state.vector.folds();
+        log::since_checkpoint(tx, &folds, |record| {
             let dot = record.dot;
             let checked =
                 Checked::of(&record).map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
