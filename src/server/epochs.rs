@@ -127,9 +127,12 @@ impl Coordinator {
                 }
             }
         }
-        let mut others: Vec<_> = snapshot.documents_over(0).collect();
-        others.sort_by_key(|(document, changes)| (std::cmp::Reverse(*changes), *document));
-        for (document, _) in others.into_iter().take(FOLD_TRIES_MAX) {
+        let mut others: Vec<_> = match fold {
+            Some(_) => snapshot.documents.iter().map(|(id, view)| (view.changes, id)).collect(),
+            None => Vec::new(),
+        };
+        others.sort_by_key(|(changes, document)| (std::cmp::Reverse(*changes), *document));
+        for (_, document) in others.into_iter().take(FOLD_TRIES_MAX) {
             if fold.is_none() || Instant::now() >= until {
                 break;
             }

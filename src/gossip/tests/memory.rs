@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::gossip::{Applied, ApplyError, Missing, Need, Replica};
-use crate::model::{Dot, NodeName, Origin, Told, Vector, cbor};
+use crate::model::{Dot, Folds, NodeName, Origin, Told, Vector, cbor};
 
 /// A replica in memory. A record is a dot and some bytes; records apply in the order of their
 /// origin's numbers.
@@ -57,6 +57,11 @@ impl Memory {
     fn commit(&self, dot: Dot, bytes: Bytes) {
         locked(&self.log).insert(dot, bytes);
         Arc::make_mut(&mut locked(&self.vector)).advance(dot);
+    }
+
+    /// What these say is folded here.
+    pub(super) fn fold(&self, folds: &Arc<Folds>) {
+        Arc::make_mut(&mut locked(&self.vector)).fold(folds, folds.latest());
     }
 
     /// A change made here.

@@ -39,6 +39,9 @@ impl Work {
             if roll.floor.generation() + 1 != fold.generation {
                 return Err(invalid("a fold whose floor does not include the one before it"));
             }
+            if !fold.rows().iter().all(|row| roll.floor.names(row.dot)) {
+                return Err(invalid("a fold of changes that its floor does not include"));
+            }
         }
         let epochs = self.state.epochs.len() + usize::from(known.is_none());
         limit(epochs, EPOCHS_MAX, "documents that are past their first epoch")?;
