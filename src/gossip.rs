@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::env::{Env, Stream};
 use crate::members::Members;
-use crate::model::{Feature, NodeName, Origin, RegionName, Vector};
+use crate::model::{Feature, NodeName, Origin, RegionName, Told, Vector};
 use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL, PROTOCOL_MIN};
 use crate::transport::{Endpoint, EndpointError, Identity};
 
@@ -85,7 +85,7 @@ pub trait Replica: Send + Sync + 'static {
 
     /// Records that `vector` does not include, in an order that can be applied: about `bytes_max`
     /// bytes of them, one at least where there is one that is still there.
-    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>>;
+    fn missing(&self, vector: Told, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>>;
 
     /// The peer `by` has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
     /// every hello, and whenever a peer has more of them than this node: then its store was rolled
@@ -209,6 +209,9 @@ struct Shared {
     /// Held while the mesh is brought up to date.
     meshing: Mutex<()>,
     state: Mutex<State>,
+    /// Peers that said at their hello what was not understood: what they have seen of this node's origin
+    /// is told to the store once it is.
+    unwitnessed: Mutex<BTreeSet<NodeName>>,
     stats: Mutex<GossipStats>,
     /// Counts up when what is known of a peer's vector changes.
     changed: watch::Sender<u64>,
@@ -424,6 +427,7 @@ impl Shared {
             mesh: ArcSwap::from_pointee(Mesh { peers, tiers }),
             meshing: Mutex::default(),
             state: Mutex::new(state),
+            unwitnessed: Mutex::default(),
             stats: Mutex::default(),
             changed: watch::Sender::new(0),
             behind: Notify::new(),
@@ -479,7 +483,7 @@ impl Shared {
             origin: self.replica.origin(),
             instance: self.instance,
             now: self.env.clock.now(),
-            vector: (*self.replica.vector()).clone(),
+            vector: self.replica.vector().told(),
             announced,
             features: Some(self.members.features().clone()),
             https: Some(self.settings.https),
@@ -531,11 +535,28 @@ impl Shared {
         self.known_changed();
         // Also where the peer has no more than this node: the store may wait for that word.
         // The store counts these words, and those that it counts on are the file's nodes.
-        let origin = self.replica.origin();
+        let theirs = hello.vector.read(&self.replica.vector().folds());
         if self.members.topology().node(peer).is_some_and(|node| node.joined) {
-            self.check_witness(peer, &hello.vector).await;
+            self.check_witness(peer, &theirs).await;
         } else {
-            self.replica.witnessed(peer.clone(), origin, hello.vector.get(origin)).await;
+            self.witnessed(peer, &theirs).await;
+        }
+    }
+
+    /// Tells the store what a peer has seen of this node's origin, if that can be told: what the peer has
+    /// may be folded, and this node not know that fold yet.
+    async fn witnessed(&self, peer: &NodeName, theirs: &Vector) {
+        let origin = self.replica.origin();
+        let is_known = theirs.is_understood() || theirs.names(origin);
+        {
+            let mut unwitnessed = self.unwitnessed.lock().unwrap_or_else(PoisonError::into_inner);
+            match is_known {
+                true => unwitnessed.remove(peer),
+                false => unwitnessed.insert(peer.clone()),
+            };
+        }
+        if is_known {
+            self.replica.witnessed(peer.clone(), origin, theirs.get(origin)).await;
         }
     }
 
@@ -555,9 +576,17 @@ impl Shared {
         if let Some(words) = &have.members {
             self.members.learn(words, now);
         }
+        let theirs = || have.vector.read(&self.replica.vector().folds());
         if moved {
             self.known_changed();
-            self.check_witness(peer, &have.vector).await;
+            self.check_witness(peer, &theirs()).await;
+        }
+        let is_due = {
+            let unwitnessed = self.unwitnessed.lock().unwrap_or_else(PoisonError::into_inner);
+            unwitnessed.contains(peer)
+        };
+        if is_due && self.state().is_start(peer, instance) {
+            self.witnessed(peer, &theirs()).await;
         }
     }
 

@@ -22,4 +22,4 @@ pub use name::{
 pub use session::{Session, SessionError};
 pub use stamp::Stamp;
 pub use text::Text;
-pub use vector::{Dot, Origin, Vector};
+pub use vector::{Dot, Folds, Origin, Told, Vector};

@@ -13,7 +13,7 @@ use crate::audit::{Behalf, Source};
 use crate::config::{Snapshot, WriteError, WriteRequest, Written};
 use crate::gossip::Gossip;
 use crate::members::Members;
-use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Vector};
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, RegionName, Told};
 use crate::quorum::Quorum;
 use crate::secrets::Keyring;
 use crate::storage::history::Position;
@@ -28,6 +28,7 @@ mod compaction;
 mod elsewhere;
 mod epochs;
 pub mod feed;
+mod folds;
 mod gauges;
 mod history;
 mod keys;
@@ -165,7 +166,7 @@ impl Node {
     /// that is there then.
     pub async fn wait_for(
         &self,
-        vector: &Vector,
+        vector: &Told,
         at_most: Duration,
     ) -> Result<Arc<Snapshot>, Arc<Snapshot>> {
         self.0.store.wait_for(vector, at_most).await
@@ -260,7 +261,7 @@ impl Node {
     }
 
     /// Which regions are known to include `vector`.
-    pub fn receipts(&self, vector: &Vector) -> Vec<RegionReceipt> {
+    pub fn receipts(&self, vector: &Told) -> Vec<RegionReceipt> {
         let names: BTreeSet<RegionName> = self.0.members.topology().region_names();
         let mut nodes = vec![(self.0.region.clone(), self.snapshot().vector.clone())];
         if let Some(gossip) = self.0.gossip.get() {
@@ -359,6 +360,7 @@ impl Node {
             ready: readiness.is_ok(),
             waits_for: readiness.err(),
             vector,
+            folded_origins: snapshot.vector.folds().len(),
             store: status::store_status(self.0.standing.counts(), snapshot.documents.len()),
             clock_offset_us: gossip.and_then(Gossip::clock_offset),
             evicted: self.0.members.evicted(),

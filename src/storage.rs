@@ -13,6 +13,7 @@ pub mod database;
 pub mod documents;
 pub mod epochs;
 pub mod error;
+mod folds;
 pub mod history;
 pub mod idempotency;
 pub mod log;

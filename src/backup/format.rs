@@ -12,7 +12,7 @@ use minicbor::{Decode, Encode};
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::Head;
-use crate::model::{Stamp, Vector, cbor};
+use crate::model::{Stamp, Told, cbor};
 
 /// What a backup begins with.
 const MAGIC: [u8; 8] = *b"holm-bak";
@@ -52,7 +52,7 @@ pub struct Manifest {
     pub quorum_format: u32,
     /// Which changes of configurations are in it.
     #[n(7)]
-    pub vector: Vector,
+    pub vector: Told,
     /// Up to which index what the quorum decided is in its state.
     #[n(8)]
     pub quorum_applied: u64,

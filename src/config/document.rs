@@ -40,7 +40,7 @@ pub use self::roll::{Past, Rolling};
 pub use self::saved::{ChangesHeld, Newest, SavedDocument};
 use super::entry::Entry;
 use super::view::Rolled;
-use crate::model::{Dot, Key, Origin};
+use crate::model::{Dot, Folds, Key, Origin};
 
 /// How many maps the keys of a document are spread over. Part of the format: the genesis change of
 /// every document makes exactly these.
@@ -127,6 +127,8 @@ pub struct Made {
 pub struct Document {
     /// How its epoch began; nothing in epoch 0.
     rolled: Option<Arc<Rolled>>,
+    /// What its floor is read by.
+    folds: Arc<Folds>,
     /// Every change of its epoch that it holds, with its highest operation's number; the genesis
     /// change and the base's among them.
     changes: BTreeMap<ChangeHash, u64>,
@@ -188,6 +190,7 @@ impl Document {
     pub fn new() -> Self {
         Self {
             rolled: None,
+            folds: Arc::default(),
             changes: BTreeMap::from([(*GENESIS, BUCKETS as u64)]),
             by_dot: BTreeMap::new(),
             has_dots: true,

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use super::roll::Roll;
 use crate::model::{DocumentId, Dot, Origin, cbor};
 
 const VERSION: u8 = 1;
@@ -144,6 +145,15 @@ impl Record {
             None => return Err(damaged(&"no bytes")),
         };
         DocumentId::parse(body.document).map_err(|e| damaged(&e))
+    }
+
+    /// The number of the fold that it carries; 0 where it carries none.
+    pub fn carries(&self) -> u64 {
+        if !Roll::is_roll(&self.change) {
+            return 0;
+        }
+        let roll = Roll::decode(&self.change).ok();
+        roll.and_then(|roll| roll.fold).map_or(0, |fold| fold.generation)
     }
 
     /// Reads what [`Record::new`] made. The change within is not looked at.

@@ -2,7 +2,8 @@
 //! Automerge change. It says which changes the new epoch's base holds, and what that base has to
 //! come to; the base itself everyone builds alone (`config::document`). Nothing is decided here.
 
-use crate::model::{Stamp, Vector, cbor};
+use crate::model::vector::Fold;
+use crate::model::{Stamp, Told, cbor};
 
 /// How a roll begins; no Automerge chunk does.
 pub const MAGIC: [u8; 4] = *b"HLRL";
@@ -22,7 +23,7 @@ pub struct Roll {
     /// Which changes the base holds: a vector that every member had acknowledged, so that it is
     /// closed under what changes build on.
     #[n(1)]
-    pub floor: Vector,
+    pub floor: Told,
     /// What the base comes to.
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
@@ -30,6 +31,11 @@ pub struct Roll {
     /// Removals older than this that nothing stands beside are left out of the base.
     #[n(3)]
     pub removals_before: Stamp,
+    /// What everybody has of origins that nobody writes as any more: whoever takes the record takes it
+    /// for included. It has nothing to do with the document; the floor includes all that it lists, and
+    /// the fold before it.
+    #[n(4)]
+    pub fold: Option<Fold>,
 }
 
 /// Why bytes are not a roll.
@@ -72,6 +78,9 @@ impl Roll {
         if roll.epoch == 0 {
             return Err(damaged(&"no document is rolled to epoch 0"));
         }
+        if roll.fold.as_ref().is_some_and(|fold| fold.generation == 0) {
+            return Err(damaged(&"folds are numbered from 1"));
+        }
         Ok(roll)
     }
 }
@@ -89,6 +98,7 @@ mod tests {
             floor: [dot(1, 7), dot(2, 300)].into_iter().collect(),
             base: [9; 32],
             removals_before: Stamp(1_000_000),
+            fold: None,
         }
     }
 

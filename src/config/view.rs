@@ -10,7 +10,7 @@ use imbl::OrdMap;
 
 use super::entry::Entry;
 use super::roll::Roll;
-use crate::model::{DocumentId, Dot, Key, Session, Vector};
+use crate::model::{DocumentId, Dot, Key, Session, Told, Vector};
 use crate::planted::{Bug, is_planted};
 
 /// Everything one key has at one moment.
@@ -144,7 +144,7 @@ pub struct Rolled {
     /// For each origin its last removal that was dropped, in this roll or one before. Who has not
     /// seen all of these cannot be told of single rows: it needs the whole state.
     #[n(3)]
-    pub pruned: Vector,
+    pub pruned: Told,
 }
 
 impl DocumentView {
@@ -158,10 +158,11 @@ impl DocumentView {
         self.rolled.as_ref().map_or(0, |rolled| rolled.version_floor)
     }
 
-    /// Whether who has seen `seen` may hold keys whose removals are gone from here: then nothing but
-    /// the whole state tells it so.
+    /// Whether who has seen `seen` may hold keys whose removals are gone from here, or it is not known
+    /// what it has seen: then nothing but the whole state tells it so.
     pub fn is_reset_for(&self, seen: &Vector) -> bool {
-        self.rolled.as_ref().is_some_and(|rolled| !seen.covers(&rolled.pruned))
+        let is_pruned = |rolled: &Arc<Rolled>| !seen.covers_told(&rolled.pruned);
+        !seen.is_understood() || self.rolled.as_ref().is_some_and(is_pruned)
     }
 
     /// The row of a key that is there: neither unknown nor removed.
@@ -222,7 +223,7 @@ impl Snapshot {
 
     /// The session of a client that has seen this snapshot.
     pub fn session(&self) -> &Arc<str> {
-        self.session.get_or_init(|| Session::of((*self.vector).clone()).encode().into())
+        self.session.get_or_init(|| Session::of(self.vector.told()).encode().into())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::model::{NodeName, Vector};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged {
     /// What this node and all members that are waited for have; absent while one of them was never
-    /// heard. Closed under what changes build on, as what each of them has is.
+    /// heard, or includes a fold that this node does not. Closed under what changes build on, as what each of them has is.
     pub floor: Option<Vector>,
     /// Every other member, by name.
     pub others: Vec<Holder>,
@@ -41,7 +41,10 @@ impl Acknowledged {
     pub fn new(mine: &Vector, others: Vec<Holder>) -> Self {
         let counted = others.iter().filter(|holder| !holder.is_evicted);
         let floor = counted.into_iter().try_fold(mine.clone(), |floor, holder| {
-            holder.vector.as_ref().map(|vector| floor.meet(vector))
+            // Of one that folded what this node does not know yet, not all is known that it has: what
+            // both have would not be closed.
+            let vector = holder.vector.as_ref().filter(|vector| vector.is_understood());
+            vector.map(|vector| floor.meet(vector))
         });
         Self { floor, others }
     }

@@ -312,8 +312,9 @@ fn have(shared: &Shared, peer: &Peer, now: Instant, with_hears: bool) -> Have {
     let names = |heard: BTreeSet<NodeName>| {
         Nodes(heard.iter().map(|name| name.as_str().to_owned()).collect())
     };
+    let theirs = state.seen(&peer.node).map(|seen| seen.vector).unwrap_or_default();
     let have = Have {
-        vector: (*shared.replica.vector()).clone(),
+        vector: shared.replica.vector().told_to(&theirs),
         now: shared.env.clock.now(),
         hears: with_hears.then(|| names(state.heard_nodes(now))),
         others: state.others_for(&peer.node, now),

@@ -8,7 +8,7 @@ use minicbor::data::Type;
 use super::streams::Tag;
 use crate::env::Release;
 use crate::members::Words;
-use crate::model::{Stamp, Vector};
+use crate::model::{Stamp, Told};
 use crate::topology::NODES_MAX;
 
 /// Most records in one frame.
@@ -35,7 +35,7 @@ pub(super) enum Message {
 pub(super) struct Have {
     /// Applied, visible and on disk.
     #[n(0)]
-    pub(super) vector: Vector,
+    pub(super) vector: Told,
     /// Its time of day.
     #[n(1)]
     pub(super) now: Stamp,
@@ -71,7 +71,7 @@ impl Have {
 pub(super) struct Pull {
     /// What the asking node has.
     #[n(0)]
-    pub(super) vector: Vector,
+    pub(super) vector: Told,
     /// Whether it can be told to take whole documents; absent in programs of before there were any,
     /// and then [`Answer::Documents`] is not said.
     #[n(1)]
@@ -110,7 +110,7 @@ pub(super) struct Nodes(pub(super) Vec<String>);
 
 /// Other nodes and what they have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Others(pub(super) Vec<(String, Vector)>);
+pub(super) struct Others(pub(super) Vec<(String, Told)>);
 
 impl Records {
     /// Splits `records` into frames' worths, in order, none of them empty.
@@ -227,11 +227,11 @@ mod tests {
     use crate::model::{Dot, Origin};
     use proptest::prelude::*;
 
-    fn vector(dots: Vec<([u8; 8], u64)>) -> Vector {
+    fn vector(dots: Vec<([u8; 8], u64)>) -> Told {
         dots.into_iter().map(|(o, n)| Dot { origin: Origin(o), n }).collect()
     }
 
-    fn any_vector() -> impl Strategy<Value = Vector> {
+    fn any_vector() -> impl Strategy<Value = Told> {
         proptest::collection::vec(any::<([u8; 8], u64)>(), 0..5).prop_map(vector)
     }
 
@@ -315,7 +315,7 @@ mod tests {
     #[cbor(map)]
     struct OldHave {
         #[n(0)]
-        vector: Vector,
+        vector: Told,
         #[n(3)]
         #[cbor(default)]
         others: Others,
@@ -326,7 +326,7 @@ mod tests {
     #[cbor(map)]
     struct OldPull {
         #[n(0)]
-        vector: Vector,
+        vector: Told,
     }
 
     #[test]

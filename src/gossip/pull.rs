@@ -90,7 +90,9 @@ async fn ask(shared: &Shared, peer: &Peer, connection: &Connection) -> Result<En
     let patience = PROGRESS_TIMEOUT + 2 * connection.rtt();
     let (mut send, receive) =
         timeout(patience, connection.open_bi()).await.map_err(stalled)?.map_err(lost)?;
-    let vector = (*shared.replica.vector()).clone();
+    // What is folded here may be in the way there: it is told by name, where the peer names it.
+    let theirs = shared.state().seen(&peer.node).map(|seen| seen.vector).unwrap_or_default();
+    let vector = shared.replica.vector().told_to(&theirs);
     frame::write(&mut send, &Pull { vector, takes_documents: Some(true) }).await?;
     let _ = send.finish();
     let mut reader = FrameReader::new(receive, FRAME_LEN_MAX);

@@ -199,12 +199,12 @@ impl State {
         if known.instance != Some(hello.instance) {
             // It may have lost what it had before.
             known.instance = Some(hello.instance);
-            known.vector = Arc::new(hello.vector.clone());
+            known.vector = Arc::new(hello.vector.read(&mine.folds()));
             known.ready = None;
             known.ahead = None;
             known.lag = None;
         } else {
-            merge(&mut known.vector, &hello.vector);
+            merge(&mut known.vector, &hello.vector.read(&mine.folds()));
         }
         known.origin = Some(hello.origin);
         known.https = hello.https;
@@ -239,12 +239,12 @@ impl State {
             known.hears = Arc::new(names.collect());
         }
         known.ready = have.ready.or(known.ready);
-        let mut is_news = merge(&mut known.vector, &have.vector);
+        let mut is_news = merge(&mut known.vector, &have.vector.read(&mine.folds()));
         known.update_lag(mine, now);
         for (name, vector) in &have.others.0 {
             let other = names.get(name).and_then(|name| self.peers.get_mut(name));
             let Some(other) = other.filter(|other| !other.is_heard(now, heard)) else { continue };
-            is_news |= merge(&mut other.vector, vector);
+            is_news |= merge(&mut other.vector, &vector.read(&mine.folds()));
             other.told_at = Some(now);
             other.update_lag(mine, now);
         }
@@ -285,6 +285,9 @@ impl State {
     pub(super) fn advanced(&mut self, mine: &Arc<Vector>, now: Instant) {
         self.advanced_at = Some(now);
         for known in self.peers.values_mut() {
+            if !known.vector.is_understood() {
+                known.vector = Arc::new(known.vector.read_by(&mine.folds()));
+            }
             known.update_lag(mine, now);
         }
     }
@@ -378,7 +381,7 @@ impl State {
         let others = self.peers.iter().filter(|(name, known)| {
             *name != peer && known.is_heard(now, self.heard) && !to.hears.contains(*name)
         });
-        Others(others.map(|(name, k)| (name.as_str().to_owned(), (*k.vector).clone())).collect())
+        Others(others.map(|(name, k)| (name.as_str().to_owned(), k.vector.told())).collect())
     }
 
     /// See [`super::Gossip::clock_offset`].

@@ -17,7 +17,7 @@ use super::item;
 use super::limits::Quota;
 use crate::access::Denied;
 use crate::config::WriteError;
-use crate::model::{JsonText, Key, NameError, NodeName, SecretName, SessionError};
+use crate::model::{Dot, JsonText, Key, NameError, NodeName, SecretName, SessionError};
 use crate::secrets::{Algorithm, KeyError};
 
 /// What is known of a key that was removed.
@@ -81,6 +81,11 @@ pub(crate) enum ApiError {
     PreconditionFailed { detail: String },
     #[error("this node does not have what the session has seen, and did not get it in time")]
     SessionNotReached,
+    #[error(
+        "the session has seen change {0}, which no node has that was heard for long: it is lost, unless \
+         the node that made it comes back"
+    )]
+    SessionLost(Dot),
     #[error("the body has more than {max} bytes")]
     BodyTooLarge { max: usize },
     #[error("{key}: the value has {len} bytes; at most {max} are allowed")]
@@ -227,7 +232,9 @@ impl ApiError {
             Self::PreconditionFailed { .. } => {
                 ("PreconditionFailed", StatusCode::PRECONDITION_FAILED)
             }
-            Self::SessionNotReached => ("SessionNotReached", StatusCode::PRECONDITION_FAILED),
+            Self::SessionNotReached | Self::SessionLost(_) => {
+                ("SessionNotReached", StatusCode::PRECONDITION_FAILED)
+            }
             Self::BodyTooLarge { .. } => ("BodyTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::ValueTooLarge { .. } => ("ValueTooLarge", StatusCode::PAYLOAD_TOO_LARGE),
             Self::TooManyEntries { .. } => ("TooManyEntries", StatusCode::PAYLOAD_TOO_LARGE),

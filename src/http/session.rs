@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use super::error::ApiError;
 use super::{App, HOLM_INCONSISTENT, HOLM_SESSION, HOLM_WAIT};
 use crate::config::Snapshot;
-use crate::model::{Session, Vector};
+use crate::model::{self, Session, Vector};
 use crate::node::Node;
 use crate::settings::HttpSettings;
 
@@ -19,7 +19,7 @@ pub(super) struct Reached {
     pub(super) snapshot: Arc<Snapshot>,
     /// What the session has seen and this state does not include, where the request asked to be
     /// served anyway.
-    missing: Option<Vector>,
+    missing: Option<model::Told>,
     /// What the session has seen of the quorum path: not waited for here, and not forgotten.
     quorum: Option<u64>,
 }
@@ -34,7 +34,7 @@ pub(super) struct Told {
 impl Default for Told {
     fn default() -> Self {
         let vector = Arc::new(Vector::default());
-        let text = encoded(&Session::of((*vector).clone()));
+        let text = encoded(&Session::of(vector.told()));
         Self { vector, quorum: None, text }
     }
 }
@@ -57,7 +57,7 @@ fn of_both(app: &App, snapshot: &Snapshot, seen: Option<u64>) -> HeaderValue {
         return told.text.clone();
     }
     let vector = snapshot.vector.clone();
-    let text = encoded(&Session { config: (*vector).clone(), quorum });
+    let text = encoded(&Session { config: vector.told(), quorum });
     app.0.told.store(Arc::new(Told { vector, quorum, text: text.clone() }));
     text
 }
@@ -70,7 +70,7 @@ impl Reached {
 
     /// The same where the answer is made from a later state.
     pub(super) fn tell_later(&self, app: &App, headers: &mut HeaderMap, snapshot: &Snapshot) {
-        let missing = self.missing.as_ref().filter(|seen| !snapshot.vector.covers(seen));
+        let missing = self.missing.as_ref().filter(|seen| !snapshot.vector.covers_told(seen));
         self.tell_with(app, headers, snapshot, missing);
     }
 
@@ -79,13 +79,13 @@ impl Reached {
         app: &App,
         headers: &mut HeaderMap,
         snapshot: &Snapshot,
-        missing: Option<&Vector>,
+        missing: Option<&model::Told>,
     ) {
         let session = match missing {
             None => of_both(app, snapshot, self.quorum),
             Some(seen) => {
                 headers.insert(HOLM_INCONSISTENT, HeaderValue::from_static("true"));
-                let mut config = (*snapshot.vector).clone();
+                let mut config = snapshot.vector.told();
                 config.merge(seen);
                 let index = app.state().index;
                 let quorum = self.quorum.max((index > 0).then_some(index));
@@ -122,13 +122,16 @@ pub(super) async fn reach(app: &App, headers: &HeaderMap) -> Result<Reached, Api
 /// Waits for what this vector includes, as long as the request says.
 pub(super) async fn wait_for(
     node: &Node,
-    seen: &Vector,
+    seen: &model::Told,
     headers: &HeaderMap,
     settings: &HttpSettings,
 ) -> Result<Reached, ApiError> {
     let at_most = wait(headers, settings)?;
     let serve_anyway = is_served_anyway(headers)?;
-    let is_there = node.snapshot().vector.covers(seen);
+    let is_there = node.snapshot().vector.covers_told(seen);
+    // Nobody is waited for who has been given up.
+    let lost = if is_there { None } else { node.lost(seen) };
+    let at_most = if lost.is_some() { Duration::ZERO } else { at_most };
     let reached = node.wait_for(seen, at_most).await;
     node.metrics().view_read(match &reached {
         Ok(_) if is_there => "at_once",
@@ -140,7 +143,7 @@ pub(super) async fn wait_for(
         Err(snapshot) if serve_anyway => {
             Ok(Reached { snapshot, missing: Some(seen.clone()), quorum: None })
         }
-        Err(_) => Err(ApiError::SessionNotReached),
+        Err(_) => Err(lost.map_or(ApiError::SessionNotReached, ApiError::SessionLost)),
     }
 }
 

@@ -55,6 +55,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         None => app.node().snapshot(),
         Some(since) => session::wait_for(app.node(), &since.config, headers, http).await?.snapshot,
     };
+    let since = since.map(|since| since.config.read(&snapshot.vector.folds()));
     // A client that reads slowly holds on to this; not to all other documents as well.
     let snapshot = Arc::new(snapshot.only(&document));
     let expires_in = caller.until().0.saturating_sub(app.0.env.clock.now().0);
@@ -65,7 +66,7 @@ pub(super) async fn watch(app: &App, incoming: Incoming) -> Result<Response, Api
         feed,
         node: app.node().clone(),
         snapshot,
-        since: since.map(|since| since.config),
+        since,
         heartbeat_every: http.heartbeat_every,
         expires_in: std::time::Duration::from_micros(expires_in),
         stop: app.0.stop.clone(),

@@ -22,11 +22,13 @@ pub enum Feature {
     Epochs,
     /// It can read a policy of histories that the quorum decided.
     HistoryPolicy,
+    /// It takes rolls that fold origins, and vectors that do not name these.
+    Folds,
 }
 
 impl Feature {
     /// All that this program can do.
-    pub const ALL: [Self; 3] = [Self::Readiness, Self::Epochs, Self::HistoryPolicy];
+    pub const ALL: [Self; 4] = [Self::Readiness, Self::Epochs, Self::HistoryPolicy, Self::Folds];
 
     /// Its name between nodes.
     pub const fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl Feature {
             Self::Readiness => "readiness",
             Self::Epochs => "epochs",
             Self::HistoryPolicy => "history-policy",
+            Self::Folds => "folds",
         }
     }
 

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::vector::Vector;
+use super::vector::Told;
 
 /// Longest session text that is looked at, in bytes: one of [`VECTOR_ORIGINS_MAX`] origins with
 /// numbers of 64 bits.
@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 pub struct Session {
     /// The config path's part: waited for by requests for configs alone.
     #[n(0)]
-    pub config: Vector,
+    pub config: Told,
     /// The quorum path's applied index: waited for by requests for secrets and access alone.
     #[n(1)]
     pub quorum: Option<u64>,
@@ -45,7 +45,7 @@ pub enum SessionError {
 
 impl Session {
     /// A session of the config path alone.
-    pub fn of(config: Vector) -> Self {
+    pub fn of(config: Told) -> Self {
         Self { config, quorum: None }
     }
 

@@ -10,7 +10,7 @@ use super::{Node, skew};
 use crate::config::roll::Roll;
 use crate::gossip::{Acknowledged, Gossip, Holder};
 use crate::members::Members;
-use crate::model::{DocumentId, Dot, Feature, NodeName, Stamp, Vector};
+use crate::model::{DocumentId, Dot, Feature, NodeName, Stamp, Told};
 use crate::planted::{Bug, is_planted};
 use crate::settings::EpochSettings;
 use crate::storage::{Plan, RollError};
@@ -181,7 +181,7 @@ impl Node {
     pub(crate) async fn plan_roll(
         &self,
         document: &DocumentId,
-        floor: &Vector,
+        floor: &Told,
         removals_before: Stamp,
     ) -> Result<Plan, RollError> {
         self.0.store.plan_roll(document.clone(), floor.clone(), removals_before).await
@@ -195,11 +195,16 @@ impl Node {
 
 /// One that is not waited for, and was not met since the start, may have any program.
 pub(super) fn all_take_epochs(members: &Members, acknowledged: &Acknowledged) -> bool {
-    let lacking = members.lacking(Feature::Epochs);
+    all_have(members, acknowledged, Feature::Epochs) || is_planted(Bug::RollDespiteOldPrograms)
+}
+
+/// Whether all members that are waited for have announced a feature.
+pub(super) fn all_have(members: &Members, acknowledged: &Acknowledged, feature: Feature) -> bool {
+    let lacking = members.lacking(feature);
     let is_evicted = |node: &NodeName| {
         acknowledged.others.iter().any(|holder| holder.node == *node && holder.is_evicted)
     };
-    lacking.iter().all(is_evicted) || is_planted(Bug::RollDespiteOldPrograms)
+    lacking.iter().all(is_evicted)
 }
 
 #[cfg(test)]
@@ -230,7 +235,7 @@ mod tests {
             Holder { vector: None, ..holder("d", 40, 40) },
             Holder { is_evicted: true, ..holder("e", 900_000, 900_000) },
         ];
-        let acknowledged = Acknowledged::new(&Vector::new(), others);
+        let acknowledged = Acknowledged::new(&crate::model::Vector::new(), others);
         let is_older = |node: &NodeName| node.as_str() == "c2" || node.as_str() == "e";
         let said: Vec<String> = holders(&acknowledged, is_older).map(|it| it.to_string()).collect();
         assert_eq!(
@@ -256,13 +261,17 @@ mod tests {
         let named = Duration::from_secs(600);
         let bounds = Bounds { joined: named, named };
         let members = Members::new(topology, &name("a"), 1, bounds);
-        let here = Acknowledged::new(&Vector::new(), vec![holder("b", 1, 0), holder("c", 1, 0)]);
+        let here = Acknowledged::new(
+            &crate::model::Vector::new(),
+            vec![holder("b", 1, 0), holder("c", 1, 0)],
+        );
         assert!(!all_take_epochs(&members, &here), "nobody was met");
         members.met(&name("b"), Features::all());
         members.met(&name("c"), Features::none());
         assert!(!all_take_epochs(&members, &here));
         let gone = Holder { is_evicted: true, ..holder("c", 900_000, 0) };
-        let without = Acknowledged::new(&Vector::new(), vec![holder("b", 1, 0), gone]);
+        let without =
+            Acknowledged::new(&crate::model::Vector::new(), vec![holder("b", 1, 0), gone]);
         assert!(all_take_epochs(&members, &without));
         members.met(&name("c"), Features::all());
         assert!(all_take_epochs(&members, &here));

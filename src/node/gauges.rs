@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Node, skew};
 use crate::env::{Blocking, Disk, Env};
 use crate::gossip::{Gossip, PeerStatus};
+use crate::model::vector::VECTOR_ORIGINS_MAX;
 use crate::quorum::{QuorumStatus, Times};
 use crate::settings::{EpochSettings, Settings};
 use crate::telemetry::{
@@ -74,17 +75,20 @@ impl Node {
         metrics.set_rebuilt("quorum", self.0.quorum.rebuilt());
         self.refresh_peers(&quorum);
         metrics.set_log(counts.log_records, counts.log_trimmed);
-        let epochs = self.epochs();
+        let (epochs, vector) = (self.epochs(), self.snapshot().vector.clone());
         metrics.set_epochs(&EpochStanding {
             over_soft_cap: epochs.over_soft_cap,
             over_hard_cap: epochs.over_hard_cap,
             changes_max: epochs.changes_max,
             mismatches: epochs.mismatches,
             mismatched: epochs.mismatched,
+            origins_named: vector.len(),
+            origins_folded: vector.folds().len(),
         });
         if let Some(offset_us) = offset.filter(|us| skew::is_too_far(*us, self.0.skew_max)) {
             tracing::error!(offset_us, "the clock is off: stamping with the peers' time");
         }
+        metrics.set_bounded("origins", vector.len(), VECTOR_ORIGINS_MAX);
         for (of, taken, most) in self.0.store.taken().into_iter().chain([self.0.desk.taken()]) {
             metrics.set_bounded(of, taken, most);
         }

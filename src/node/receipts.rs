@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use crate::model::{RegionName, Vector};
+use crate::model::{RegionName, Told, Vector};
 
 /// How many regions must have a config write on disk before it is answered (`Holm-Ack`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,12 +54,12 @@ pub struct Receipts {
 pub(crate) fn receipts<'a>(
     regions: impl Iterator<Item = &'a RegionName>,
     nodes: &[(RegionName, std::sync::Arc<Vector>)],
-    wanted: &Vector,
+    wanted: &Told,
 ) -> Vec<RegionReceipt> {
     let mut has: BTreeMap<&RegionName, bool> = regions.map(|region| (region, false)).collect();
     for (region, vector) in nodes {
         if let Some(has) = has.get_mut(region) {
-            *has |= vector.covers(wanted);
+            *has |= vector.covers_told(wanted);
         }
     }
     has.into_iter().map(|(region, has)| RegionReceipt { region: region.clone(), has }).collect()
@@ -74,7 +74,8 @@ mod tests {
     #[test]
     fn a_region_has_a_write_when_one_of_its_nodes_does() {
         let region = |name| RegionName::new(name).unwrap();
-        let vector = |n| Arc::new([Dot { origin: Origin([1; 8]), n }].into_iter().collect());
+        let told = |n| -> Told { [Dot { origin: Origin([1; 8]), n }].into_iter().collect() };
+        let vector = |n| Arc::new(told(n).read(&Arc::default()));
         let regions = [region("a"), region("b"), region("c")];
         let nodes = [
             (region("a"), vector(5)),
@@ -83,7 +84,7 @@ mod tests {
             (region("c"), vector(4)),
             (region("elsewhere"), vector(9)),
         ];
-        let found = receipts(regions.iter(), &nodes, &vector(5));
+        let found = receipts(regions.iter(), &nodes, &told(5));
         let has: Vec<bool> = found.iter().map(|receipt| receipt.has).collect();
         assert_eq!(has, [true, true, false]);
     }

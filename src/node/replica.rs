@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use super::Standing;
 use super::store::Store;
 use crate::gossip::{Applied, ApplyError, Missing, Need, Replica};
-use crate::model::{Dot, NodeName, Origin, Vector};
+use crate::model::{Dot, NodeName, Origin, Told, Vector};
 use crate::storage;
 
 /// From this many records on, whole documents may be the better way to catch up,
@@ -56,10 +56,12 @@ impl Replica for ConfigReplica {
         .boxed()
     }
 
-    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
+    fn missing(&self, vector: Told, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
         let (store, rows) = (self.store.clone(), self.standing.counts().rows);
         async move {
-            let lacking = store.snapshot().vector.ahead_of(&vector);
+            let mine = store.snapshot().vector.clone();
+            let vector = vector.read(&mine.folds());
+            let lacking = mine.ahead_of(&vector);
             let storage::Missing { records, more, is_trimmed } =
                 store.missing(vector, bytes_max).await.map_err(io::Error::other)?;
             let is_long = lacking >= LONG_LOG && lacking / CHEAPER > rows as u64;

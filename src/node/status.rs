@@ -30,6 +30,10 @@ pub struct ClusterStatus {
     pub waits_for: Option<String>,
     /// The changes it includes: origin → number.
     pub vector: BTreeMap<String, u64>,
+    /// How many origins it does not name there, because nobody writes as them any more: all changes of
+    /// theirs that anybody has are included.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub folded_origins: usize,
     /// How its store stands.
     pub store: StoreStatus,
     /// How far its clock is behind (positive) or ahead of its peers' median, in microseconds.
@@ -119,6 +123,10 @@ pub struct MemberStatus {
     pub features: Vec<&'static str>,
     /// What it is known to include: origin → number.
     pub vector: BTreeMap<String, u64>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A vector as text.

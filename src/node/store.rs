@@ -14,7 +14,8 @@ use crate::audit::{Archived, Event};
 use crate::config::roll::Roll;
 use crate::config::{Action, Policies, Snapshot, WriteError, WriteRequest, Written};
 use crate::env::Blocking;
-use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Vector};
+use crate::model::vector::FoldRow;
+use crate::model::{DocumentId, Dot, Key, NodeName, Origin, Stamp, Told, Vector};
 use crate::storage::history::Position;
 use crate::storage::rebuild::{Measure, rest_after_step};
 use crate::storage::trim::{TrimBounds, Trimmed};
@@ -241,11 +242,17 @@ impl Store {
     pub(crate) async fn plan_roll(
         &self,
         document: DocumentId,
-        floor: Vector,
+        floor: Told,
         removals_before: Stamp,
     ) -> Result<Plan, RollError> {
         let epochs = self.epochs.clone();
         self.blocking.run(move || epochs.plan_roll(&document, &floor, removals_before)).await
+    }
+
+    /// The hashes of changes that are their origins' last ones; see [`EpochReader::fold_rows`].
+    pub(crate) async fn fold_rows(&self, dots: Vec<Dot>) -> Result<Vec<FoldRow>, StoreError> {
+        let epochs = self.epochs.clone();
+        self.blocking.run(move || epochs.fold_rows(&dots)).await
     }
 
     /// Takes a document to its next epoch, as was agreed; gives the record that says so.
@@ -308,7 +315,7 @@ impl Store {
     /// that is there then.
     pub(crate) async fn wait_for(
         &self,
-        vector: &Vector,
+        vector: &Told,
         at_most: Duration,
     ) -> Result<Arc<Snapshot>, Arc<Snapshot>> {
         let mut advanced = self.advanced.clone();
@@ -316,7 +323,7 @@ impl Store {
         loop {
             advanced.mark_unchanged();
             let snapshot = self.snapshot();
-            if snapshot.vector.covers(vector) {
+            if snapshot.vector.covers_told(vector) {
                 return Ok(snapshot);
             }
             match tokio::time::timeout_at(deadline, advanced.changed()).await {

@@ -49,7 +49,7 @@ impl Node {
         let status = self.cluster();
         let nodes = || status.regions.iter().flat_map(|it| &it.nodes);
         let session =
-            Session { config: (*snapshot.vector).clone(), quorum: Some(status.quorum.applied) };
+            Session { config: snapshot.vector.told(), quorum: Some(status.quorum.applied) };
         let mut tally = BTreeMap::from([
             ("document_changes", status.epochs.changes_max),
             ("documents_bytes", counts.documents_bytes as u64),

@@ -301,7 +301,7 @@ impl Taker {
     async fn take_from(&self, peer: &NodeName) -> Result<Taken, TransferError> {
         let deadline = Instant::now() + OPEN_TIMEOUT;
         let mut stream = self.gossip.open(peer, StreamKind::Documents, deadline).await?;
-        let vector = (*self.store.snapshot().vector).clone();
+        let vector = self.store.snapshot().vector.told();
         timeout(OPEN_TIMEOUT, frame::write(&mut stream.send, &Ask::new(vector)))
             .await
             .map_err(|_| TransferError::Stalled)??;

@@ -10,8 +10,9 @@ use crate::access::caller::Caller;
 use crate::access::scope::Grant;
 use crate::audit::Source;
 use crate::config::HistoryPolicy;
+use crate::model::vector::Fold;
 use crate::model::{
-    AccountName, DocumentId, Environment, Id, Key, RoleName, SecretName, Stamp, Text, Vector,
+    AccountName, DocumentId, Environment, Id, Key, RoleName, SecretName, Stamp, Text, Told,
 };
 use crate::secrets::SealedVersion;
 
@@ -275,7 +276,7 @@ pub struct EpochRoll {
     pub epoch: u32,
     /// What its base includes: every member that counts had it on disk.
     #[n(1)]
-    pub floor: Vector,
+    pub floor: Told,
     /// The hash of its base, which every node builds for itself.
     #[n(2)]
     #[cbor(with = "minicbor::bytes")]
@@ -283,6 +284,9 @@ pub struct EpochRoll {
     /// Removals that are older than this are not carried over.
     #[n(3)]
     pub removals_before: Stamp,
+    /// What the record that says so carries beside it: see [`crate::config::roll::Roll::fold`].
+    #[n(4)]
+    pub fold: Option<Fold>,
 }
 
 /// What a cluster starts with.

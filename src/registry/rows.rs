@@ -14,6 +14,7 @@
 //! | 8 | nothing | the key of idempotency hashes |
 //! | 9 | index of the log (8 bytes, big-endian) | a request that retries are recognised by |
 //! | 10 | `service/environment` | [`EpochRoll`] of the document's newest epoch |
+//! | 11 | nothing | the generation of the newest fold of origins |
 //! | 20 | environment, or nothing for all others | [`HistoryPolicy`] |
 //!
 //! A row lives as long as its thing. Nothing here decides; what is damaged is refused by name.
@@ -52,6 +53,7 @@ pub(super) enum Which {
     Remembered(u64),
     HistoryPolicy(Option<Environment>),
     Epoch(DocumentId),
+    Folded,
 }
 
 /// A secret without its versions.
@@ -89,6 +91,7 @@ impl Which {
                 (20, of.as_ref().map_or_else(Vec::new, |of| of.as_str().as_bytes().to_vec()))
             }
             Self::Epoch(document) => (10, document.to_string().into_bytes()),
+            Self::Folded => (11, Vec::new()),
         };
         [&[kind][..], &rest].concat()
     }
@@ -119,6 +122,7 @@ impl Which {
                 Self::HistoryPolicy(Some(of))
             }
             10 => Self::Epoch(DocumentId::parse(std::str::from_utf8(rest).ok()?).ok()?),
+            11 => rest.is_empty().then_some(Self::Folded)?,
             _ => return None,
         })
     }
@@ -143,6 +147,7 @@ impl Which {
             Self::Remembered(index) => state.remembered.get(index).map(|it| value(&**it)),
             Self::HistoryPolicy(of) => state.history.set.get(of).map(value),
             Self::Epoch(document) => state.epochs.get(document).map(|it| value(&**it)),
+            Self::Folded => (state.folded > 0).then(|| value(&state.folded)),
         };
         Row { key: self.key(), value }
     }
@@ -197,7 +202,8 @@ impl State {
         let all =
             all.chain(generations).chain(signing).chain(hash_key).chain(remembered).chain(epochs);
         let history = self.history.set.keys().map(|of| Which::HistoryPolicy(of.clone()));
-        let all = all.chain(history);
+        let folded = (self.folded > 0).then_some(Which::Folded);
+        let all = all.chain(folded).chain(history);
         Box::new(all.map(|which| which.row(self)))
     }
 
@@ -271,6 +277,7 @@ impl State {
                 let roll: EpochRoll = read(bytes)?;
                 self.epochs.insert(document, Arc::new(roll));
             }
+            Which::Folded => self.folded = read(bytes)?,
         }
         Ok(())
     }
@@ -333,6 +340,7 @@ impl State {
             Which::Epoch(document) => {
                 self.epochs.remove(document);
             }
+            Which::Folded => self.folded = 0,
         }
     }
 }

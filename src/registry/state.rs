@@ -34,6 +34,8 @@ pub struct State {
     pub history: Policies,
     /// How the newest epoch of each document begins that is past its first.
     pub epochs: OrdMap<DocumentId, Arc<EpochRoll>>,
+    /// The generation of the newest fold of origins; 0 where there is none.
+    pub folded: u64,
     /// What retries are recognised by, by the index it was decided at.
     pub(super) remembered: OrdMap<u64, Arc<Remembered>>,
     /// Those indices, by the request's key.

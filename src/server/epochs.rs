@@ -4,6 +4,9 @@
 //! writing for it, and where there is no quorum nothing is rolled. Every node says when documents
 //! are past the hard cap, and who holds them up.
 //!
+//! With a roll goes what is folded of origins that nobody writes as any more (`folding`), so that vectors
+//! stay short. It has nothing to do with the document.
+//!
 //! What was decided and not written, because its leader was lost in between, the next one writes.
 //! Two records of one decision say the same, and the second changes nothing.
 
@@ -17,7 +20,9 @@ use tokio::time::Instant;
 use crate::audit::Source;
 use crate::config::roll::Roll;
 use crate::env::Env;
-use crate::model::{DocumentId, Stamp, Vector};
+use crate::gossip::Acknowledged;
+use crate::model::vector::Fold;
+use crate::model::{DocumentId, Stamp, Told, Vector};
 use crate::node::{EpochStatus, Node};
 use crate::planted::{Bug, is_planted};
 use crate::registry::command::EpochRoll;
@@ -28,12 +33,16 @@ use crate::storage::{Plan, RollError};
 use crate::telemetry::RollResult;
 
 mod due;
+mod folding;
 
 use due::Due;
+use folding::{Bounds, Folding};
 
 /// Most documents that are looked at more closely in one round; a round is also over when the next
 /// one is due.
 const PLANS_MAX: usize = 64;
+/// Most documents that are tried for a fold alone, in one round.
+const FOLD_TRIES_MAX: usize = 4;
 /// How long a proposal may take.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is said that documents are past the hard cap.
@@ -51,6 +60,7 @@ pub(super) async fn run(
         env,
         settings: settings.epochs.clone(),
         due: Due::default(),
+        folding: Folding::default(),
         unfinished: BTreeSet::new(),
         said_at: None,
     };
@@ -73,6 +83,7 @@ struct Coordinator {
     env: Env,
     settings: EpochSettings,
     due: Due,
+    folding: Folding,
     /// Epochs that were decided and had not begun here when it was looked last.
     unfinished: BTreeSet<(DocumentId, u32)>,
     said_at: Option<Instant>,
@@ -81,6 +92,8 @@ struct Coordinator {
 impl Coordinator {
     async fn round(&mut self) {
         self.say_past_hard_cap();
+        // Whoever leads next knows what has not moved for how long.
+        self.folding.look(&self.node.snapshot().vector, Instant::now());
         let quorum = self.node.quorum();
         if quorum.status().role != "leader" || !quorum.glance().is_founded() {
             self.due = Due::default();
@@ -92,32 +105,83 @@ impl Coordinator {
         if self.settings.soft_cap == 0 {
             return;
         }
-        let Some(floor) = self.floor() else { return };
+        let acknowledged = self.node.acknowledged();
+        let Some(floor) = self.floor(&acknowledged) else { return };
+        let mut fold = self.fold(&acknowledged, &floor).await;
+        let floor = floor.told();
         let snapshot = self.node.snapshot();
         let over = snapshot.documents_over(self.settings.soft_cap);
         for document in self.due.pick(over, PLANS_MAX) {
             if Instant::now() >= until {
                 break;
             }
-            let result = self.roll(&document, &floor).await;
+            let result = self.roll(&document, &floor, fold.as_ref()).await;
             self.node.metrics().roll_done(result);
             match result {
-                RollResult::Rolled => self.due.rolled(&document),
+                RollResult::Rolled => {
+                    self.due.rolled(&document);
+                    fold = None;
+                }
                 RollResult::HeldUp | RollResult::Refused | RollResult::Failed => {
                     self.due.rest(&document);
                 }
             }
         }
+        let mut others: Vec<_> = match fold {
+            Some(_) => snapshot.documents.iter().map(|(id, view)| (view.changes, id)).collect(),
+            None => Vec::new(),
+        };
+        others.sort_by_key(|(changes, document)| (std::cmp::Reverse(*changes), *document));
+        for (_, document) in others.into_iter().take(FOLD_TRIES_MAX) {
+            if fold.is_none() || Instant::now() >= until {
+                break;
+            }
+            let result = self.roll(document, &floor, fold.as_ref()).await;
+            self.node.metrics().roll_done(result);
+            if result == RollResult::Rolled {
+                fold = None;
+            }
+        }
+    }
+
+    /// What is to be folded, if anything is: the next one after those that all members know.
+    async fn fold(&self, acknowledged: &Acknowledged, floor: &Vector) -> Option<Fold> {
+        let mine = self.node.snapshot().vector.clone();
+        let latest = mine.generation();
+        let is_settled =
+            floor.generation() == latest && self.node.quorum().state().folded <= latest;
+        if !is_settled || !self.node.all_take_folds(acknowledged) {
+            return None;
+        }
+        let bounds = Bounds {
+            mine: &mine,
+            floor,
+            acknowledged,
+            present: &self.node.present_origins(acknowledged),
+            soft_cap: self.settings.origins_soft_cap,
+            idle: self.settings.origins_idle,
+        };
+        let due = self.folding.due(&bounds, Instant::now());
+        if due.is_empty() {
+            return None;
+        }
+        let rows = match self.node.fold_rows(due).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(%error, "no origins are folded");
+                return None;
+            }
+        };
+        Fold::new(latest + 1, rows).ok()
     }
 
     /// What everybody has that is waited for; none where that is not known, or too long to decide,
     /// and where somebody's program would refuse what comes of it.
-    fn floor(&self) -> Option<Vector> {
-        let acknowledged = self.node.acknowledged();
-        if !self.node.all_take_epochs(&acknowledged) {
+    fn floor(&self, acknowledged: &Acknowledged) -> Option<Vector> {
+        if !self.node.all_take_epochs(acknowledged) {
             return None;
         }
-        let floor = acknowledged.floor?;
+        let floor = acknowledged.floor.clone()?;
         if floor.len() > FLOOR_ORIGINS_MAX {
             tracing::warn!(origins = floor.len(), "no epoch is rolled: too many origins");
             return None;
@@ -145,7 +209,7 @@ impl Coordinator {
         self.unfinished = unfinished;
     }
 
-    async fn roll(&self, document: &DocumentId, floor: &Vector) -> RollResult {
+    async fn roll(&self, document: &DocumentId, floor: &Told, fold: Option<&Fold>) -> RollResult {
         let keep = u64::try_from(self.settings.removals_keep.as_micros()).unwrap_or(u64::MAX);
         let now = self.node.corrected(self.env.clock.now());
         let removals_before = Stamp(now.0.saturating_sub(keep));
@@ -161,12 +225,14 @@ impl Coordinator {
         if !due::is_worth_it(changes, late) {
             return RollResult::HeldUp;
         }
-        let roll = EpochRoll { epoch, floor: floor.clone(), base, removals_before };
+        let roll =
+            EpochRoll { epoch, floor: floor.clone(), base, removals_before, fold: fold.cloned() };
         match self.decide(document, &roll).await {
             RollResult::Rolled => {}
             other => return other,
         }
-        tracing::info!(%document, epoch, changes, late, "a next epoch was decided");
+        let folds = fold.map_or(0, |fold| fold.rows().len());
+        tracing::info!(%document, epoch, changes, late, folds, "a next epoch was decided");
         self.write(document, &roll).await
     }
 
@@ -199,8 +265,8 @@ impl Coordinator {
     }
 
     async fn write(&self, document: &DocumentId, decided: &EpochRoll) -> RollResult {
-        let EpochRoll { epoch, floor, base, removals_before } = decided.clone();
-        let roll = Roll { epoch, floor, base, removals_before };
+        let EpochRoll { epoch, floor, base, removals_before, fold } = decided.clone();
+        let roll = Roll { epoch, floor, base, removals_before, fold };
         match self.node.roll(document, roll).await {
             Ok(_) => RollResult::Rolled,
             Err(error) => {

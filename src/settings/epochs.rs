@@ -32,6 +32,12 @@ pub struct EpochSettings {
     /// that here, for less. Default: 24h.
     #[serde(with = "duration")]
     pub log_keep: Duration,
+    /// Origins (stores that wrote changes) that a vector names past which those are folded that nobody
+    /// writes as any more; 0: never. They go with a document's next epoch. Default: 256.
+    pub origins_soft_cap: usize,
+    /// How long an origin has not made a change before it is folded. Default: 1h.
+    #[serde(with = "duration")]
+    pub origins_idle: Duration,
 }
 
 impl Default for EpochSettings {
@@ -43,18 +49,27 @@ impl Default for EpochSettings {
             removals_keep: Duration::from_secs(7 * 24 * 3600),
             evict_after: None,
             log_keep: Duration::from_secs(24 * 3600),
+            origins_soft_cap: 256,
+            origins_idle: Duration::from_secs(3600),
         }
     }
 }
 
 /// A base costs as much as some changes: with a lower cap nothing else would be done.
 const SOFT_CAP_MIN: u64 = 10;
+/// Folding takes a while, and there is a limit.
+const ORIGINS_SOFT_CAP_MAX: usize = 1_500;
 
 impl EpochSettings {
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         let is_low = self.soft_cap > 0 && self.soft_cap < SOFT_CAP_MIN;
         refuse(is_low, "epochs.soft_cap", "is neither 0 nor 10 at least")?;
         refuse(self.hard_cap <= self.soft_cap, "epochs.hard_cap", "is not above epochs.soft_cap")?;
+        refuse(
+            self.origins_soft_cap > ORIGINS_SOFT_CAP_MAX,
+            "epochs.origins_soft_cap",
+            "is above 1,500: past 1,984 nothing is taken of new origins",
+        )?;
         refuse(self.check_every.is_zero(), "epochs.check_every", "may not be 0")?;
         refuse(
             self.log_keep < Duration::from_secs(1),

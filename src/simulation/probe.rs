@@ -20,7 +20,7 @@ pub(crate) fn probe(server: &Server) -> Probe {
         node: status.node.to_string(),
         up: true,
         ready: status.ready,
-        vector: status.vector,
+        vector: snapshot.vector.all().map(|dot| (dot.origin.to_string(), dot.n)).collect(),
         origin: status.origin.to_string(),
         view_hash: view_hash(&snapshot),
         conflicts: status.store.conflicts as u64,

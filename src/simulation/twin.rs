@@ -6,6 +6,7 @@
 //! number, a record does not say what it replaces), it says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,7 +17,8 @@ use crate::config::document::CheckedChange;
 use crate::config::epochless::Epochless;
 use crate::config::record::Record;
 use crate::config::roll::Roll;
-use crate::model::{DocumentId, Dot, Key, Vector};
+use crate::model::vector::Fold;
+use crate::model::{DocumentId, Dot, Folds, Key, Vector};
 
 /// One document: its twin, and what was rolled.
 #[derive(Default)]
@@ -51,15 +53,25 @@ pub(crate) fn twin(logs: impl IntoIterator<Item = Vec<Bytes>>) -> Twin {
             twin.unreadable += 1;
         }
     }
+    let folds = Arc::new(folds_of(documents.values().flat_map(|one| one.rolls.values())));
     let mut view = ViewHash::default();
     for (document, one) in &mut documents {
-        one.prune();
-        one.tell(document, &mut twin, &mut view);
+        one.prune(&folds);
+        one.tell(document, &folds, &mut twin, &mut view);
     }
     if twin.unknown.is_empty() {
         twin.view_hash = view.finish();
     }
     twin
+}
+
+/// All that was folded, by whatever document's rolls.
+fn folds_of<'a>(rolls: impl Iterator<Item = &'a (Roll, u64)>) -> Folds {
+    let folds: BTreeMap<u64, &Fold> = rolls
+        .filter_map(|(roll, _)| roll.fold.as_ref())
+        .map(|fold| (fold.generation, fold))
+        .collect();
+    folds.values().fold(Folds::default(), |folds, fold| folds.with(fold).unwrap_or(folds))
 }
 
 impl One {
@@ -82,13 +94,13 @@ impl One {
         true
     }
 
-    fn prune(&mut self) {
+    fn prune(&mut self, folds: &Arc<Folds>) {
         for (roll, _) in self.rolls.values() {
-            self.model.prune(&roll.floor, roll.removals_before);
+            self.model.prune(&roll.floor.read(folds), roll.removals_before);
         }
     }
 
-    fn tell(&self, document: &DocumentId, twin: &mut Twin, view: &mut ViewHash) {
+    fn tell(&self, document: &DocumentId, folds: &Folds, twin: &mut Twin, view: &mut ViewHash) {
         let place = |key: &Key| format!("{document}/{key}");
         view.document(document);
         for key in self.model.keys() {
@@ -105,7 +117,7 @@ impl One {
             self.rolls
                 .range(**epoch + 1..)
                 .next()
-                .is_some_and(|(_, (roll, _))| !roll.floor.includes(**dot))
+                .is_some_and(|(_, (roll, _))| !roll.floor.includes(**dot, folds))
         };
         twin.late += self.changes.iter().filter(is_late).count() as u64;
     }

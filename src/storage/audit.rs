@@ -236,12 +236,14 @@ fn first_seq(row: &[u8]) -> Option<u64> {
 /// the table.
 fn check_changes(tx: &ReadTransaction) -> Result<Option<String>, StoreError> {
     let spans = meta::KEY_AUDIT_SPANS.get(tx)?.unwrap_or_default();
-    let (vector, hashes) = origins::read(tx)?;
-    let trimmed = meta::KEY_TRIMMED.get(tx)?.unwrap_or_default();
+    let (vector, hashes) = origins::read(tx, &Arc::default())?;
+    let (trimmed, folds) = (meta::KEY_TRIMMED.get(tx)?.unwrap_or_default(), vector.folds());
     let table = tx.open_table(log::LOG)?;
     for span in spans {
         let origin = u64::from_be_bytes(span.origin.0);
-        let trimmed = trimmed.get(span.origin);
+        // Of what is folded, records may be gone, too.
+        let folded = folds.at(span.origin, u64::MAX);
+        let trimmed = trimmed.get(span.origin).max(folded);
         let mut expected = span.n;
         let mut previous = None;
         for row in table.range((origin, span.n)..=(origin, u64::MAX))? {

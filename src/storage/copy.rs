@@ -3,15 +3,16 @@
 
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use redb::{
     Key, ReadTransaction, ReadableTableMetadata as _, TableDefinition, Value, WriteTransaction,
 };
 
 use super::error::StoreError;
-use super::{audit, documents, epochs, history, idempotency, log, meta, origins, rows};
+use super::{audit, documents, epochs, folds, history, idempotency, log, meta, origins, rows};
 use crate::audit::Head;
-use crate::model::{NodeName, Vector};
+use crate::model::{NodeName, Told};
 
 /// A row as redb keeps it: the key's bytes and the value's.
 pub(crate) type RawRow = (Vec<u8>, Vec<u8>);
@@ -103,10 +104,11 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
 }
 
 /// The tables of `config.redb`.
-pub(crate) static TABLES: [&dyn RawTable; 11] = [
+pub(crate) static TABLES: [&dyn RawTable; 12] = [
     &meta::META,
     &log::LOG,
     &origins::ORIGINS,
+    &folds::FOLDS,
     &rows::ROWS,
     &history::HISTORY,
     &documents::BASES,
@@ -123,7 +125,7 @@ pub(crate) struct Facts {
     pub(crate) format: u32,
     pub(crate) cluster: String,
     pub(crate) node: String,
-    pub(crate) vector: Vector,
+    pub(crate) vector: Told,
     pub(crate) audit: Head,
 }
 
@@ -134,7 +136,7 @@ pub(crate) fn facts(tx: &ReadTransaction) -> Result<Option<Facts>, StoreError> {
         format,
         cluster: meta::KEY_CLUSTER.get(tx)?.unwrap_or_default(),
         node: meta::KEY_NODE.get(tx)?.unwrap_or_default(),
-        vector: origins::read(tx)?.0,
+        vector: origins::read(tx, &Arc::default())?.0.told(),
         audit: meta::KEY_AUDIT.get(tx)?.unwrap_or_default(),
     }))
 }

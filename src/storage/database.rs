@@ -10,8 +10,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::ReadableDatabase as _;
 
 use super::error::StoreError;
-use super::{audit, documents, epochs, history, idempotency, log, meta, origins, rows};
+use super::folds::KnownFolds;
+use super::{audit, documents, epochs, folds, history, idempotency, log, meta, origins, rows};
 use crate::env::{Backend, Disk};
+use crate::model::Folds;
 
 /// The file's name in the node's directory.
 pub const FILE: &str = "config.redb";
@@ -26,7 +28,7 @@ pub(crate) struct Layout {
     pub(crate) make_tables: fn(&redb::WriteTransaction) -> Result<(), redb::Error>,
 }
 
-static CONFIG: Layout = Layout { file: FILE, tables: 11, make_tables };
+static CONFIG: Layout = Layout { file: FILE, tables: 12, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -44,6 +46,7 @@ pub struct Database {
     /// Whether a damaged file stays where it is.
     keeps_damaged: bool,
     open: RwLock<Option<Arc<redb::Database>>>,
+    folds: KnownFolds,
 }
 
 impl Database {
@@ -57,7 +60,13 @@ impl Database {
         disk: Arc<dyn Disk>,
         layout: &'static Layout,
     ) -> Result<(Self, bool), StoreError> {
-        let this = Self { disk, layout, keeps_damaged: false, open: RwLock::new(None) };
+        let this = Self {
+            disk,
+            layout,
+            keeps_damaged: false,
+            open: RwLock::new(None),
+            folds: KnownFolds::default(),
+        };
         let set_aside = this.open_or_set_aside()?;
         this.remove_new();
         Ok((this, set_aside))
@@ -68,7 +77,13 @@ impl Database {
         disk: Arc<dyn Disk>,
         layout: &'static Layout,
     ) -> Result<Self, StoreError> {
-        let this = Self { disk, layout, keeps_damaged: true, open: RwLock::new(None) };
+        let this = Self {
+            disk,
+            layout,
+            keeps_damaged: true,
+            open: RwLock::new(None),
+            folds: KnownFolds::default(),
+        };
         this.open_or_set_aside()?;
         this.remove_new();
         Ok(this)
@@ -77,6 +92,11 @@ impl Database {
     /// Opens `config.redb` of a node that has no peers, or makes it.
     pub(super) fn open_alone(disk: Arc<dyn Disk>) -> Result<Self, StoreError> {
         Self::open_intact(disk, &CONFIG)
+    }
+
+    /// The folds that a transaction on it sees, and maybe later ones.
+    pub(super) fn folds(&self, tx: &redb::ReadTransaction) -> Result<Arc<Folds>, StoreError> {
+        self.folds.read(tx).map(|(folds, _)| folds)
     }
 
     /// The file's name.
@@ -257,6 +277,7 @@ fn make_tables(tx: &redb::WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(meta::META)?;
     tx.open_table(log::LOG)?;
     tx.open_table(origins::ORIGINS)?;
+    tx.open_table(folds::FOLDS)?;
     tx.open_table(rows::ROWS)?;
     tx.open_table(history::HISTORY)?;
     tx.open_table(documents::BASES)?;

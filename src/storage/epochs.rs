@@ -22,7 +22,8 @@ use super::{log, origins, past};
 use crate::config::document::{DocumentError, SavedDocument};
 use crate::config::roll::BaseHash;
 use crate::config::{DocumentView, Rolled};
-use crate::model::{DocumentId, Dot, Stamp, Vector, cbor};
+use crate::model::vector::FoldRow;
+use crate::model::{DocumentId, Dot, Folds, Stamp, Told, cbor};
 
 pub(super) const EPOCHS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("epochs");
 pub(super) const EPOCH_BASES: TableDefinition<'_, &str, &[u8]> =
@@ -154,21 +155,38 @@ impl EpochReader {
     pub fn plan_roll(
         &self,
         document: &DocumentId,
-        floor: &Vector,
+        floor: &Told,
         removals_before: Stamp,
     ) -> Result<Plan, RollError> {
         let database = self.0.get()?;
         let tx = database.begin_read().map_err(StoreError::from)?;
-        let (vector, _) = origins::read(&tx)?;
-        if !vector.covers(floor) {
+        let folds = &self.0.folds(&tx)?;
+        let (vector, _) = origins::read(&tx, folds)?;
+        if !vector.covers_told(floor) {
             return Err(RollError::Ahead);
         }
-        let unwritten = unwritten(&tx, document)?;
-        let loaded = past::load(&tx, document, unwritten)?;
-        let mut past = StoredPast { tx: &tx, id: document, staged: BTreeMap::new(), begun: None };
+        let unwritten = unwritten(&tx, folds, document)?;
+        let loaded = past::load(&tx, document, unwritten, folds)?;
+        let staged = BTreeMap::new();
+        let mut past = StoredPast { tx: &tx, id: document, staged, begun: None, folds };
         let (base, late) = loaded.plan_roll(document, floor, removals_before, &mut past)?;
         let (epoch, changes) = (loaded.epoch() + 1, loaded.changes_in_epoch());
         Ok(Plan { epoch, base, changes, late })
+    }
+}
+
+impl EpochReader {
+    /// Of these changes those that are their origins' last ones, with their records' hashes.
+    pub fn fold_rows(&self, dots: &[Dot]) -> Result<Vec<FoldRow>, StoreError> {
+        let tx = self.0.get()?.begin_read()?;
+        let (vector, hashes) = origins::read(&tx, &self.0.folds(&tx)?)?;
+        let last = dots.iter().filter(|dot| vector.names(dot.origin));
+        let row = |dot: &Dot| {
+            let is_last = vector.get(dot.origin) == dot.n;
+            let hash = hashes.get(&dot.origin).filter(|_| is_last);
+            hash.map(|hash| FoldRow { dot: *dot, hash: *hash })
+        };
+        Ok(last.filter_map(row).collect())
     }
 }
 
@@ -187,9 +205,13 @@ impl From<PastError> for RollError {
 }
 
 /// The document's changes that no table names yet: those of the log since the last checkpoint.
-fn unwritten(tx: &ReadTransaction, document: &DocumentId) -> Result<Vec<Dot>, StoreError> {
+fn unwritten(
+    tx: &ReadTransaction,
+    folds: &Arc<Folds>,
+    document: &DocumentId,
+) -> Result<Vec<Dot>, StoreError> {
     let mut dots = Vec::new();
-    log::since_checkpoint(tx, |record| {
+    log::since_checkpoint(tx, folds, |record| {
         if record.document == *document {
             dots.push(record.dot);
         }

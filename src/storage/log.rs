@@ -1,13 +1,14 @@
 //! Table `log`: (origin u64, n u64) → the record, as it is sent. The truth everything else is made
 //! from. Lifetime: until its document's epoch includes it and every member has it (`storage::trim`).
-//! Up to which number of an origin rows may be gone, `meta` says; above that none is.
+//! Up to which number of an origin rows may be gone, `meta` says; above that none is. Of what is folded
+//! any may be gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use redb::{
-    ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    ReadTransaction, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _,
     TableDefinition, WriteTransaction,
 };
 
@@ -17,7 +18,7 @@ use super::past::Checked;
 use super::{meta, origins};
 use crate::config::record::Record;
 use crate::config::waiting::is_applicable;
-use crate::model::{Dot, Origin, Stamp, Vector, cbor};
+use crate::model::{Dot, Folds, Origin, Stamp, Told, Vector, cbor};
 
 pub(super) const LOG: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("log");
 
@@ -95,13 +96,15 @@ pub(crate) struct LogFacts {
 
 /// Goes along the whole log: above what was trimmed nothing may be missing.
 pub(crate) fn facts(tx: &ReadTransaction) -> Result<LogFacts, StoreError> {
-    let (vector, _) = origins::read(tx)?;
+    let (vector, _) = origins::read(tx, &Arc::default())?;
     let trimmed = meta::KEY_TRIMMED.get(tx)?.unwrap_or_default();
+    let folds = vector.folds();
     let table = tx.open_table(LOG)?;
     let mut missing = None;
     for last in vector.iter() {
         let origin = u64::from_be_bytes(last.origin.0);
-        let mut expected = trimmed.get(last.origin) + 1;
+        let gone = trimmed.get(last.origin).max(folds.at(last.origin, u64::MAX));
+        let mut expected = gone + 1;
         for row in table.range((origin, expected)..=(origin, last.n))? {
             if row?.0.value().1 != expected {
                 break;
@@ -140,21 +143,23 @@ pub(super) fn each_between(
     to: &Vector,
     mut visit: impl FnMut(Record) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    for last in to.iter() {
-        for n in from.get(last.origin) + 1..=last.n {
+    for (from, last) in to.beyond(from) {
+        for n in from + 1..=last.n {
             visit(require(tx, Dot { n, ..last })?)?;
         }
     }
     Ok(())
 }
 
-/// Visits the records that are in no derived table yet: those since the last checkpoint.
+/// Visits the records that are in no derived table yet: those since the last checkpoint. `folds` are
+/// all that the transaction sees.
 pub(super) fn since_checkpoint(
     tx: &ReadTransaction,
+    folds: &Arc<Folds>,
     visit: impl FnMut(Record) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let (vector, _) = origins::read(tx)?;
-    let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+    let (vector, _) = origins::read(tx, folds)?;
+    let checkpoint = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default().read(folds);
     each_between(tx, &checkpoint, &vector, visit)
 }
 
@@ -164,8 +169,27 @@ pub(super) fn last_missing(
     after: u64,
     last: Dot,
 ) -> Result<Option<Dot>, StoreError> {
+    missing_of(&tx.open_table(LOG)?, after, last)
+}
+
+/// As [`last_missing`], of a transaction that reads.
+pub(super) fn last_missing_read(
+    tx: &ReadTransaction,
+    after: u64,
+    last: Dot,
+) -> Result<Option<Dot>, StoreError> {
+    missing_of(&tx.open_table(LOG)?, after, last)
+}
+
+fn missing_of(
+    table: &impl ReadableTable<(u64, u64), &'static [u8]>,
+    after: u64,
+    last: Dot,
+) -> Result<Option<Dot>, StoreError> {
+    if after >= last.n {
+        return Ok(None);
+    }
     let origin = u64::from_be_bytes(last.origin.0);
-    let table = tx.open_table(LOG)?;
     let mut n = last.n;
     for row in table.range((origin, after + 1)..=(origin, last.n))?.rev() {
         if row?.0.value().1 != n {
@@ -180,13 +204,34 @@ fn lost(dot: Dot) -> StoreError {
     StoreError::damaged(format!("log {dot} is missing"))
 }
 
-/// As [`get`], where the row has to be there unless it was trimmed.
-pub(super) fn find(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
+/// As [`get`], where the row has to be there unless it was trimmed, or is of what is folded.
+pub(super) fn find(
+    tx: &ReadTransaction,
+    folds: &Folds,
+    dot: Dot,
+) -> Result<Option<Record>, StoreError> {
     let record = get(tx, dot)?;
-    if record.is_none() && !meta::KEY_TRIMMED.get(tx)?.unwrap_or_default().includes(dot) {
+    let is_trimmed =
+        || Ok::<bool, StoreError>(meta::KEY_TRIMMED.get(tx)?.unwrap_or_default().names(dot));
+    if record.is_none() && !folds.includes(dot) && !is_trimmed()? {
         return Err(lost(dot));
     }
     Ok(record)
+}
+
+/// The last change in `vector` of each origin that has records here.
+pub(super) fn present(tx: &ReadTransaction, vector: &Vector) -> Result<Vec<Dot>, StoreError> {
+    let table = tx.open_table(LOG)?;
+    let (mut found, mut from) = (Vec::new(), Some(0));
+    while let Some(at) = from {
+        let Some(row) = table.range((at, 0)..)?.next() else { break };
+        let at = row?.0.value().0;
+        let origin = Origin(at.to_be_bytes());
+        found.push(Dot { origin, n: vector.get(origin) });
+        from = at.checked_add(1);
+    }
+    found.retain(|last| last.n > 0);
+    Ok(found)
 }
 
 /// About up to which change each origin's were written before `before`: found by halves, as stamps
@@ -195,10 +240,10 @@ pub(super) fn written_before(
     tx: &ReadTransaction,
     vector: &Vector,
     before: Stamp,
-) -> Result<Vector, StoreError> {
+) -> Result<Told, StoreError> {
     let table = tx.open_table(LOG)?;
-    let mut found = Vector::new();
-    for last in vector.iter() {
+    let mut found = Told::new();
+    for last in present(tx, vector)? {
         let origin = u64::from_be_bytes(last.origin.0);
         let (mut low, mut high) = (0, last.n);
         while low < high {
@@ -277,7 +322,7 @@ impl LogReader {
     }
 
     /// The records up to `have` that a state with `vector` does not include, in an order that it
-    /// can apply, some `bytes_max` bytes of them.
+    /// can apply, some `bytes_max` bytes of them. `vector` is read by the folds that `have` is read by.
     pub fn missing(
         &self,
         vector: Vector,
@@ -288,13 +333,15 @@ impl LogReader {
         let tx = database.begin_read()?;
         let trimmed = meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default();
         let mut is_trimmed = false;
-        let mut at = vector;
+        let folds = have.folds();
+        let mut at = vector.read_by(&folds);
+        let lacking = have.beyond(&at);
         // Each origin's next record, read once even where it has to wait for another origin's.
         let mut next: BTreeMap<Origin, Record> = BTreeMap::new();
         let (mut records, mut bytes) = (Vec::new(), 0);
         let mut progress = true;
         while std::mem::take(&mut progress) {
-            for last in have.iter() {
+            for (_, last) in &lacking {
                 // In turns, so that an origin that the asker cannot apply does not starve others.
                 let turn = bytes + (bytes_max / TURNS).max(1);
                 while at.get(last.origin) < last.n && bytes < turn {
@@ -303,7 +350,7 @@ impl LogReader {
                         Some(record) => record,
                         None => match get(&tx, dot)? {
                             Some(record) => record,
-                            None if trimmed.includes(dot) => {
+                            None if trimmed.names(dot) || folds.includes(dot) => {
                                 is_trimmed = true;
                                 break;
                             }
@@ -319,6 +366,7 @@ impl LogReader {
                     }
                     bytes += record.bytes.len();
                     at.advance(dot);
+                    at.reach(record.carries());
                     records.push(record.bytes);
                     progress = true;
                 }

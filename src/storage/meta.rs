@@ -5,15 +5,17 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransactio
 use super::audit::Span;
 use super::error::StoreError;
 use crate::audit::Head;
-use crate::model::{Origin, Vector, cbor};
+use crate::model::{Origin, Told, cbor};
 
 pub(crate) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The latest format this program knows. A store of a later one is refused at opening. In format 2
 /// documents can be in another epoch than the first. In format 3 histories lack what rows show: a
 /// program of before would forget each version that it replaces. A store has it from its first
-/// checkpoint on by a program that knows it.
-pub(crate) const FORMAT: u32 = 3;
+/// checkpoint on by a program that knows it. In format 4 origins can be folded.
+pub(crate) const FORMAT: u32 = 4;
+/// The format of a store in which histories lack what rows show, and no origin is folded.
+pub(super) const FORMAT_WITHOUT_FOLDS: u32 = 3;
 /// The format from which on documents can be in another epoch than the first.
 pub(super) const FORMAT_WITH_EPOCHS: u32 = 2;
 
@@ -26,12 +28,12 @@ pub(super) const KEY_NODE: Key<String> = Key::new("node");
 /// The origin that this store makes changes as.
 pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 /// The vector up to which the derived tables are written.
-pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
+pub(super) const KEY_CHECKPOINT: Key<Told> = Key::new("checkpoint");
 /// Whether histories were gone through, since all of what rows show was in them, too (bool); absent
 /// where they may still hold it.
 pub(super) const KEY_HISTORIES: Key<bool> = Key::new("histories");
 /// For each origin, up to which number its records may be gone from the log.
-pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
+pub(super) const KEY_TRIMMED: Key<Told> = Key::new("trimmed");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");

@@ -2,6 +2,7 @@
 //! and, for a roll that came late, how its epoch began and the changes of it. It writes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redb::ReadTransaction;
 
@@ -11,7 +12,7 @@ use crate::config::document::{CheckedChange, Document, DocumentError, Past, Save
 use crate::config::record::Record;
 use crate::config::roll::Roll;
 use crate::config::waiting::in_causal_order;
-use crate::model::{DocumentId, Dot, cbor};
+use crate::model::{DocumentId, Dot, Folds, cbor};
 
 /// A record's change: what it does to its document.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub(super) struct StoredPast<'a> {
     pub(super) staged: BTreeMap<Dot, Record>,
     /// The document as its epoch began, encoded, where that is another one than the store's.
     pub(super) begun: Option<Vec<u8>>,
+    /// All folds that its changes include.
+    pub(super) folds: &'a Arc<Folds>,
 }
 
 /// Why a document could not be rolled.
@@ -78,6 +81,10 @@ impl From<StoreError> for PastError {
 impl Past for StoredPast<'_> {
     type Error = PastError;
 
+    fn folds(&self) -> Arc<Folds> {
+        self.folds.clone()
+    }
+
     fn base(&mut self) -> Result<SavedDocument, PastError> {
         let damaged = |e| StoreError::damaged(format!("the base of {}'s epoch: {e}", self.id));
         let base = match &self.begun {
@@ -102,7 +109,7 @@ impl Past for StoredPast<'_> {
     fn record(&mut self, dot: Dot) -> Result<Record, PastError> {
         match self.staged.get(&dot) {
             Some(record) => Ok(record.clone()),
-            None => Ok(log::find(self.tx, dot)?.ok_or(DocumentError::Trimmed(dot))?),
+            None => Ok(log::find(self.tx, self.folds, dot)?.ok_or(DocumentError::Trimmed(dot))?),
         }
     }
 }
@@ -113,10 +120,11 @@ pub(super) fn load(
     tx: &ReadTransaction,
     id: &DocumentId,
     unwritten: impl IntoIterator<Item = Dot>,
+    folds: &Arc<Folds>,
 ) -> Result<Document, StoreError> {
     let (base, mut dots) = documents::read(tx, id)?;
     dots.extend(unwritten);
-    build(StoredPast { tx, id, staged: BTreeMap::new(), begun: None }, base, dots)
+    build(StoredPast { tx, id, staged: BTreeMap::new(), begun: None, folds }, base, dots)
 }
 
 /// The document of this base, with these of the log's changes on top.
@@ -130,7 +138,7 @@ pub(super) fn build(
         StoreError::damaged(format!("document {id} does not load: {why}"))
     };
     let mut document = match base {
-        Some(base) => Document::load(base).map_err(|e| damaged(&e))?,
+        Some(base) => Document::load(base, past.folds).map_err(|e| damaged(&e))?,
         None => Document::new(),
     };
     let records: Result<Vec<Record>, StoreError> =

@@ -17,7 +17,7 @@ use super::past::Checked;
 use super::{audit, documents, log, meta};
 use crate::config::record::Record;
 use crate::config::{Rolled, Snapshot};
-use crate::model::{DocumentId, Dot, Origin, Stamp, Vector};
+use crate::model::{DocumentId, Dot, Folds, Origin, Stamp, Vector};
 
 /// Most rows that a step looks at.
 const STEP_ROWS_MAX: usize = 1_024;
@@ -77,6 +77,7 @@ pub(super) struct Trimmer {
 struct Pass {
     /// How each document's epoch began.
     rolled: BTreeMap<DocumentId, Arc<Rolled>>,
+    folds: Arc<Folds>,
     /// What the derived tables had.
     known: Vector,
     /// What is still to be looked at.
@@ -121,7 +122,8 @@ impl Trimmer {
         tx: &ReadTransaction,
         snapshot: &Snapshot,
     ) -> Result<(), StoreError> {
-        let known = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default();
+        let folds = snapshot.vector.folds();
+        let known = meta::KEY_CHECKPOINT.get(tx)?.unwrap_or_default().read(&folds);
         let epochs = sum_of_epochs(snapshot);
         let held = std::mem::take(&mut self.held);
         let is_of_all = epochs != self.epochs;
@@ -132,16 +134,16 @@ impl Trimmer {
             .collect();
         let mut floors = Vector::new();
         for rolled in rolled.values() {
-            floors.merge(&rolled.roll.floor);
+            floors.merge(&rolled.roll.floor.read(&folds));
         }
         let span = |last: Dot| {
             let held = held.get(&last.origin).copied();
             let first = if is_of_all { Some(1) } else { held }?;
             Some(Span { origin: last.origin, first, last: last.n })
         };
-        let spans = floors.iter().filter_map(span).collect();
+        let spans = log::present(tx, &floors)?.into_iter().filter_map(span).collect();
         self.epochs = epochs;
-        self.pass = Some(Pass { rolled, known, spans });
+        self.pass = Some(Pass { rolled, folds, known, spans });
         Ok(())
     }
 
@@ -163,7 +165,7 @@ impl Trimmer {
                 let dot = Dot { origin: span.origin, n: key.value().1 };
                 found.looked += 1;
                 bytes += row.value().len();
-                match look(tx, &pass.rolled, dot, row.value(), bounds.before)? {
+                match look(tx, (&pass.rolled, &pass.folds), dot, row.value(), bounds.before)? {
                     Look::Goes(due) => found.due.push(due),
                     Look::Stays => {}
                     Look::IsUsed => hold(&mut self.held, dot),
@@ -202,7 +204,7 @@ fn hold(held: &mut BTreeMap<Origin, u64>, dot: Dot) {
 
 fn look(
     tx: &ReadTransaction,
-    rolled: &BTreeMap<DocumentId, Arc<Rolled>>,
+    (rolled, folds): (&BTreeMap<DocumentId, Arc<Rolled>>, &Folds),
     dot: Dot,
     row: &[u8],
     before: Stamp,
@@ -210,7 +212,8 @@ fn look(
     let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
     let (record, _) = log::parts(row)?;
     let document = Record::document_of(record).map_err(|e| damaged(&e))?;
-    let is_behind = rolled.get(&document).is_some_and(|it| it.roll.floor.includes(dot));
+    let is_behind = rolled.get(&document);
+    let is_behind = is_behind.is_some_and(|it| it.roll.floor.includes(dot, folds));
     if !is_behind {
         return Ok(Look::Stays);
     }
@@ -229,8 +232,13 @@ fn look(
 }
 
 /// Removes what was found, and says so. Audit records that stood beside it come to stand by themselves.
-/// Those up to `archived` are in a file, and in the store no more.
-pub(super) fn remove(tx: &WriteTransaction, due: &[Due], archived: u64) -> Result<(), StoreError> {
+/// Those up to `archived` are in a file, and in the store no more. Of what is folded nobody has to be told.
+pub(super) fn remove(
+    tx: &WriteTransaction,
+    due: &[Due],
+    archived: u64,
+    folds: &Folds,
+) -> Result<(), StoreError> {
     let mut trimmed = meta::KEY_TRIMMED.read(tx)?.unwrap_or_default();
     {
         let mut table = tx.open_table(log::LOG)?;
@@ -251,5 +259,6 @@ pub(super) fn remove(tx: &WriteTransaction, due: &[Due], archived: u64) -> Resul
             trimmed.advance(*dot);
         }
     }
+    trimmed.forget(|dot| folds.includes(dot));
     meta::KEY_TRIMMED.put(tx, &trimmed)
 }

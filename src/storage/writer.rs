@@ -21,7 +21,7 @@ use super::prune::{Pruned, Pruner};
 use super::rebuild::Rebuild;
 use super::trim::Trimmer;
 use super::whole::CutReader;
-use super::{log, meta, origins, past};
+use super::{folds, log, meta, origins, past};
 use crate::audit::Event;
 use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
@@ -37,6 +37,7 @@ use crate::planted::{Bug, is_planted};
 mod audited;
 mod cache;
 mod checkpoint;
+mod folding;
 mod group;
 mod origin;
 mod pruning;
@@ -296,7 +297,7 @@ impl Writer {
             confirmed_by: BTreeSet::new(),
             resting: None,
             mark_of: Default::default(),
-            format: meta::FORMAT,
+            format: meta::FORMAT_WITHOUT_FOLDS,
             mismatched: BTreeMap::new(),
             epoch_mismatches: 0,
             refused: BTreeSet::new(),
@@ -442,28 +443,40 @@ impl Writer {
             group.records.iter().map(|record| (record.dot.origin, record)).collect();
         let is_own = is_new || heads.contains_key(&own);
         let has_epochs = group.records.iter().any(|record| record.epoch > 0);
-        // From then on a program that knows no epochs would misread it.
-        let is_first_roll = has_epochs && self.format < meta::FORMAT_WITH_EPOCHS;
+        // From then on a program that knows no epochs, or no folds, would misread it.
+        let format = match () {
+            () if !self.state.unstored.is_empty() => meta::FORMAT,
+            () if has_epochs => meta::FORMAT_WITH_EPOCHS,
+            () => self.format,
+        };
+        let is_new_format = format > self.format;
         let put = |tx: &redb::WriteTransaction| {
             log::put(tx, &group.records, group.audited.sealed())?;
             group.audited.put(tx, &self.state.chain, self.stored_spans)?;
-            for head in heads.values() {
+            // What is folded has no row.
+            let is_named = |origin: &Origin| self.state.hashes.contains_key(origin);
+            for head in heads.values().filter(|head| is_named(&head.dot.origin)) {
                 origins::put(tx, head.dot, head.hash)?;
+            }
+            for fold in &self.state.unstored {
+                folds::put(tx, fold)?;
+                let origins = fold.rows().iter().map(|row| row.dot.origin);
+                for origin in origins.filter(|origin| !is_named(origin)) {
+                    origins::remove(tx, origin)?;
+                }
             }
             if is_own {
                 meta::KEY_ORIGIN.put(tx, &own)?;
             }
-            if is_first_roll {
-                meta::KEY_FORMAT.put(tx, &meta::FORMAT_WITH_EPOCHS)?;
+            if is_new_format {
+                meta::KEY_FORMAT.put(tx, &format)?;
             }
             Ok(())
         };
         put(&tx)?;
         tx.commit()?;
         Self::mirror(&mut self.rebuild, put);
-        if is_first_roll {
-            self.format = meta::FORMAT_WITH_EPOCHS;
-        }
+        self.format = self.format.max(format);
         if is_own {
             self.stored_origin = Some(own);
             if let Err(error) = self.write_mark(false) {
@@ -484,6 +497,7 @@ impl Writer {
 
     fn publish(&mut self, group: Group) -> Committed {
         self.stored_spans = self.state.chain.spans.len();
+        self.state.unstored.clear();
         self.one_by_one = false;
         if group.records.is_empty() {
             self.documents.settle();
@@ -543,7 +557,7 @@ impl Writer {
         let database = self.database.get()?;
         let tx = database.begin_read()?;
         let unwritten = self.unwritten.changes.get(id).into_iter().flatten();
-        past::load(&tx, id, unwritten.copied())
+        past::load(&tx, id, unwritten.copied(), &self.state.vector.folds())
     }
 }
 

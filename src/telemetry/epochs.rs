@@ -20,6 +20,10 @@ pub struct EpochStanding {
     pub mismatches: u64,
     /// Documents that wait for such an epoch.
     pub mismatched: usize,
+    /// Origins that the node's vector names.
+    pub origins_named: usize,
+    /// Origins that are folded.
+    pub origins_folded: usize,
 }
 
 /// What came of an attempt at a next epoch.
@@ -42,6 +46,7 @@ pub(super) struct EpochMetrics {
     changes_max: Gauge,
     mismatches: Counter,
     mismatched: Gauge,
+    origins: [Gauge; 2],
     rolls: [Counter; 4],
 }
 
@@ -71,6 +76,11 @@ impl EpochMetrics {
                 "holm_epoch_documents_mismatched",
                 "Documents that wait for an epoch whose base did not come to what was agreed.",
             ),
+            origins: ["named", "folded"].map(|state| {
+                let what = "Origins of changes: those that the node's vector names, and those that are \
+                            folded because nobody writes as them any more.";
+                it.gauge("holm_origins", what, vec![Label::new("state", state)])
+            }),
             rolls,
         }
     }
@@ -85,6 +95,8 @@ impl Metrics {
         it.changes_max.set(epochs.changes_max as f64);
         it.mismatches.absolute(epochs.mismatches);
         it.mismatched.set(epochs.mismatched as f64);
+        it.origins[0].set(epochs.origins_named as f64);
+        it.origins[1].set(epochs.origins_folded as f64);
     }
 
     /// A document's next epoch was tried.

@@ -8,8 +8,8 @@ use metrics::{Counter, Gauge, Label};
 use super::metrics::{Metrics, Registrar, Watching};
 
 /// What has a bound. Of each it is shown how much is taken.
-const BOUNDED: [&str; 5] =
-    ["store_commands", "store_bytes", "audit_notes", "connections", "watches"];
+const BOUNDED: [&str; 6] =
+    ["store_commands", "store_bytes", "audit_notes", "connections", "watches", "origins"];
 /// How a read finds the view that it is answered from.
 const VIEWS: [&str; 3] = ["at_once", "waited", "not_reached"];
 

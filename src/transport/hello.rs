@@ -11,7 +11,7 @@ use webpki::EndEntityCert;
 
 use super::frame::{self, FrameError, FrameReader};
 use crate::env::Release;
-use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Vector};
+use crate::model::{Features, NodeName, Origin, RegionName, Stamp, Told};
 use crate::topology::{Address, Node, Topology};
 
 /// The protocol that this program speaks.
@@ -66,7 +66,7 @@ pub struct Hello {
     pub now: Stamp,
     /// What it has.
     #[n(8)]
-    pub vector: Vector,
+    pub vector: Told,
     /// Where it can be reached, where the topology's file does not name it.
     #[n(9)]
     pub announced: Option<Announced>,
@@ -116,7 +116,7 @@ pub struct Peer {
 #[derive(minicbor::Encode, minicbor::Decode)]
 enum Answer {
     #[n(0)]
-    Welcome(#[n(0)] Hello),
+    Welcome(#[n(0)] Box<Hello>),
     #[n(1)]
     Refused(#[n(0)] String),
 }
@@ -212,7 +212,7 @@ async fn dial_to(
         match reader.message().await? {
             Answer::Refused(reason) => Err(HelloError::Refused(printable(&reason))),
             Answer::Welcome(hello) => {
-                let peer = check(hello, certificate(connection).as_ref(), topology, mine)?;
+                let peer = check(*hello, certificate(connection).as_ref(), topology, mine)?;
                 if to.is_some_and(|to| peer.node != *to) {
                     return Err(HelloError::Other(peer.node.to_string()));
                 }
@@ -248,7 +248,7 @@ pub async fn accept(
         let peer = check(hello, certificate(connection).as_ref(), topology, mine);
         let peer = peer.and_then(|peer| admit(&peer).map(|()| peer));
         let answer = match &peer {
-            Ok(_) => Answer::Welcome(mine.clone()),
+            Ok(_) => Answer::Welcome(Box::new(mine.clone())),
             Err(error) => Answer::Refused(error.to_string()),
         };
         frame::write(&mut send, &answer).await?;

@@ -83,7 +83,7 @@ impl Document {
     /// Takes a change of an epoch before, if it is not held already.
     pub(super) fn take_late(&mut self, change: &CheckedChange) -> Result<(), DocumentError> {
         let is_in_base =
-            self.rolled.as_ref().is_some_and(|rolled| rolled.roll.floor.includes(change.dot));
+            self.rolled.as_ref().is_some_and(|it| it.roll.floor.includes(change.dot, &self.folds));
         if is_in_base || self.by_dot.contains_key(&change.dot) {
             return Ok(());
         }

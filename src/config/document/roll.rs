@@ -14,13 +14,17 @@ use crate::config::record::Record;
 use crate::config::roll::{BaseHash, Roll};
 use crate::config::view::Rolled;
 use crate::config::waiting::in_causal_order;
-use crate::model::{DocumentId, Dot, Key, Stamp, Vector, cbor};
+use crate::model::vector::Fold;
+use crate::model::{DocumentId, Dot, Folds, Key, Stamp, Told, Vector, cbor};
 use crate::planted::{Bug, is_planted};
 
 /// What a document was made from, where it has to be made again.
 pub trait Past {
     /// Why it could not be read.
     type Error: From<DocumentError>;
+
+    /// The folds that floors are read by: all that the document's own changes include, at least.
+    fn folds(&self) -> Arc<Folds>;
 
     /// The document as its epoch began, which is not epoch 0.
     fn base(&mut self) -> Result<SavedDocument, Self::Error>;
@@ -53,11 +57,11 @@ struct Hashed<'a> {
     #[n(1)]
     epoch: u32,
     #[n(2)]
-    floor: &'a Vector,
+    floor: &'a Told,
     #[n(3)]
     version_floor: u64,
     #[n(4)]
-    pruned: &'a Vector,
+    pruned: &'a Told,
     #[n(5)]
     changes: u64,
 }
@@ -66,7 +70,9 @@ struct Hashed<'a> {
 struct Beginning<'a> {
     document: &'a DocumentId,
     epoch: u32,
-    floor: &'a Vector,
+    floor: &'a Told,
+    folds: &'a Arc<Folds>,
+    fold: Option<&'a Fold>,
     removals_before: Stamp,
     record: Dot,
 }
@@ -134,15 +140,19 @@ impl Document {
             }
             return Ok(Rolling::Known);
         }
-        self.check_next(roll.epoch, &roll.floor)?;
+        self.folds = past.folds();
+        let floor = roll.floor.read(&self.folds);
+        self.check_next(roll.epoch, &floor)?;
         let beginning = Beginning {
             document: id,
             epoch: roll.epoch,
             floor: &roll.floor,
+            folds: &past.folds(),
+            fold: roll.fold.as_ref(),
             removals_before: roll.removals_before,
             record,
         };
-        let parts = self.parted(&roll.floor, past)?;
+        let parts = self.parted(&floor, past)?;
         let Begun { mut document, base, dropped } = self.begin_next(&beginning, &parts, past)?;
         if base != roll.base {
             return Err(DocumentError::Mismatch(roll.epoch).into());
@@ -158,20 +168,24 @@ impl Document {
     pub fn plan_roll<P: Past>(
         &self,
         id: &DocumentId,
-        floor: &Vector,
+        floor: &Told,
         removals_before: Stamp,
         past: &mut P,
     ) -> Result<(BaseHash, u64), P::Error> {
         let epoch = self.epoch().saturating_add(1);
-        self.check_next(epoch, floor)?;
+        let folds = &past.folds();
+        let at = floor.read(folds);
+        self.check_next(epoch, &at)?;
         // Whoever has what the floor includes is then in the epoch that ends. Where it came there by
         // another record of the same roll, it does not need this one.
-        if self.rolled.as_ref().is_some_and(|rolled| !floor.includes(rolled.record)) {
+        if self.rolled.as_ref().is_some_and(|rolled| !at.includes(rolled.record)) {
             return Err(DocumentError::Roll("its floor does not include the roll before").into());
         }
         let record = Dot { origin: crate::model::Origin([0; 8]), n: 0 };
-        let beginning = Beginning { document: id, epoch, floor, removals_before, record };
-        let parts = self.parted(floor, past)?;
+        let fold = None;
+        let beginning =
+            Beginning { document: id, epoch, floor, folds, fold, removals_before, record };
+        let parts = self.parted(&at, past)?;
         let begun = self.begin_next(&beginning, &parts, past)?;
         Ok((begun.base, parts.late.len() as u64))
     }
@@ -181,7 +195,7 @@ impl Document {
             return Err(DocumentError::Roll("there is an epoch between"));
         }
         if let Some(rolled) = &self.rolled
-            && !floor.covers(&rolled.roll.floor)
+            && !floor.covers_told(&rolled.roll.floor)
         {
             return Err(DocumentError::Roll("its floor goes back before the roll before"));
         }
@@ -226,9 +240,12 @@ impl Document {
             (_, 0) => Self::new(),
             (Some(bytes), _) => {
                 let saved = cbor::decode(bytes);
-                Self::load(saved.map_err(|e| DocumentError::Refused(e.to_string()))?)?
+                Self::load(
+                    saved.map_err(|e| DocumentError::Refused(e.to_string()))?,
+                    &past.folds(),
+                )?
             }
-            (None, _) => Self::load(past.base()?)?,
+            (None, _) => Self::load(past.base()?, &past.folds())?,
         };
         let below: Result<Vec<Record>, P::Error> =
             parts.below.iter().map(|dot| past.record(*dot)).collect();
@@ -247,7 +264,7 @@ impl Document {
     fn begin(&self, beginning: &Beginning<'_>) -> Begun {
         let (mut version_floor, mut pruned) = match &self.rolled {
             Some(rolled) => (rolled.version_floor, rolled.pruned.clone()),
-            None => (0, Vector::new()),
+            None => (0, Told::new()),
         };
         let mut dropped = Vec::new();
         // Each key's siblings by dot: those of one rank make one change.
@@ -274,7 +291,10 @@ impl Document {
                 rank.push((key, sibling));
             }
         }
+        // What is folded stands for its removals.
+        pruned.fold(beginning.folds, beginning.floor.generation());
         let mut document = Self::new();
+        document.folds = beginning.folds.clone();
         let name = beginning.document.to_string();
         let mut hasher = Sha256::new();
         hasher.update(cbor::encode(&Hashed {
@@ -293,7 +313,8 @@ impl Document {
         }
         let base: BaseHash = hasher.finalize().into();
         let (epoch, floor) = (beginning.epoch, beginning.floor.clone());
-        let roll = Roll { epoch, floor, base, removals_before: beginning.removals_before };
+        let (removals_before, fold) = (beginning.removals_before, beginning.fold.cloned());
+        let roll = Roll { epoch, floor, base, removals_before, fold };
         let record = beginning.record;
         document.rolled = Some(Arc::new(Rolled { roll, record, version_floor, pruned }));
         document.keys_bytes = document.measure_keys();

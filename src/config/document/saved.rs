@@ -8,7 +8,7 @@ use automerge::{Automerge, ChangeHash};
 use super::{ActorBytes, CheckedChange, Document, DocumentError, Gone, LastChange, OpId, Sibling};
 use crate::config::entry::Entry;
 use crate::config::view::Rolled;
-use crate::model::{Dot, Key, Origin};
+use crate::model::{Dot, Folds, Key, Origin};
 
 /// A document as of some changes.
 #[derive(Debug, minicbor::Encode, minicbor::Decode)]
@@ -232,11 +232,12 @@ impl Document {
     }
 
     /// The document as it was saved.
-    pub fn load(saved: SavedDocument) -> Result<Self, DocumentError> {
+    pub fn load(saved: SavedDocument, folds: &Arc<Folds>) -> Result<Self, DocumentError> {
         let mut document = match saved.automerge {
             Some(bytes) => Self::replay(&bytes)?,
             None => Self::restore(saved)?,
         };
+        document.folds = folds.clone();
         document.set_base();
         Ok(document)
     }

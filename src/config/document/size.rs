@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(document.keys_bytes, document.measure_keys());
         let document = rewritten(1_000);
         assert_eq!(document.keys_bytes, document.measure_keys());
-        let loaded = Document::load(document.save()).unwrap();
+        let loaded = Document::load(document.save(), &std::sync::Arc::default()).unwrap();
         assert_eq!(loaded.bytes(), document.bytes());
     }
 }

@@ -73,7 +73,7 @@ fn a_saved_document_is_the_same_document() {
         a.write(actor(1), dot(1, n), &[(key(n as usize % 7), e)]).unwrap();
     }
     let saved: SavedDocument = cbor::decode(&cbor::encode(&a.save())).unwrap();
-    let b = Document::load(saved).unwrap();
+    let b = Document::load(saved, &Arc::default()).unwrap();
     assert!(a.keys().eq(b.keys()));
     assert_eq!(a.head_dots().collect::<Vec<_>>(), b.head_dots().collect::<Vec<_>>());
     for key in a.keys() {
@@ -160,7 +160,7 @@ fn a_change_that_does_not_follow_from_what_it_builds_on_is_refused() {
     let other = entry(dot(2, 1), 1, Some("2"));
     document.write(actor(2), dot(2, 1), &[(key(1), other)]).unwrap();
     let saved = cbor::encode(&document.save());
-    let load = || Document::load(cbor::decode(&saved).unwrap()).unwrap();
+    let load = || Document::load(cbor::decode(&saved).unwrap(), &Arc::default()).unwrap();
     assert_eq!(offered(&mut load(), |_| ()), Ok(()));
     let heads: Vec<ChangeHash> = document.heads.keys().copied().collect();
     let replacing = |who, number| vec![OpId { number, actor: actor(who).bytes() }];
@@ -187,13 +187,13 @@ fn no_damage_to_a_base_panics_its_reader() {
     let mut document = Document::new();
     document.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 1, None))]).unwrap();
     let bytes = cbor::encode(&document.save());
-    assert!(cbor::decode(&bytes).is_ok_and(|saved| Document::load(saved).is_ok()));
+    assert!(cbor::decode(&bytes).is_ok_and(|saved| Document::load(saved, &Arc::default()).is_ok()));
     for i in 0..bytes.len() {
         let mut bytes = bytes.clone();
         bytes[i] ^= 0x20;
         // Whatever it comes to, it does not panic.
         if let Ok(saved) = cbor::decode::<SavedDocument>(&bytes) {
-            let _ = Document::load(saved);
+            let _ = Document::load(saved, &Arc::default());
         }
     }
 }
@@ -258,7 +258,7 @@ proptest! {
         while !pending.is_empty() {
             let mut rest = Vec::new();
             for chunk in pending.chunks(batch) {
-                let mut trial = Document::load(batched.save()).unwrap();
+                let mut trial = Document::load(batched.save(), &Arc::default()).unwrap();
                 if trial.apply(chunk).is_ok() {
                     batched = trial;
                     batched.apply(chunk).unwrap();

@@ -33,7 +33,7 @@ fn hello(instance: u64, dots: &[(u8, u64)]) -> Hello {
         origin: Origin([2; 8]),
         instance,
         now: Stamp(0),
-        vector: (*vector(dots)).clone(),
+        vector: vector(dots).told(),
         announced: None,
         features: None,
         https: None,
@@ -41,7 +41,7 @@ fn hello(instance: u64, dots: &[(u8, u64)]) -> Hello {
 }
 
 fn have(dots: &[(u8, u64)]) -> Have {
-    Have { vector: (*vector(dots)).clone(), ..Have::default() }
+    Have { vector: vector(dots).told(), ..Have::default() }
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn who_is_not_heard_is_known_through_who_hears_it() {
     state.met(&name("c"), &hello(1, &[]), &mine, now);
     let told = Have {
         hears: Some(Nodes(vec!["a".into(), "No Name".into()])),
-        others: Others(vec![("c".into(), (*vector(&[(1, 4)])).clone())]),
+        others: Others(vec![("c".into(), vector(&[(1, 4)]).told())]),
         ..have(&[])
     };
     // c speaks for itself.

@@ -1,6 +1,8 @@
 //! What all are known to have on disk.
 
 use super::*;
+use crate::model::vector::{Fold, FoldRow};
+use crate::model::{Dot, Folds};
 
 #[tokio::test]
 async fn what_all_have_is_known_to_all_and_one_that_is_gone_holds_it_up_until_it_is_evicted() {
@@ -32,4 +34,35 @@ async fn what_all_have_is_known_to_all_and_one_that_is_gone_holds_it_up_until_it
     .await;
     assert!(left.is_evicted && left.silent >= EVICT_AFTER);
     assert_eq!(left.vector.as_deref(), Some(&*had), "what it had is still known");
+}
+
+#[tokio::test]
+async fn who_folded_what_is_not_known_here_is_no_floor_and_no_witness_until_it_is() {
+    let mut cluster = Cluster::start(GossipSettings::default());
+    cluster.connected().await;
+    cluster.node("b").write(5, 100);
+    cluster.converged().await;
+    let last = Dot { origin: Origin([2; 8]), n: 5 };
+    let fold = Fold::new(1, vec![FoldRow { dot: last, hash: [0; 32] }]).unwrap();
+    let folds = Arc::new(Folds::default().with(&fold).unwrap());
+    for node in ["a", "c"] {
+        cluster.node(node).memory.fold(&folds);
+        cluster.node(node).gossip.advanced();
+    }
+    // The same origin, from an empty store: nobody names it.
+    cluster.restart("b", Memory::new(2)).await;
+    let b = cluster.node("b");
+    until("it has all back", async || b.memory.vector().includes(last).then_some(())).await;
+    cluster.connected().await;
+    assert_eq!(b.gossip.acknowledged().floor, None);
+    b.memory.fold(&folds);
+    b.gossip.advanced();
+    until("the others are understood", async || b.gossip.acknowledged().floor).await;
+    until("both have told it", async || (locked(&b.memory.witnessed).len() >= 2).then_some(()))
+        .await;
+    let told = locked(&b.memory.witnessed).clone();
+    assert!(
+        told.iter().all(|it| *it == (last.origin, 5)),
+        "nobody has said that it has none: {told:?}"
+    );
 }

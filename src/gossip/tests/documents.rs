@@ -57,7 +57,7 @@ async fn a_program_that_takes_no_documents_is_never_told_of_them() {
         *locked(&a.memory.trimmed) = Some(need);
         let connection = stranger(&cluster, &cluster.identity("c"), "test").await.unwrap();
         let (mut send, receive) = connection.open_bi().await.unwrap();
-        let pull = Pull { vector: Vector::new(), takes_documents: takes };
+        let pull = Pull { vector: Told::new(), takes_documents: takes };
         frame::write(&mut send, &pull).await.unwrap();
         let mut reader = frame::FrameReader::new(receive, frame::FRAME_LEN_MAX);
         let batch: Answer = reader.message().await.unwrap();

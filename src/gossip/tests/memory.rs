@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use crate::gossip::{Applied, ApplyError, Missing, Need, Replica};
-use crate::model::{Dot, NodeName, Origin, Vector, cbor};
+use crate::model::{Dot, Folds, NodeName, Origin, Told, Vector, cbor};
 
 /// A replica in memory. A record is a dot and some bytes; records apply in the order of their
 /// origin's numbers.
@@ -57,6 +57,11 @@ impl Memory {
     fn commit(&self, dot: Dot, bytes: Bytes) {
         locked(&self.log).insert(dot, bytes);
         Arc::make_mut(&mut locked(&self.vector)).advance(dot);
+    }
+
+    /// What these say is folded here.
+    pub(super) fn fold(&self, folds: &Arc<Folds>) {
+        Arc::make_mut(&mut locked(&self.vector)).fold(folds, folds.latest());
     }
 
     /// A change made here.
@@ -112,11 +117,11 @@ impl Replica for Memory {
         std::future::ready(applied).boxed()
     }
 
-    fn missing(&self, vector: Vector, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
+    fn missing(&self, vector: Told, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>> {
         let log = locked(&self.log);
         let mut bytes = 0;
         let missing: Vec<&Bytes> =
-            log.iter().filter(|(dot, _)| !vector.includes(**dot)).map(|(_, bytes)| bytes).collect();
+            log.iter().filter(|(dot, _)| !vector.names(**dot)).map(|(_, bytes)| bytes).collect();
         let fits = |record: &&&Bytes| {
             bytes += record.len();
             bytes <= bytes_max

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Service;
+use crate::model::{Dot, Origin, Service};
 
 const GOLDEN: &str = include_str!("../../../tests/golden/errors.json");
 
@@ -56,7 +56,10 @@ fn samples() -> Vec<ApiError> {
             Some(ApiError::PreconditionFailed { detail: text("a.b: the key is at version 3") })
         }
         ApiError::PreconditionFailed { .. } => Some(ApiError::SessionNotReached),
-        ApiError::SessionNotReached => Some(ApiError::BodyTooLarge { max: 10 }),
+        ApiError::SessionNotReached => {
+            Some(ApiError::SessionLost(Dot { origin: Origin([1; 8]), n: 7 }))
+        }
+        ApiError::SessionLost(_) => Some(ApiError::BodyTooLarge { max: 10 }),
         ApiError::BodyTooLarge { .. } => {
             Some(ApiError::ValueTooLarge { key: key(), len: 11, max: 10 })
         }

@@ -53,9 +53,10 @@ async fn who_was_away_for_longer_than_logs_are_kept_catches_up_by_whole_document
     })
     .await;
     let node = a.app.node();
-    let (id, floor) = (DocumentId::parse("web/dev").unwrap(), vector(&a));
+    let (id, floor) = (DocumentId::parse("web/dev").unwrap(), vector(&a).told());
     let plan = node.plan_roll(&id, &floor, Stamp(0)).await.unwrap();
-    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     node.roll(&id, roll).await.unwrap();
     a.clock.advance(Duration::from_secs(5));
     until("the log is trimmed", async || metric(&a, "holm_log_trimmed_records_total").await >= 41)

@@ -1,13 +1,18 @@
 //! Sessions, acknowledgements, and the state of the cluster.
 
 use super::harness::{cut_pair, island, world};
-use crate::model::{Dot, Origin, Session, Vector};
+use crate::config::Entry;
+use crate::config::document::{Actor, Document};
+use crate::config::record::{NO_RECORD, Record};
+use crate::config::roll::Roll;
+use crate::model::vector::Fold;
+use crate::model::{DocumentId, Dot, JsonText, Key, Origin, Session, Stamp, Told};
 use crate::topology::Address;
 use serde_json::json;
 use std::time::Duration;
 
 fn foreign() -> String {
-    let vector: Vector = [Dot { origin: Origin([9; 8]), n: 7 }].into_iter().collect();
+    let vector: Told = [Dot { origin: Origin([9; 8]), n: 7 }].into_iter().collect();
     Session::of(vector).encode()
 }
 
@@ -47,7 +52,8 @@ async fn a_session_from_elsewhere_is_waited_for_as_long_as_was_asked() {
     let anyway = get().header("holm-wait", "0s").header("holm-inconsistent", "serve").send().await;
     assert_eq!(anyway.header("holm-inconsistent"), "true");
     let session = Session::decode(anyway.header("holm-session")).unwrap().config;
-    assert!(session.covers(&Session::decode(&foreign()).unwrap().config), "never goes back");
+    let session = session.read(&Default::default());
+    assert!(session.covers_told(&Session::decode(&foreign()).unwrap().config), "never goes back");
     assert!(session.covers(&world.app.node().snapshot().vector));
     assert_eq!(anyway.expect(200).json()["value"], 1);
     let put = world.request("PUT", "/config/web/dev/a").header("holm-session", &foreign());
@@ -149,4 +155,55 @@ async fn an_island_is_alive_and_not_ready_and_says_how_it_stands() {
     }
     world.stop.send_replace(true);
     world.get("/readyz").await.expect_error(503, "ShuttingDown");
+}
+
+/// A change of a store that nobody has.
+fn change_of(at: Dot) -> Record {
+    let entry = Entry {
+        value: JsonText::parse("1").ok(),
+        version: 1,
+        stamp: Stamp(1),
+        dot: at,
+        author: "tester".into(),
+        region: "here".into(),
+        message: None,
+        idempotency: None,
+    };
+    let actor = Actor { origin: at.origin, incarnation: [0; 4] };
+    let change = Document::new().write(actor, at, &[(Key::new("k").unwrap(), entry)]).unwrap();
+    let document = DocumentId::parse("web/dev").unwrap();
+    Record::with(at, NO_RECORD, document, 0, vec![], &change, Some(vec![vec![]]))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_of_what_is_lost_is_not_waited_for() {
+    let world = world().await;
+    world.put("/config/web/dev/a", "1").await.expect(201);
+    let gone = Dot { origin: Origin([9; 8]), n: 1 };
+    let (id, store) = (DocumentId::parse("web/dev").unwrap(), world.app.node().store());
+    store.apply(vec![change_of(gone).bytes]).await.unwrap();
+    let get = async |dot: Dot| {
+        let session = Session::of([dot].into_iter().collect()).encode();
+        let started = tokio::time::Instant::now();
+        let asked = world.request("GET", "/config/web/dev/a").header("holm-session", &session);
+        (asked.send().await, started.elapsed())
+    };
+    let beyond = Dot { n: 2, ..gone };
+    let (answer, waited) = get(beyond).await;
+    answer.expect_error(412, "SessionNotReached");
+    assert!(waited >= Duration::from_secs(1), "it may come");
+    let floor = world.app.node().snapshot().vector.told();
+    let plan = store.plan_roll(id.clone(), floor.clone(), Stamp(0)).await.unwrap();
+    let fold = Fold::new(1, store.fold_rows(vec![gone]).await.unwrap()).ok();
+    let (epoch, base) = (plan.epoch, plan.base);
+    let roll = Roll { epoch, floor, base, removals_before: Stamp(0), fold };
+    store.roll(id, roll).await.unwrap();
+    assert!(!world.app.node().snapshot().vector.names(gone.origin));
+    get(gone).await.0.expect(200);
+    let (answer, waited) = get(beyond).await;
+    assert!(answer.body.contains("lost"), "{}", answer.body);
+    answer.expect_error(412, "SessionNotReached");
+    assert_eq!(waited, Duration::ZERO);
+    let (_, waited) = get(Dot { origin: Origin([8; 8]), n: 1 }).await;
+    assert!(waited >= Duration::from_secs(1), "of another one nothing is known");
 }

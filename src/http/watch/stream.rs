@@ -291,7 +291,7 @@ pub(in crate::http) struct Moved<'a> {
 }
 
 fn session(seen: &Vector) -> Arc<str> {
-    Session::of(seen.clone()).encode().into()
+    Session::of(seen.told()).encode().into()
 }
 
 impl Filter {

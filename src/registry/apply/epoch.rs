@@ -29,13 +29,28 @@ impl Work {
         if roll.floor.is_empty() {
             return Err(invalid("an epoch whose floor includes nothing would begin empty"));
         }
-        if known.is_some_and(|known| !roll.floor.covers(&known.floor)) {
+        if known.is_some_and(|known| !roll.floor.may_cover(&known.floor)) {
             return Err(invalid("the floor of an epoch does not include that of the one before"));
+        }
+        if let Some(fold) = &roll.fold {
+            if fold.generation <= self.state.folded {
+                return Err(Refusal::Mismatch(self.state.folded));
+            }
+            if roll.floor.generation() + 1 != fold.generation {
+                return Err(invalid("a fold whose floor does not include the one before it"));
+            }
+            if !fold.rows().iter().all(|row| roll.floor.names(row.dot)) {
+                return Err(invalid("a fold of changes that its floor does not include"));
+            }
         }
         let epochs = self.state.epochs.len() + usize::from(known.is_none());
         limit(epochs, EPOCHS_MAX, "documents that are past their first epoch")?;
         self.state.epochs.insert(document.clone(), Arc::new(roll.clone()));
         self.changed.push(Which::Epoch(document.clone()));
+        if let Some(fold) = &roll.fold {
+            self.state.folded = fold.generation;
+            self.changed.push(Which::Folded);
+        }
         Ok(Outcome::Done)
     }
 }

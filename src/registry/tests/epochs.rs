@@ -1,18 +1,19 @@
 //! Epochs of documents: no epoch begins in two ways.
 
-use crate::model::{DocumentId, Dot, Origin, Stamp, Vector};
+use crate::model::vector::{Fold, FoldRow};
+use crate::model::{DocumentId, Dot, Origin, Stamp, Told};
 use crate::registry::State;
 use crate::registry::command::{Command, EpochRoll, Outcome, Refusal};
 use crate::registry::fixture::{NOW, admin, founded, name, of_account, proposal};
 use crate::registry::limits::FLOOR_ORIGINS_MAX;
 use crate::registry::state::Applied;
 
-fn floor(dots: &[(u8, u64)]) -> Vector {
+fn floor(dots: &[(u8, u64)]) -> Told {
     dots.iter().map(|&(origin, n)| Dot { origin: Origin([origin; 8]), n }).collect()
 }
 
 fn roll(epoch: u32, dots: &[(u8, u64)]) -> EpochRoll {
-    EpochRoll { epoch, floor: floor(dots), base: [5; 32], removals_before: NOW }
+    EpochRoll { epoch, floor: floor(dots), base: [5; 32], removals_before: NOW, fold: None }
 }
 
 fn command(roll: EpochRoll) -> Command {
@@ -94,4 +95,39 @@ fn a_decision_is_on_the_audit_log_and_somebody_without_leave_takes_none() {
     let refused = state.next(&by(of_account(id, None))).outcome;
     assert!(matches!(refused, Err(Refusal::Denied(_))), "{refused:?}");
     assert_eq!(state.next(&by(admin())).outcome, Ok(Outcome::Done));
+}
+
+#[test]
+fn no_two_folds_have_one_number_whatever_documents_they_go_with() {
+    let mut state = founded();
+    let fold = |generation, at: u8| {
+        let row = FoldRow { dot: Dot { origin: Origin([at; 8]), n: 5 }, hash: [1; 32] };
+        Some(Fold::new(generation, vec![row]).unwrap())
+    };
+    let with =
+        |generation, at| EpochRoll { fold: fold(generation, at), ..roll(1, &[(1, 5), (2, 5)]) };
+    let of = |document: &str, roll: &EpochRoll| Command::RollEpoch {
+        document: DocumentId::parse(document).unwrap(),
+        roll: roll.clone(),
+    };
+    let mut decide = |document: &str, roll: &EpochRoll| {
+        let applied = state.next(&proposal(None, of(document, roll)));
+        (applied.outcome, state.folded)
+    };
+    let skipping = decide("web/dev", &with(2, 1));
+    assert!(matches!(skipping, (Err(Refusal::Invalid(_)), 0)), "{skipping:?}");
+    let beyond = decide("web/dev", &with(1, 3));
+    assert!(matches!(beyond, (Err(Refusal::Invalid(_)), 0)), "its floor has no such origin");
+    assert_eq!(decide("web/dev", &with(1, 1)), (Ok(Outcome::Done), 1));
+    assert_eq!(decide("web/dev", &with(1, 1)), (Ok(Outcome::Done), 1), "the same again");
+    assert_eq!(decide("web/prod", &with(1, 2)), (Err(Refusal::Mismatch(1)), 1));
+    let mut next = with(2, 2);
+    next.floor.advance(Dot { origin: Origin::FOLDS, n: 1 });
+    assert_eq!(decide("web/prod", &next), (Ok(Outcome::Done), 2));
+    // As it is kept and sent.
+    let mut copy = State::default();
+    for row in state.rows() {
+        copy.insert(&row).unwrap();
+    }
+    assert_eq!(copy.folded, 2);
 }

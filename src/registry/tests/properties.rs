@@ -131,7 +131,7 @@ fn of_epochs() -> impl Strategy<Value = Command> {
     let floor = proptest::collection::vec(dot, 0..4);
     (document, 0..4_u32, floor, 0..2_u8).prop_map(|(document, epoch, floor, base)| {
         let floor = floor.into_iter().collect();
-        let roll = EpochRoll { epoch, floor, base: [base; 32], removals_before: NOW };
+        let roll = EpochRoll { epoch, floor, base: [base; 32], removals_before: NOW, fold: None };
         Command::RollEpoch { document: DocumentId::parse(document).unwrap(), roll }
     })
 }

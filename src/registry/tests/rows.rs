@@ -34,6 +34,7 @@ fn every_kind() -> State {
         floor: dots.into_iter().collect(),
         base: [5; 32],
         removals_before: NOW,
+        fold: None,
     };
     let document = DocumentId::parse("web/dev").unwrap();
     let applied = state.next(&proposal(None, Command::RollEpoch { document, roll }));

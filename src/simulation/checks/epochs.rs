@@ -29,7 +29,7 @@ fn run(history: &History<'_>, judge: &mut Judge) {
     }
     for (node, _, last) in history.healthy_finals() {
         // Who has not everything is another check's to find.
-        if last.vector == twin.vector {
+        if has_all(history, node, last, twin) {
             compare(node, at_us, last, twin, judge);
             exactly(history, node, twin, judge);
         }
@@ -37,6 +37,15 @@ fn run(history: &History<'_>, judge: &mut Judge) {
     let rolls: u64 = twin.epochs.values().map(|epoch| u64::from(*epoch)).sum();
     let late = twin.late;
     judge.note(format!("{rolls} epochs began, and {late} changes came too late for theirs"));
+}
+
+/// Whether a node has every change: what it names in the end is only what is not folded, so that the last
+/// probe is asked for the others.
+fn has_all(history: &History<'_>, node: &str, last: &Final, twin: &Twin) -> bool {
+    let probe = history.probes.get(node).and_then(|probes| probes.last());
+    let is_whole = probe.is_some_and(|(_, probe)| probe.up && probe.vector == twin.vector);
+    let is_of_twin = |(origin, n): (&String, &u64)| twin.vector.get(origin) == Some(n);
+    last.vector == twin.vector || (is_whole && last.vector.iter().all(is_of_twin))
 }
 
 /// Why there is nothing to hold the nodes against.

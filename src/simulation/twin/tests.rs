@@ -33,7 +33,8 @@ fn write(at: Dot, epoch: u32, value: Option<&str>, replaces: Option<&[Dot]>) -> 
 
 fn roll(at: Dot, epoch: u32, floor: &[Dot], removals_before: u64) -> Record {
     let floor = floor.iter().copied().collect();
-    let roll = Roll { epoch, floor, base: [7; 32], removals_before: Stamp(removals_before) };
+    let roll =
+        Roll { epoch, floor, base: [7; 32], removals_before: Stamp(removals_before), fold: None };
     Record::with(at, [0; 32], document(), epoch, vec![], &roll.encode(), None)
 }
 

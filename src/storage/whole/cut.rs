@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound::{Excluded, Included};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,7 @@ use super::message::{
 };
 use crate::config::record::Record;
 use crate::config::{Entry, Snapshot};
-use crate::model::{DocumentId, Dot, Origin, Stamp, Vector, cbor};
+use crate::model::{DocumentId, Dot, Folds, Origin, Stamp, Told, Vector, cbor};
 use crate::storage::database::Database;
 use crate::storage::error::StoreError;
 use crate::storage::history::HISTORY;
@@ -50,22 +51,26 @@ impl CutReader {
     pub fn begin(&self, ask: &Ask, now: Stamp) -> Result<Cut, StoreError> {
         let database = self.database.get()?;
         let tx = database.begin_read()?;
-        let (vector, hashes) = origins::read(&tx)?;
+        let folds = self.database.folds(&tx)?;
+        let (vector, hashes) = origins::read(&tx, &folds)?;
         // What was published is never ahead of what is on disk, and documents only come.
         let mut documents: VecDeque<DocumentId> =
             self.published.load().documents.keys().cloned().collect();
         let count = documents.len() as u64;
-        let head = CutHead::new(vector.clone(), |dot| hashes.get(&dot.origin).copied(), count);
+        let head = CutHead::new(vector.told(), |dot| hashes.get(&dot.origin).copied(), count);
         let head = head.ok_or_else(|| StoreError::damaged("an origin has no last hash"))?;
-        let unwritten = Unwritten::read(&tx)?;
+        let unwritten = Unwritten::read(&tx, &folds)?;
+        let known = ask.vector.read(&folds);
         unwritten.name_all(&mut documents);
         Ok(Cut {
             head: Some(head),
             unwritten,
+            folds: known.generation() + 1..vector.generation() + 1,
             asked: Asked {
                 tx,
                 _database: database,
-                known: ask.vector.clone(),
+                known,
+                folds,
                 shown_in_rows: ask.shown_in_rows.unwrap_or_default(),
             },
             vector,
@@ -93,9 +98,9 @@ struct Unwritten {
 }
 
 impl Unwritten {
-    fn read(tx: &ReadTransaction) -> Result<Self, StoreError> {
+    fn read(tx: &ReadTransaction, folds: &Arc<Folds>) -> Result<Self, StoreError> {
         let mut unwritten = Self::default();
-        log::since_checkpoint(tx, |record| {
+        log::since_checkpoint(tx, folds, |record| {
             let entries = entries_of(&record)?;
             if entries.iter().any(|(_, entry)| entry.idempotency.is_some()) {
                 unwritten.retries.insert(record.dot);
@@ -170,12 +175,16 @@ struct Asked {
     known: Vector,
     /// Whether it takes what keys show from the documents.
     shown_in_rows: bool,
+    /// All that the transaction sees.
+    folds: Arc<Folds>,
 }
 
 /// A cut that is being sent.
 pub struct Cut {
     /// The first piece, until it is said.
     head: Option<CutHead>,
+    /// Which folds are still to come.
+    folds: Range<u64>,
     asked: Asked,
     vector: Vector,
     unwritten: Unwritten,
@@ -194,6 +203,9 @@ impl Cut {
     pub fn step(&mut self) -> Result<Step, StoreError> {
         if let Some(head) = self.head.take() {
             return Ok(Step::Piece(cbor::encode(&Piece::Cut(head))));
+        }
+        if let Some(fold) = self.folds.next().and_then(|it| self.asked.folds.fold(it)) {
+            return Ok(Step::Piece(cbor::encode(&Piece::Fold((**fold).clone()))));
         }
         if let Some(open) = &mut self.open {
             let step = open.step(&self.asked, self.done)?;
@@ -241,11 +253,11 @@ impl Cut {
     }
 
     fn load(&mut self, id: DocumentId) -> Result<Sending, StoreError> {
-        let Asked { tx, known, .. } = &self.asked;
+        let Asked { tx, known, folds, .. } = &self.asked;
         let unwritten = self.unwritten.changes.get(&id);
         // Where nothing came since, the rows are what the document shows.
         let rows_are_sent = !self.asked.shown_in_rows || unwritten.is_some();
-        let document = past::load(tx, &id, unwritten.into_iter().flatten().copied())?;
+        let document = past::load(tx, &id, unwritten.into_iter().flatten().copied(), folds)?;
         let begun = match document.epoch_base() {
             _ if document.epoch() == 0 => None,
             Some(begun) => Some(begun.to_vec()),
@@ -269,7 +281,7 @@ impl Cut {
 
     /// Says records that recognise retries: their requests may come again to the receiver, too.
     fn say_retries(&mut self) -> Result<Step, StoreError> {
-        let Asked { tx, known, .. } = &self.asked;
+        let Asked { tx, known, folds, .. } = &self.asked;
         let retries = match &mut self.retries {
             Some(retries) => retries,
             none => {
@@ -280,7 +292,7 @@ impl Cut {
                 none.insert(Retries { expired, found, after: None, is_read: false })
             }
         };
-        if let Some(records) = read_records(tx, &mut retries.found)? {
+        if let Some(records) = read_records(tx, folds, &mut retries.found)? {
             return Ok(Step::Piece(cbor::encode(&Piece::Retries(records))));
         }
         if retries.is_read {
@@ -290,7 +302,7 @@ impl Cut {
         retries.is_read = rows.len() < LOOKED_ROWS_MAX;
         retries.after = rows.last().map(|(key, _)| *key);
         let is_due = |dot: &Dot| {
-            !retries.expired.includes(*dot) && !known.includes(*dot) && self.vector.includes(*dot)
+            !retries.expired.names(*dot) && !known.includes(*dot) && self.vector.includes(*dot)
         };
         retries.found = rows.into_iter().map(|(_, dot)| dot).filter(is_due).collect();
         Ok(Step::Busy)
@@ -300,7 +312,7 @@ impl Cut {
 /// Records that recognise retries and are still to come.
 struct Retries {
     /// What is too old to be retried.
-    expired: Vector,
+    expired: Told,
     found: VecDeque<Dot>,
     /// Behind which row of the table to go on.
     after: Option<[u8; 16]>,
@@ -310,12 +322,13 @@ struct Retries {
 /// The first of these records that are there, as many as fit into a piece.
 fn read_records(
     tx: &ReadTransaction,
+    folds: &Folds,
     dots: &mut VecDeque<Dot>,
 ) -> Result<Option<Records>, StoreError> {
     let (mut records, mut bytes) = (Vec::new(), 0);
     while bytes < PIECE_BYTES && records.len() < ROWS_MAX {
         let Some(dot) = dots.pop_front() else { break };
-        if let Some(record) = log::find(tx, dot)? {
+        if let Some(record) = log::find(tx, folds, dot)? {
             bytes += record.bytes.len();
             records.push(record.bytes);
         }
@@ -344,7 +357,7 @@ impl Sending {
         if let Some(piece) = next_part(&mut self.begun, &self.name, done) {
             return Ok(Step::Piece(piece));
         }
-        if let Some(records) = read_records(&asked.tx, &mut self.records)? {
+        if let Some(records) = read_records(&asked.tx, &asked.folds, &mut self.records)? {
             return Ok(Step::Piece(cbor::encode(&Piece::Records(records))));
         }
         if let Some(piece) = next_part(&mut self.base, &self.name, done) {

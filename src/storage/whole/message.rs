@@ -5,7 +5,8 @@ use bytes::Bytes;
 use minicbor::bytes::ByteSlice;
 
 use crate::config::record::RecordHash;
-use crate::model::{Dot, Vector};
+use crate::model::vector::Fold;
+use crate::model::{Dot, Told};
 
 /// A piece is closed when it has this many bytes.
 pub(super) const PIECE_BYTES: usize = 256 * 1024;
@@ -18,7 +19,7 @@ pub(super) const ROWS_MAX: usize = 4_096;
 pub struct Ask {
     /// What the asking node has: documents that it has all changes of are left out.
     #[n(0)]
-    pub vector: Vector,
+    pub vector: Told,
     /// Whether it takes what keys show from the documents, and needs it in no history. A program of
     /// before does not say so, and gets it in both.
     #[n(1)]
@@ -27,7 +28,7 @@ pub struct Ask {
 
 impl Ask {
     /// Asks as this program does.
-    pub fn new(vector: Vector) -> Self {
+    pub fn new(vector: Told) -> Self {
         Self { vector, shown_in_rows: Some(true) }
     }
 }
@@ -54,6 +55,9 @@ pub(in crate::storage) enum Piece<'a> {
     /// Records of requests that may be retried.
     #[n(5)]
     Retries(#[n(0)] Records),
+    /// A fold that the cut includes and the receiver's vector did not; each before the next one.
+    #[n(6)]
+    Fold(#[n(0)] Fold),
 }
 
 /// One state of the sender's store.
@@ -62,7 +66,7 @@ pub(in crate::storage) enum Piece<'a> {
 pub(in crate::storage) struct CutHead {
     /// The changes that are in it.
     #[n(0)]
-    pub(in crate::storage) vector: Vector,
+    pub(in crate::storage) vector: Told,
     /// The hash of each origin's last record, in the order of the vector, one behind the other.
     #[n(1)]
     #[cbor(with = "minicbor::bytes")]
@@ -74,7 +78,7 @@ pub(in crate::storage) struct CutHead {
 
 impl CutHead {
     pub(super) fn new(
-        vector: Vector,
+        vector: Told,
         hash_of: impl Fn(Dot) -> Option<RecordHash>,
         documents: u64,
     ) -> Option<Self> {
@@ -195,7 +199,7 @@ mod tests {
     }
 
     fn pieces() -> Vec<Piece<'static>> {
-        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        let vector: Told = [dot(1, 3)].into_iter().collect();
         let part =
             Part { document: "web/dev", table: Table::Base, bytes: b"ab", is_last: true, done: 7 };
         let row = HistoryRow { name: "web/dev/k", version: 2, dot: dot(1, 3), entry: b"e" };
@@ -228,7 +232,7 @@ mod tests {
             assert_eq!(hex(encode(piece)), expected);
             assert_eq!(&decode::<Piece<'_>>(&encode(piece)).unwrap(), piece);
         }
-        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        let vector: Told = [dot(1, 3)].into_iter().collect();
         for (ask, expected) in [
             (Ask { vector: vector.clone(), shown_in_rows: None }, "a100a148010101010101010103"),
             (Ask::new(vector), "a200a14801010101010101010301f5"),
@@ -243,12 +247,12 @@ mod tests {
     #[cbor(map)]
     struct OldAsk {
         #[n(0)]
-        vector: Vector,
+        vector: Told,
     }
 
     #[test]
     fn who_asks_for_less_is_understood_by_a_program_that_sends_all() {
-        let vector: Vector = [dot(1, 3)].into_iter().collect();
+        let vector: Told = [dot(1, 3)].into_iter().collect();
         let ask = encode(&Ask::new(vector.clone()));
         assert_eq!(decode::<OldAsk>(&ask).unwrap(), OldAsk { vector });
     }

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::message::{CutHead, End, Piece};
 use crate::env::Disk;
-use crate::model::{Vector, cbor};
+use crate::model::vector::{FOLDED_MAX, Fold};
+use crate::model::{Told, cbor};
 use crate::storage::database::{Database, Layout};
 use crate::storage::error::StoreError;
 
@@ -57,6 +58,8 @@ fn illegal(why: &dyn std::fmt::Display) -> StagingError {
 pub struct Staging {
     file: File,
     head: Option<CutHead>,
+    folds: Vec<Fold>,
+    folded: usize,
     sum: Sha256,
     pieces: u64,
     bytes: u64,
@@ -101,6 +104,8 @@ impl Staging {
         Ok(Self {
             file: File { disk, database: Some(database) },
             head: None,
+            folds: Vec::new(),
+            folded: 0,
             sum: Sha256::new(),
             pieces: 0,
             bytes: 0,
@@ -183,6 +188,13 @@ impl Staging {
                 self.is_complete = true;
             }
             (Piece::History(_, done), Some(_)) => self.done = done.unwrap_or(self.done),
+            (Piece::Fold(fold), Some(_)) => {
+                self.folded += fold.rows().len();
+                if self.folded > FOLDED_MAX {
+                    return Err(illegal(&"too many origins are folded"));
+                }
+                self.folds.push(fold);
+            }
             (Piece::Records(_) | Piece::Retries(_), Some(_)) => {}
         }
         self.sum.update(bytes);
@@ -209,7 +221,8 @@ impl Staging {
     pub fn complete(self) -> Option<Complete> {
         match self.head {
             Some(head) if self.is_complete => {
-                Some(Complete { file: self.file, head, pieces: self.pieces })
+                let Self { file, folds, pieces, .. } = self;
+                Some(Complete { file, head, folds, pieces })
             }
             _ => None,
         }
@@ -220,12 +233,14 @@ impl Staging {
 pub struct Complete {
     file: File,
     pub(in crate::storage) head: CutHead,
+    /// Those that the receiver may not know, in order.
+    pub(in crate::storage) folds: Vec<Fold>,
     pieces: u64,
 }
 
 impl Complete {
     /// The changes that are in it.
-    pub fn vector(&self) -> &Vector {
+    pub fn vector(&self) -> &Told {
         &self.head.vector
     }
 

@@ -84,7 +84,7 @@ impl Writer {
             self.put_derived(tx, &past)
         });
         self.rebuild = rebuild;
-        self.format = self.format.max(meta::FORMAT);
+        self.format = self.format.max(meta::FORMAT_WITHOUT_FOLDS);
         for id in self.unwritten.changes.keys() {
             if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
                 document.set_base();
@@ -134,10 +134,10 @@ impl Writer {
                 epochs::put(tx, id, view)?;
             }
         }
-        if self.format < meta::FORMAT {
-            meta::KEY_FORMAT.put(tx, &meta::FORMAT)?;
+        if self.format < meta::FORMAT_WITHOUT_FOLDS {
+            meta::KEY_FORMAT.put(tx, &meta::FORMAT_WITHOUT_FOLDS)?;
         }
-        meta::KEY_CHECKPOINT.put(tx, &self.state.vector)?;
+        meta::KEY_CHECKPOINT.put(tx, &self.state.vector.told())?;
         Ok(())
     }
 }

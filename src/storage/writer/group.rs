@@ -282,7 +282,7 @@ impl Group {
                 .map_err(|e| StoreError::Failed(format!("document {id}: {e}")))?;
             let (changes, rolled) = (document.changes_in_epoch(), document.rolled().cloned());
             writer.state.set_epoch(&id, changes, rolled);
-            let previous = writer.state.hashes.get(&actor.origin).copied().unwrap_or(NO_RECORD);
+            let previous = writer.state.hash_of(actor.origin).unwrap_or(NO_RECORD);
             let replaces = Some(made.replaces);
             let record = Record::with(open.dot, previous, id, epoch, needs, &made.bytes, replaces);
             if record.bytes.len() > RECORD_BYTES_MAX {
@@ -321,7 +321,9 @@ impl Group {
         };
         let Some(dot) = dot else { return Ok(None) };
         // What was trimmed is older than retries are recognised.
-        let Some(record) = log::find(&tx, dot)? else { return Ok(None) };
+        let Some(record) = log::find(&tx, &writer.state.vector.folds(), dot)? else {
+            return Ok(None);
+        };
         let change = CheckedChange::decode(&record.change, dot)
             .map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;
         let mut keys = Vec::new();
@@ -509,7 +511,7 @@ fn accept(
     applied: &mut Applied,
 ) -> Result<(), Abort> {
     let origin = record.dot.origin;
-    let previous = writer.state.hashes.get(&origin).copied().unwrap_or(NO_RECORD);
+    let previous = writer.state.hash_of(origin).unwrap_or(NO_RECORD);
     if writer.refused.contains(&record.hash) {
         applied.quarantined += 1;
         return Ok(());
@@ -522,13 +524,11 @@ fn accept(
         applied.dropped += 1;
         return Ok(());
     }
-    match Checked::of(&record) {
+    match Checked::of(&record).and_then(|checked| writer.follow(&record, checked)) {
         Ok(mut change) => {
             if let Checked::Change(change) = &mut change {
                 change.entries.iter_mut().for_each(|(_, entry)| writer.texts.share(entry));
             }
-            writer.state.vector.advance(record.dot);
-            writer.state.hashes.insert(origin, record.hash);
             ready.push((record, change));
         }
         Err(why) => {
@@ -540,10 +540,10 @@ fn accept(
     Ok(())
 }
 
-/// Whether a change of an unknown origin would make the vector longer than can be told.
+/// Whether a change of an origin that is not named would make the vector longer than can be told.
 fn is_one_too_many(writer: &Writer, origin: Origin) -> bool {
     let vector = &writer.state.vector;
-    vector.get(origin) == 0 && vector.len() >= VECTOR_ORIGINS_MAX - ORIGINS_RESERVED
+    !vector.names(origin) && vector.len() >= VECTOR_ORIGINS_MAX - ORIGINS_RESERVED
 }
 
 /// What a draft comes to in a change, in bytes, at most.

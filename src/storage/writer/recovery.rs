@@ -26,7 +26,8 @@ impl Writer {
         self.pruner.restart(!meta::KEY_HISTORIES.get(&tx)?.unwrap_or_default());
         self.give_up_rebuild(&"the store was opened anew");
         self.trimmer.restart();
-        let (vector, hashes) = origins::read(&tx)?;
+        let folds = self.database.folds(&tx)?;
+        let (vector, hashes) = origins::read(&tx, &folds)?;
         let head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
         let spans = Arc::new(meta::KEY_AUDIT_SPANS.get(&tx)?.unwrap_or_default());
         self.stored_spans = spans.len();
@@ -92,12 +93,12 @@ impl Writer {
         let node = self.settings.node.to_string();
         let Some(format) = meta::KEY_FORMAT.get(&tx)? else {
             let tx = database.begin_write()?;
-            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+            meta::KEY_FORMAT.put(&tx, &meta::FORMAT_WITHOUT_FOLDS)?;
             meta::KEY_HISTORIES.put(&tx, &true)?;
             meta::KEY_CLUSTER.put(&tx, &self.settings.cluster)?;
             meta::KEY_NODE.put(&tx, &node)?;
             tx.commit()?;
-            self.format = meta::FORMAT;
+            self.format = meta::FORMAT_WITHOUT_FOLDS;
             return Ok(());
         };
         self.format = format;
@@ -129,7 +130,8 @@ impl Writer {
         let mut touched: BTreeMap<DocumentId, BTreeSet<Key>> = BTreeMap::new();
         // Put in place as a whole: a reader finds the old one or this one.
         let mut tail: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
-        log::since_checkpoint(tx, |record| {
+        let folds = self.state.vector.folds();
+        log::since_checkpoint(tx, &folds, |record| {
             let dot = record.dot;
             let checked =
                 Checked::of(&record).map_err(|e| StoreError::damaged(format!("log {dot}: {e}")))?;

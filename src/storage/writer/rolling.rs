@@ -37,7 +37,7 @@ impl Group {
         if roll.epoch != epoch.saturating_add(1) {
             return Ok(Err(RollError::Epoch(epoch)));
         }
-        if !writer.state.vector.covers(&roll.floor) {
+        if !writer.state.vector.covers_told(&roll.floor) {
             return Ok(Err(RollError::Ahead));
         }
         if !writer.is_confirmed() {
@@ -56,11 +56,15 @@ impl Group {
                 return Ok(Err(error));
             }
         };
-        let previous = writer.state.hashes.get(&own).copied().unwrap_or(NO_RECORD);
-        let needs = roll.floor.iter().filter(|dot| dot.origin != own).collect();
+        let previous = writer.state.hash_of(own).unwrap_or(NO_RECORD);
+        let needs = roll.floor.needs().filter(|dot| dot.origin != own).collect();
         let record = Record::new(dot, previous, id.clone(), roll.epoch, needs, &roll.encode());
         writer.state.vector.advance(dot);
         writer.state.hashes.insert(own, record.hash);
+        if let Err(why) = writer.fold(roll) {
+            let why = format!("a fold that was decided cannot be taken: {why}");
+            return Err(StoreError::Failed(why).into());
+        }
         self.records.push(record);
         let keys = self.begin(id, rolling);
         self.show(writer, id, keys)?;
@@ -127,7 +131,8 @@ impl Writer {
         let tx = database.begin_read().map_err(StoreError::from)?;
         let staged = staged.filter(|record| record.document == *id);
         let staged: BTreeMap<Dot, Record> = staged.map(|it| (it.dot, it.clone())).collect();
-        let mut past = StoredPast { tx: &tx, id, staged, begun: None };
+        let folds = &self.state.vector.folds();
+        let mut past = StoredPast { tx: &tx, id, staged, begun: None, folds };
         let document = self.documents.get_mut(id);
         let document =
             document.ok_or_else(|| StoreError::Failed(format!("document {id} is not loaded")))?;

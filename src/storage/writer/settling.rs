@@ -68,7 +68,7 @@ impl Writer {
         let found = self.database.reopen().and_then(|()| {
             let tx = self.database.get()?.begin_read()?;
             let head: Head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
-            Ok((origins::read(&tx)?.1, head))
+            Ok((origins::read(&tx, &self.state.vector.folds())?.1, head))
         });
         let is = |state: &State, found: &(BTreeMap<Origin, RecordHash>, Head)| {
             found.0 == state.hashes && found.1 == state.chain.head

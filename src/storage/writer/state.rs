@@ -9,13 +9,17 @@ use imbl::OrdMap;
 use super::audited::Chain;
 use crate::config::record::RecordHash;
 use crate::config::{DocumentView, Rolled, Row};
+use crate::model::vector::Fold;
 use crate::model::{DocumentId, Dot, Key, Origin, Vector};
 
 /// What a group works on, and what it leaves untouched when it fails.
 #[derive(Clone, Default)]
 pub(super) struct State {
     pub(super) vector: Vector,
+    /// Of origins that are not folded; and of those that are, where the fold has another one.
     pub(super) hashes: BTreeMap<Origin, RecordHash>,
+    /// Folds that are not on disk.
+    pub(super) unstored: Vec<Arc<Fold>>,
     pub(super) documents: OrdMap<DocumentId, Arc<DocumentView>>,
     pub(super) rows: usize,
     pub(super) conflicts: usize,
@@ -23,6 +27,15 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The hash of an origin's last record, where it has any.
+    pub(super) fn hash_of(&self, origin: Origin) -> Option<RecordHash> {
+        let folded = || {
+            let folds = self.vector.folds();
+            folds.last(origin, self.vector.generation()).map(|row| row.hash)
+        };
+        self.hashes.get(&origin).copied().or_else(folded)
+    }
+
     pub(super) fn view(&self, id: &DocumentId) -> Option<&DocumentView> {
         self.documents.get(id).map(|view| &**view)
     }

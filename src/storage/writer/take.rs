@@ -6,6 +6,7 @@
 //! applies it on top, and nothing that was acknowledged here is lost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
@@ -14,12 +15,12 @@ use crate::config::document::{Document, SavedDocument};
 use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
 use crate::config::{DocumentView, Row};
-use crate::model::{DocumentId, Dot, Key, Origin, Vector, cbor};
+use crate::model::{DocumentId, Dot, Folds, Key, Origin, Told, Vector, cbor};
 use crate::planted::{Bug, is_planted};
 use crate::storage::error::StoreError;
 use crate::storage::past::{self, Checked, StoredPast};
 use crate::storage::whole::{Complete, Piece, Table};
-use crate::storage::{documents, epochs, history, idempotency, log, meta, origins, rows};
+use crate::storage::{documents, epochs, folds, history, idempotency, log, meta, origins, rows};
 
 /// What was taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,20 +69,21 @@ impl Writer {
     /// nothing happens.
     pub fn take(&mut self, whole: &Complete) -> Result<Taken, TakeError> {
         self.ensure_open()?;
-        if self.state.vector.covers(whole.vector()) {
+        if self.state.vector.covers_told(whole.vector()) {
             return Ok(Taken::default());
         }
         // What is not in the derived tables yet would be put beside documents of another state.
         self.checkpoint()?;
         let heads = whole.head.heads().ok_or_else(|| illegal(&"hashes are missing"))?;
+        let cut = &self.read_cut(whole)?;
         let own = self.actor.origin;
-        if whole.vector().get(own) > self.state.vector.get(own) {
+        if cut.get(own) > self.state.vector.get(own) {
             self.renew_origin(
                 &"a peer sent whole documents with changes of it that it does not have",
             );
         }
-        let checked = self.check_heads(&heads);
-        let taken = match checked.and_then(|()| self.write_whole(whole, &heads)) {
+        let checked = self.check_heads(&heads, cut);
+        let taken = match checked.and_then(|()| self.write_whole(whole, &heads, cut)) {
             Ok(taken) => taken,
             Err(error @ (TakeError::Fork(_) | TakeError::Unfit(_))) => {
                 self.forks += 1;
@@ -107,22 +109,30 @@ impl Writer {
     }
 
     /// Whether what the store has builds on the same changes, and can be applied on top.
-    fn check_heads(&self, heads: &[(Dot, RecordHash)]) -> Result<(), TakeError> {
+    fn check_heads(&self, heads: &[(Dot, RecordHash)], cut: &Vector) -> Result<(), TakeError> {
         let tx = self.database.get()?.begin_read()?;
-        let cut: Vector = heads.iter().map(|(dot, _)| *dot).collect();
         let trimmed = meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default();
         if let Some(dot) = trimmed.iter().find(|dot| !cut.includes(*dot)) {
             return Err(TakeError::Behind(dot));
         }
-        for (dot, hash) in heads {
+        // Of what is folded here, and not in the cut, the log says itself what is gone.
+        let (folds, here) = (cut.folds(), self.state.vector.generation());
+        for row in folds.between(cut.generation(), here) {
+            let from = cut.get(row.dot.origin);
+            if let Some(gone) = log::last_missing_read(&tx, from, row.dot)? {
+                return Err(TakeError::Behind(gone));
+            }
+        }
+        let folded = folds.between(here, cut.generation()).map(|row| (row.dot, row.hash));
+        for (dot, hash) in heads.iter().copied().chain(folded) {
             let own = self.state.vector.get(dot.origin);
             let known = match dot.n {
-                n if n == own => self.state.hashes.get(&dot.origin).copied(),
-                n if n < own => Some(log::require(&tx, Dot { n: n + 1, ..*dot })?.previous),
+                n if n == own => self.state.hash_of(dot.origin),
+                n if n < own => Some(log::require(&tx, Dot { n: n + 1, ..dot })?.previous),
                 // What comes behind what is here cannot be told from the hash of what comes last.
                 _ => continue,
             };
-            if known.is_some_and(|known| known != *hash) {
+            if known.is_some_and(|known| known != hash) {
                 return Err(TakeError::Fork(dot.origin));
             }
         }
@@ -133,14 +143,16 @@ impl Writer {
         &self,
         whole: &Complete,
         heads: &[(Dot, RecordHash)],
+        cut: &Vector,
     ) -> Result<Taken, TakeError> {
         let database = self.database.get()?;
         let tx = self.begin(&database)?;
         let mut taking = Taking {
             tx: &tx,
-            own: self.own_changes(whole.vector())?,
+            own: self.own_changes(cut)?,
+            folds: cut.folds(),
             store: database.begin_read()?,
-            cut: whole.vector(),
+            cut,
             open: None,
             begun: None,
             records: BTreeMap::new(),
@@ -162,11 +174,16 @@ impl Writer {
         }
         read?;
         let taken = taking.end()?;
-        if self.format < meta::FORMAT {
-            // A program that knows no epochs takes a log with gaps for damaged, and histories lack what
-            // the rows of the cut show.
-            meta::KEY_FORMAT.put(&tx, &meta::FORMAT)?;
+        // A program that knows no epochs takes a log with gaps for damaged, and histories lack what the
+        // rows of the cut show.
+        let format = match cut.generation() > self.state.vector.generation() {
+            true => meta::FORMAT,
+            false => meta::FORMAT_WITHOUT_FOLDS,
+        };
+        if self.format < format {
+            meta::KEY_FORMAT.put(&tx, &format)?;
         }
+        self.take_folds(&tx, cut)?;
         let mut trimmed = self.trimmed()?;
         for (dot, hash) in heads {
             let own = self.state.vector.get(dot.origin);
@@ -182,14 +199,44 @@ impl Writer {
         if self.stored_origin.is_some_and(|stored| stored != self.actor.origin) {
             meta::KEY_ORIGIN.put(&tx, &self.actor.origin)?;
         }
+        let folds = cut.folds();
+        trimmed.forget(|dot| folds.includes(dot));
         meta::KEY_TRIMMED.put(&tx, &trimmed)?;
         let mut checkpoint = whole.vector().clone();
         if is_planted(Bug::TakeForgetsOwn) {
-            checkpoint.merge(&self.state.vector);
+            checkpoint.merge(&self.state.vector.told());
         }
         meta::KEY_CHECKPOINT.put(&tx, &checkpoint)?;
         tx.commit()?;
         Ok(taken)
+    }
+
+    /// What is in the cut, by the folds that are known here and those that came with it.
+    fn read_cut(&self, whole: &Complete) -> Result<Vector, TakeError> {
+        let mut folds = (*self.state.vector.folds()).clone();
+        for fold in &whole.folds {
+            folds = folds.with(fold).map_err(|e| illegal(&e))?;
+        }
+        let cut = whole.vector().read(&Arc::new(folds));
+        match cut.is_understood() {
+            true => Ok(cut),
+            false => Err(illegal(&"folds are missing")),
+        }
+    }
+
+    /// Takes over what is folded in the cut and was not here. What the store has of an origin beyond
+    /// that it goes on to name.
+    fn take_folds(&self, tx: &WriteTransaction, cut: &Vector) -> Result<(), StoreError> {
+        let (all, here) = (cut.folds(), self.state.vector.generation());
+        for fold in (here + 1..=cut.generation()).filter_map(|it| all.fold(it)) {
+            folds::put(tx, fold)?;
+            for row in fold.rows() {
+                if self.state.vector.get(row.dot.origin) <= row.dot.n {
+                    origins::remove(tx, row.dot.origin)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The changes that the store has and a cut with this vector does not, by document.
@@ -206,7 +253,7 @@ impl Writer {
     }
 
     /// For each origin, up to which number its records may be gone from the log.
-    pub(super) fn trimmed(&self) -> Result<Vector, StoreError> {
+    pub(super) fn trimmed(&self) -> Result<Told, StoreError> {
         let tx = self.database.get()?.begin_read()?;
         Ok(meta::KEY_TRIMMED.get(&tx)?.unwrap_or_default())
     }
@@ -228,6 +275,7 @@ struct Taking<'a> {
     /// What it has and the cut does not.
     own: BTreeMap<DocumentId, OwnChanges>,
     cut: &'a Vector,
+    folds: Arc<Folds>,
     /// The value of which the last part has not come.
     open: Option<Open>,
     /// What came of the document whose base has not: how its epoch began, encoded; and its records,
@@ -248,7 +296,8 @@ struct Open {
 impl Taking<'_> {
     fn take(&mut self, piece: Piece<'_>) -> Result<(), TakeError> {
         match piece {
-            Piece::Cut(_) | Piece::End(_) => {}
+            // Folds were taken note of as they came.
+            Piece::Cut(_) | Piece::Fold(_) | Piece::End(_) => {}
             Piece::Part(part) => {
                 let id = DocumentId::parse(part.document).map_err(|e| illegal(&e))?;
                 let open = match self.open.take() {
@@ -334,7 +383,7 @@ impl Taking<'_> {
     fn take_document(&mut self, id: &DocumentId, base: &[u8]) -> Result<(), TakeError> {
         let damaged = |e: &dyn std::fmt::Display| illegal(&format!("document {id}: {e}"));
         let saved: SavedDocument = cbor::decode(base).map_err(|e| damaged(&e))?;
-        let document = Document::load(saved).map_err(|e| damaged(&e))?;
+        let document = Document::load(saved, &self.folds).map_err(|e| damaged(&e))?;
         let mut found: BTreeMap<Key, Row> = BTreeMap::new();
         for key in document.keys() {
             let siblings = document.siblings(key);
@@ -373,7 +422,7 @@ impl Taking<'_> {
         let saved: SavedDocument = cbor::decode(base).map_err(|e| illegal(&e))?;
         let staged = std::mem::take(&mut self.records);
         let begun = self.begun.take();
-        let past = StoredPast { tx: &self.store, id, staged, begun };
+        let past = StoredPast { tx: &self.store, id, staged, begun, folds: &self.folds };
         match past::build(past, Some(saved), own.dots) {
             Ok(_) => Ok(()),
             Err(StoreError::Damaged(why)) => {

@@ -4,7 +4,7 @@
 use super::*;
 use crate::config::{Action, Check, Operation};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
-use crate::model::{JsonText, Vector};
+use crate::model::{JsonText, Told, Vector};
 use crate::storage::Missing;
 use proptest::prelude::*;
 
@@ -12,6 +12,7 @@ mod bounds;
 mod chain;
 mod crossing;
 mod epochs;
+mod folds;
 mod format;
 mod histories;
 mod pruning;

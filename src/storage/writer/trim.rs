@@ -40,8 +40,9 @@ impl Writer {
             }
         };
         if !due.is_empty() {
+            let folds = self.state.vector.folds();
             let removed = self.begin(&database).and_then(|tx| {
-                trim::remove(&tx, &due, archived)?;
+                trim::remove(&tx, &due, archived, &folds)?;
                 Ok(tx.commit()?)
             });
             drop(database);
@@ -51,7 +52,7 @@ impl Writer {
                 self.trimmer.restart();
                 return Err(error);
             }
-            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due, archived));
+            Self::mirror(&mut self.rebuild, |tx| trim::remove(tx, &due, archived, &folds));
             self.log_trimmed += due.len() as u64;
             self.log_records = self.log_records.saturating_sub(due.len() as u64);
         }

@@ -22,7 +22,7 @@ fn hello(node: &str) -> Hello {
         origin: Origin([1; 8]),
         instance: 7,
         now: Stamp(1),
-        vector: Vector::new(),
+        vector: Told::new(),
         announced: None,
         features: None,
         https: None,
@@ -236,7 +236,7 @@ struct OldHello {
     #[n(3)]
     node: String,
     #[n(8)]
-    vector: Vector,
+    vector: Told,
 }
 
 #[test]

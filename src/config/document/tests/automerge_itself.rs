@@ -151,7 +151,7 @@ proptest! {
                 Step::Restart { who } => nodes[*who].actor.incarnation[0] += 1,
                 Step::Reload { who } => {
                     let saved = cbor::encode(&nodes[*who].document.save());
-                    nodes[*who].document = Document::load(cbor::decode(&saved).unwrap()).unwrap();
+                    nodes[*who].document = Document::load(cbor::decode(&saved).unwrap(), &Arc::default()).unwrap();
                 }
             }
         }
@@ -159,7 +159,7 @@ proptest! {
             node.check()?;
             // What stores held at first: Automerge's own documents.
             let saved = SavedDocument::of_automerge(node.reference.0.save_nocompress());
-            let loaded = Document::load(cbor::decode(&cbor::encode(&saved)).unwrap()).unwrap();
+            let loaded = Document::load(cbor::decode(&cbor::encode(&saved)).unwrap(), &Arc::default()).unwrap();
             prop_assert_eq!(view(&loaded), view(&node.document));
             prop_assert_eq!(&loaded.heads, &node.document.heads);
             prop_assert_eq!(cbor::encode(&loaded.save()), cbor::encode(&node.document.save()));

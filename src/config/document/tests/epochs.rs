@@ -109,6 +109,10 @@ struct Disk<'a> {
 impl Past for Disk<'_> {
     type Error = DocumentError;
 
+    fn folds(&self) -> Arc<Folds> {
+        Arc::default()
+    }
+
     fn base(&mut self) -> Result<SavedDocument, DocumentError> {
         Ok(cbor::decode(self.base.expect("a base was kept")).unwrap())
     }
@@ -191,7 +195,8 @@ impl Replica {
 
     fn crash(&mut self) {
         let saved = self.kept.saved.as_ref().map(|saved| cbor::decode(saved).unwrap());
-        let mut document = saved.map_or_else(Document::new, |it| Document::load(it).unwrap());
+        let mut document =
+            saved.map_or_else(Document::new, |it| Document::load(it, &Arc::default()).unwrap());
         let since = self.log.values().filter(|record| !self.kept.vector.includes(record.dot));
         for record in in_causal_order(since.cloned().collect()) {
             let mut disk = Disk { log: &self.log, base: self.kept.base.as_ref() };
@@ -223,7 +228,7 @@ impl Told {
             }
         }
         for roll in self.rolls.values().filter(|roll| roll.epoch <= epoch) {
-            model.prune(&roll.floor, roll.removals_before);
+            model.prune(&roll.floor.read(&Arc::default()), roll.removals_before);
         }
         model
     }
@@ -273,18 +278,18 @@ fn roll(
                 .map(|dot| Dot { n: dot.n.min(member.vector.get(dot.origin)), ..dot })
                 .collect();
         }
-        let replica = &replicas[who];
+        let (replica, floor) = (&replicas[who], floor.told());
         let mut disk = Disk { log: &replica.log, base: replica.kept.base.as_ref() };
         let planned = replica.document.plan_roll(&id(), &floor, removals_before, &mut disk);
         let Ok((base, _)) = planned else {
             prop_assert!(matches!(planned, Err(DocumentError::Roll(_))), "{:?}", planned);
             return Ok(());
         };
-        undecided.insert(Roll { epoch, floor, base, removals_before });
+        undecided.insert(Roll { epoch, floor, base, removals_before, fold: None });
     }
     let roll = &told.rolls[&epoch];
     // A leader knows all that its predecessor had acknowledged to the floor.
-    if replicas[who].vector.covers(&roll.floor) {
+    if replicas[who].vector.covers_told(&roll.floor) {
         let dot = replicas[who].next();
         let needs = roll.floor.iter().filter(|it| it.origin != dot.origin).collect();
         let record = Record::new(dot, NO_RECORD, id(), epoch, needs, &roll.encode());
@@ -366,15 +371,16 @@ fn next(epoch: u32, replaces: Option<Vec<Vec<Dot>>>) -> (Document, Record) {
     let mut document = Document::new();
     document.write(actor(1), dot(1, 1), &[(key(0), entry(dot(1, 1), 1, Some("1")))]).unwrap();
     for epoch in 1..=epoch {
-        let floor: Vector = [dot(1, 1), dot(3, u64::from(epoch) - 1)].into_iter().collect();
+        let floor: crate::model::Told =
+            [dot(1, 1), dot(3, u64::from(epoch) - 1)].into_iter().collect();
         let (log, removals_before) = (BTreeMap::new(), Stamp(0));
         let mut disk = Disk { log: &log, base: None };
         let (base, late) = document.plan_roll(&id(), &floor, removals_before, &mut disk).unwrap();
-        let roll = Roll { epoch, floor, base, removals_before };
+        let roll = Roll { epoch, floor, base, removals_before, fold: None };
         let rolled = document.roll(&id(), &roll, dot(3, u64::from(epoch)), &mut disk).unwrap();
         assert_eq!((late, rolled), (0, Rolling::Began { dropped: Vec::new() }));
     }
-    let mut other = Document::load(document.save()).unwrap();
+    let mut other = Document::load(document.save(), &Arc::default()).unwrap();
     let needs = other.needs(Origin([2; 8]));
     let entries = [(key(0), entry(dot(2, 1), 2, Some("2"))), (key(1), entry(dot(2, 1), 2, None))];
     let made = other.make(actor(2), dot(2, 1), &entries).unwrap();
@@ -436,7 +442,7 @@ fn a_document_that_came_without_its_changes_names_does_not_roll_past_what_the_lo
     let floor: Vector = [Dot { n: last - 1, ..replica.next() }].into_iter().collect();
     let plan = |replica: &Replica| {
         let mut disk = Disk { log: &replica.log, base: None };
-        replica.document.plan_roll(&id(), &floor, Stamp(0), &mut disk)
+        replica.document.plan_roll(&id(), &floor.told(), Stamp(0), &mut disk)
     };
     let known = plan(&replica).unwrap();
     replica.document.has_dots = false;

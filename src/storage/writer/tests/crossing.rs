@@ -8,9 +8,11 @@ use super::*;
 const CUT: &str = "web/dev";
 
 fn roll_at(writer: &mut Writer, document: &str, floor: Vector) {
+    let floor = floor.told();
     let id = DocumentId::parse(document).unwrap();
     let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
-    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     let committed = writer.commit(Stamp(1), &[Command::Roll { document: id, roll }]);
     assert!(matches!(committed.outcomes[..], [Outcome::Rolled(Ok(_))]), "{committed:?}");
 }
@@ -107,7 +109,11 @@ fn what_is_really_gone_is_named_up_to_its_last_record() {
     let bounds = all(&a);
     assert_eq!(trim(&mut a, &bounds), 300);
     transfer(&a, &mut b, &disk).unwrap();
-    assert_eq!(b.trimmed().unwrap(), floor, "the roll's record and what came behind it are there");
+    assert_eq!(
+        b.trimmed().unwrap(),
+        floor.told(),
+        "the roll's record and what came behind it are there"
+    );
     let tx = b.database.get().unwrap().begin_read().unwrap();
     assert_eq!(log::facts(&tx).unwrap().missing, None);
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::DocumentView;
 use crate::config::document::CheckedChange;
 use crate::config::epochless::Epochless;
+use crate::model::vector::Fold;
 use crate::storage::epochs::Plan;
 use crate::storage::trim::TrimBounds;
 
@@ -21,15 +22,15 @@ fn remove_all(document: &str) -> Command {
 }
 
 fn plan(writer: &Writer, document: &str, removals_before: u64) -> Result<Plan, RollError> {
-    let floor = writer.state.vector.clone();
+    let floor = writer.state.vector.told();
     writer.epochs().plan_roll(&id(document), &floor, Stamp(removals_before))
 }
 
 /// Rolls at all that the writer has.
 fn rolled(writer: &Writer, document: &str, removals_before: u64) -> Roll {
     let Plan { epoch, base, .. } = plan(writer, document, removals_before).unwrap();
-    let floor = writer.state.vector.clone();
-    Roll { epoch, floor, base, removals_before: Stamp(removals_before) }
+    let floor = writer.state.vector.told();
+    Roll { epoch, floor, base, removals_before: Stamp(removals_before), fold: None }
 }
 
 fn roll(writer: &mut Writer, document: &str, roll: &Roll) -> Result<Dot, RollError> {
@@ -167,7 +168,7 @@ fn a_base_that_does_not_come_to_what_was_agreed_is_not_taken_and_holds_up_its_or
 fn what_is_not_here_or_goes_back_is_not_rolled_at() {
     let mut a = open(&MemoryDisk::new());
     a.commit(Stamp(1), &[put("web/dev", &[("k", "1")])]);
-    let ahead: Vector = [Dot { origin: a.origin(), n: 9 }].into_iter().collect();
+    let ahead: Told = [Dot { origin: a.origin(), n: 9 }].into_iter().collect();
     let planned = a.epochs().plan_roll(&id("web/dev"), &ahead, Stamp(0));
     assert_eq!(planned, Err(RollError::Ahead));
     let first = rolled(&a, "web/dev", 0);
@@ -232,6 +233,8 @@ impl Made {
         for bytes in records(writer, &self.vector) {
             let record = Record::decode(bytes).unwrap();
             self.vector.advance(record.dot);
+            self.vector = self.vector.read_by(&writer.state.vector.folds());
+            self.vector.reach(record.carries());
             self.records.push(record);
         }
     }
@@ -242,11 +245,8 @@ fn bounds(stores: &[Option<Writer>], waits_for_last: bool) -> TrimBounds {
     let waited_for = if waits_for_last { STORES } else { STORES - 1 };
     let vectors: Vec<&Vector> =
         stores[..waited_for].iter().flatten().map(|it| &it.state.vector).collect();
-    let everywhere = |dot: Dot| Dot {
-        n: vectors.iter().map(|vector| vector.get(dot.origin)).min().unwrap_or(0),
-        ..dot
-    };
-    let acknowledged = vectors[0].iter().map(everywhere).filter(|dot| dot.n > 0).collect();
+    let meet = |met: Vector, vector: &&Vector| met.meet(vector);
+    let acknowledged = vectors.iter().fold(vectors[0].clone(), meet);
     TrimBounds { acknowledged, before: Stamp(u64::MAX) }
 }
 
@@ -267,25 +267,37 @@ fn check(writer: &Writer, decided: &Decided, made: &Made) -> Result<(), TestCase
         }
     }
     let snapshot = writer.published.load();
+    let folds = snapshot.vector.folds();
     for (name, mut model) in models {
         let view = snapshot.document(&name).unwrap();
         for ((document, epoch), roll) in decided {
             if id(&format!("web/{document}")) == name && *epoch <= view.epoch() {
-                model.prune(&roll.floor, roll.removals_before);
+                model.prune(&roll.floor.read(&folds), roll.removals_before);
             }
         }
         prop_assert!(view.rows.keys().eq(model.keys()), "{}", name);
         for (key, row) in &view.rows {
             prop_assert_eq!(row.siblings(), &model.siblings(key)[..]);
         }
-        let in_base =
-            |dot: &&Dot| !view.rolled.as_ref().is_some_and(|it| it.roll.floor.includes(**dot));
+        let in_base = |dot: &&Dot| {
+            !view.rolled.as_ref().is_some_and(|it| it.roll.floor.includes(**dot, &folds))
+        };
         let changes = dots.get(&name).into_iter().flatten().filter(in_base).count();
         prop_assert_eq!(view.changes, changes as u64);
     }
     let rows: usize = snapshot.documents.values().map(|view| view.rows.len()).sum();
     prop_assert_eq!(writer.counts().rows, rows);
     Ok(())
+}
+
+/// What is folded with a roll: all that is named in its floor and goes no further here, whether or not
+/// somebody still writes as that.
+fn fold(writer: &Writer, floor: &Told, decided: &Decided) -> Option<Fold> {
+    let folds = decided.values().filter_map(|roll| roll.fold.as_ref());
+    let latest = folds.map(|fold| fold.generation).max().unwrap_or(0);
+    let dots: Vec<Dot> = floor.iter().collect();
+    let rows = writer.epochs().fold_rows(&dots).unwrap();
+    (floor.generation() == latest).then(|| Fold::new(latest + 1, rows).ok()).flatten()
 }
 
 /// Takes whole documents, unless they end before what is gone here.
@@ -330,9 +342,9 @@ proptest! {
                     let mut floor = stores[*who].as_ref().unwrap().state.vector.clone();
                     if let Some(other) = stores.get(*of) {
                         let other = &other.as_ref().unwrap().state.vector;
-                        let both = |dot: Dot| Dot { n: dot.n.min(other.get(dot.origin)), ..dot };
-                        floor = floor.iter().map(both).filter(|dot| dot.n > 0).collect();
+                        floor = floor.meet(other);
                     }
+                    let floor = floor.told();
                     let name = format!("web/{document}");
                     let writer = stores[*who].as_mut().unwrap();
                     let next = writer.state.view(&id(&name)).map_or(0, DocumentView::epoch) + 1;
@@ -342,7 +354,9 @@ proptest! {
                     {
                         prop_assert_eq!(epoch, next);
                         let removals_before = Stamp(*removals_before);
-                        decided.insert((*document, next), Roll { epoch, floor, base, removals_before });
+                        let fold = fold(writer, &floor, &decided);
+                        let roll = Roll { epoch, floor, base, removals_before, fold };
+                        decided.insert((*document, next), roll);
                     }
                     if let Some(agreed) = decided.get(&(*document, next)) {
                         let rolled = roll(writer, &name, agreed);

@@ -33,6 +33,7 @@ macro_rules! each_table {
         $do("audit", audit::AUDIT $(, $argument)*);
         $do("epochs", epochs::EPOCHS $(, $argument)*);
         $do("epoch_bases", epochs::EPOCH_BASES $(, $argument)*);
+        $do("folds", crate::storage::folds::FOLDS $(, $argument)*);
     };
 }
 
@@ -107,11 +108,12 @@ fn rolled_example(disk: &MemoryDisk) -> Writer {
     let id = DocumentId::parse("web/dev").unwrap();
     let after = Stamp(1_700_000_000_000_003);
     writer.commit(after, &[put("web/dev", &[("b", "1")])]);
-    let floor = writer.state.vector.clone();
+    let floor = writer.state.vector.told();
     writer.commit(after, &[put("web/dev", &[("a", "3"), ("b", "2"), ("d", "4")])]);
     let plan = writer.epochs().plan_roll(&id, &floor, after).unwrap();
     assert_eq!((plan.changes, plan.late), (5, 1));
-    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     let mismatched = Command::Roll { document: id.clone(), roll: roll.clone() };
     let refused = writer.commit(after, &[mismatched]).outcomes.remove(0);
     assert!(matches!(refused, Outcome::Rolled(Err(RollError::Mismatch { epoch: 1 }))));
@@ -197,7 +199,7 @@ fn a_store_of_any_format_comes_to_the_histories_of_the_latest() {
             let histories = meta::KEY_HISTORIES.get(&tx).unwrap();
             (meta::KEY_FORMAT.get(&tx).unwrap(), histories)
         };
-        assert_eq!(format(&writer), (Some(meta::FORMAT), Some(true)));
+        assert_eq!(format(&writer), (Some(meta::FORMAT_WITHOUT_FOLDS), Some(true)));
         assert_eq!(format(&expected), format(&writer));
     }
 }
@@ -209,10 +211,10 @@ fn a_store_of_format_1_is_rolled_where_changes_come_late() {
     let shown = view(&writer);
     // All but the last change, of those that do not say what they replace.
     let last = writer.state.vector.iter().next().unwrap();
-    let floor: Vector = [Dot { n: last.n - 1, ..last }].into_iter().collect();
+    let floor: Told = [Dot { n: last.n - 1, ..last }].into_iter().collect();
     let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
     assert_eq!((plan.changes, plan.late), (3, 1));
-    let roll = Roll { epoch: 1, floor, base: plan.base, removals_before: Stamp(0) };
+    let roll = Roll { epoch: 1, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     let rolled = writer.commit(Stamp(1), &[Command::Roll { document: id.clone(), roll }]);
     assert!(matches!(rolled.outcomes[0], Outcome::Rolled(Ok(_))), "{rolled:?}");
     let document = writer.document(&id).unwrap();

@@ -12,9 +12,10 @@ use crate::storage::trim::{TrimBounds, Trimmed};
 pub(super) fn roll(writer: &mut Writer, document: &str) {
     let id = DocumentId::parse(document).unwrap();
     writer.checkpoint().unwrap();
-    let floor = writer.state.vector.clone();
+    let floor = writer.state.vector.told();
     let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
-    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0) };
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     let committed = writer.commit(Stamp(1), &[Command::Roll { document: id, roll }]);
     assert!(matches!(committed.outcomes[..], [Outcome::Rolled(Ok(_))]), "{committed:?}");
 }
