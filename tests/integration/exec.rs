@@ -432,8 +432,9 @@ async fn with_a_terminal_an_interrupt_reaches_the_program_once_whoever_sends_it(
     let file = world.site.dir.path().join("counts");
     std::fs::write(&file, counts).unwrap();
     let url = format!("http://127.0.0.1:{}", world.site.http[0]);
+    // In the shell's place, which would end with its own code after the keyboard's interrupt.
     let line = format!(
-        "{HOLM} exec --service web --env prod --url {url} --restart-on-change -- sh counts"
+        "exec {HOLM} exec --service web --env prod --url {url} --restart-on-change -- sh counts"
     );
     let log = world.site.dir.path().join("log");
     let mut child = Command::new("script")
