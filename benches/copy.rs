@@ -1,11 +1,15 @@
 //! What a read of a local copy costs: of a typed map of 10,000 keys, by one thread and by all cores at
-//! once, and of one key's value made anew. No region is there: it starts from its file.
+//! once, and of one key's value made anew; then of an agent that has the same copy, over its socket, and
+//! what that agent has in memory. No region is there: both start from their files.
 //! `cargo bench --bench copy`.
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use holm::client::{Client, CopySettings, WatchMap};
@@ -16,6 +20,12 @@ const KEYS: usize = 10_000;
 const ROUNDS: usize = 51;
 const READS: u32 = 1_000_000;
 const GOAL_NS: f64 = 100.0;
+/// Requests to an agent in a round.
+const REQUESTS: u32 = 2_000;
+/// What an agent may have in memory, in MB.
+const AGENT_GOAL_MB: f64 = 30.0;
+/// How long an agent may take to listen.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 struct Web {
@@ -43,14 +53,19 @@ fn write_file(path: &Path) -> std::io::Result<()> {
 }
 
 /// Nanoseconds of one call, as the median of rounds; and the least and the largest round.
-fn measure(mut call: impl FnMut()) -> (f64, f64, f64) {
+fn measure(call: impl FnMut()) -> (f64, f64, f64) {
+    measure_times(READS, call)
+}
+
+/// The same with so many calls in a round.
+fn measure_times(times: u32, mut call: impl FnMut()) -> (f64, f64, f64) {
     let mut rounds: Vec<f64> = (0..ROUNDS)
         .map(|_| {
             let begun = Instant::now();
-            for _ in 0..READS {
+            for _ in 0..times {
                 call();
             }
-            begun.elapsed().as_nanos() as f64 / f64::from(READS)
+            begun.elapsed().as_nanos() as f64 / f64::from(times)
         })
         .collect();
     rounds.sort_unstable_by(f64::total_cmp);
@@ -124,5 +139,103 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
     show("local_copy: one key's value out of 10,001, parsed", value, None);
     runtime.block_on(map.close());
+    agent(dir.path())
+}
+
+/// An agent, which ends with this.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Agent {
+    /// One that has the file of an earlier run, and answers at `agent.sock`.
+    fn start(dir: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        let (data, socket) = (dir.join("agent"), dir.join("agent.sock"));
+        std::fs::create_dir(&data)?;
+        // As an agent names it: readable, and no other document's.
+        let sum = Sha256::digest("web/prod");
+        let sum: String = sum[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        write_file(&data.join(format!("copy-web_prod-{sum}.txt")))?;
+        let settings = format!(
+            "data_dir = {data:?}\ndocuments = [\"web/prod\"]\n[listen]\nsocket = {socket:?}\n"
+        );
+        std::fs::write(dir.join("agent.toml"), settings)?;
+        let agent = Command::new(env!("CARGO_BIN_EXE_holm"))
+            .args(["agent", "--url", "http://127.0.0.1:1", "--token", "none", "--config"])
+            .arg(dir.join("agent.toml"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let agent = Self(agent);
+        let begun = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            if begun.elapsed() > STARTS_WITHIN {
+                return Err("the agent does not start".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(agent)
+    }
+
+    /// What its status says, in MB.
+    fn memory_mb(&self, line: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()));
+        let status = status.unwrap_or_default();
+        let kib = status.lines().find_map(|it| it.strip_prefix(line)).unwrap_or_default();
+        kib.trim().trim_end_matches(" kB").parse().unwrap_or(0.0) * 1.024 / 1e3
+    }
+}
+
+/// One request over a connection that stays; gives the length of the answer, which has to be good.
+fn ask(stream: &mut UnixStream, buffer: &mut [u8]) -> std::io::Result<usize> {
+    stream.write_all(b"GET /config/web/prod/server.port HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+    let mut len = 0;
+    loop {
+        len += match stream.read(&mut buffer[len..])? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            more => more,
+        };
+        let text = std::str::from_utf8(&buffer[..len]).unwrap_or_default();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        if announced.and_then(|len| len.parse().ok()) == Some(body.len()) {
+            let is_good = head.starts_with("HTTP/1.1 200") && body.contains("\"value\":8080");
+            return is_good.then_some(len).ok_or_else(|| std::io::Error::other(text.to_owned()));
+        }
+    }
+}
+
+/// What a read of an agent costs over its socket, and what the agent has in memory.
+fn agent(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let agent = Agent::start(dir)?;
+    let mut stream = UnixStream::connect(dir.join("agent.sock"))?;
+    let mut buffer = vec![0; 64 * 1024];
+    ask(&mut stream, &mut buffer)?;
+    let mut failed = None;
+    let read = measure_times(REQUESTS, || {
+        if failed.is_none() {
+            failed = ask(&mut stream, &mut buffer).err();
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    show("agent: one key, over its socket, one connection", read, None);
+    // What is free goes back within a moment.
+    std::thread::sleep(Duration::from_secs(2));
+    let [all, own, files] = ["VmRSS:", "RssAnon:", "RssFile:"].map(|line| agent.memory_mb(line));
+    let verdict = |mb: f64| if mb < AGENT_GOAL_MB { "yes" } else { "NO" };
+    println!(
+        "agent: {own:.1} MB of its own (under {AGENT_GOAL_MB} MB: {}), {files:.1} MB of pages of files, \
+         {all:.1} MB in all (under {AGENT_GOAL_MB} MB: {})",
+        verdict(own),
+        verdict(all)
+    );
     Ok(())
 }
