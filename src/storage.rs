@@ -15,6 +15,7 @@ pub mod epochs;
 pub mod error;
 pub mod history;
 pub mod idempotency;
+pub(crate) mod journal;
 pub mod log;
 pub mod mark;
 pub mod meta;

@@ -4,6 +4,7 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransactio
 
 use super::audit::Span;
 use super::error::StoreError;
+use super::journal::Reached;
 use crate::audit::Head;
 use crate::model::{Origin, Vector, cbor};
 
@@ -28,6 +29,9 @@ pub(super) const KEY_ORIGIN: Key<Origin> = Key::new("origin");
 pub(super) const KEY_CHECKPOINT: Key<Vector> = Key::new("checkpoint");
 /// For each origin, up to which number its records may be gone from the log.
 pub(super) const KEY_TRIMMED: Key<Vector> = Key::new("trimmed");
+
+/// Which journal is the store's, and up to which group of it the tables are.
+pub(super) const KEY_JOURNAL: Key<Reached> = Key::new("journal");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");

@@ -23,6 +23,7 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
+        self.synced = self.written_behind;
         self.pruner.restart();
         self.give_up_rebuild(&"the store was opened anew");
         self.trimmer.restart();
