@@ -49,7 +49,7 @@ pub struct Database {
     keeps_damaged: bool,
     open: RwLock<Option<Arc<redb::Database>>>,
     /// What is on disk before it is in the database.
-    ahead: Mutex<Option<Ahead>>,
+    ahead: Mutex<Option<Box<Ahead>>>,
     /// Held by who puts what is ahead into the database.
     turn: Mutex<()>,
 }
@@ -224,7 +224,7 @@ impl Database {
     pub fn get(&self) -> Result<Arc<redb::Database>, StoreError> {
         let open = self.current()?;
         let is_behind = |ahead: &Ahead| !ahead.pending.is_empty() || ahead.is_putting;
-        if self.ahead().as_ref().is_some_and(is_behind) {
+        if self.ahead().as_deref().is_some_and(is_behind) {
             self.catch_up(&open)?;
         }
         Ok(open)
@@ -285,7 +285,7 @@ impl Database {
         Ok(())
     }
 
-    fn ahead(&self) -> MutexGuard<'_, Option<Ahead>> {
+    fn ahead(&self) -> MutexGuard<'_, Option<Box<Ahead>>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -311,7 +311,7 @@ impl Database {
     pub(super) fn begin_journal(&self, id: JournalId) -> Result<(), StoreError> {
         let open = self.get()?;
         let (journal, _) = Journal::open(&self.disk, Reached { id, seq: 0 }, &open.begin_read()?)?;
-        *self.ahead() = Some(Ahead::new(journal));
+        *self.ahead() = Some(Box::new(Ahead::new(journal)));
         Ok(())
     }
 
@@ -415,7 +415,7 @@ impl Database {
                 .unwrap_or_else(|_| Err(OpenError::Damaged("redb panicked".into())))?,
             false => None,
         };
-        *self.ahead() = ahead;
+        *self.ahead() = ahead.map(Box::new);
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(database));
         Ok(())
     }

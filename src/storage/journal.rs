@@ -341,6 +341,10 @@ impl Journal {
 
     /// Everything up to `place` is in the tables, on disk.
     pub(super) fn release(&mut self, place: Place) {
+        if place.seq <= self.done.seq {
+            // Who was slower says it, too; the place may be another's by now.
+            return;
+        }
         if place.seq >= self.last.seq {
             // From the beginning, which is in no cache but the disk's longer than need be.
             (self.done.at, self.last.at, self.is_round) = (0, 0, false);

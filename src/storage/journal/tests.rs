@@ -93,9 +93,13 @@ fn what_was_appended_is_there_after_a_crash_and_once_the_tables_have_it_no_more(
     assert_eq!((&rest.groups[..], rest.damage), (&all[2..3], None));
     // They have all; the next round begins at the front, over what is there.
     assert_eq!(journal.needed(), 3 * PAGE);
+    let old = Place { seq: 2, at: 2 * PAGE };
     journal.release(journal.last());
     assert_eq!(journal.needed(), 0);
     append(&mut journal, &all[3..]);
+    // What is said late of a place that is another group's now changes nothing.
+    journal.release(old);
+    assert_eq!((journal.needed(), journal.done.seq, journal.is_round), (2 * PAGE, 3, false));
     let content = memory.read(FILE).unwrap().unwrap();
     let next = replay(&content, Reached { seq: 3, ..START }, heads(3, &all[2]));
     assert_eq!((&next.groups[..], next.seq, next.damage), (&all[3..], 5, None));
