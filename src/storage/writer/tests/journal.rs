@@ -217,3 +217,23 @@ fn a_store_whose_journal_is_ahead_is_not_read_without_it() {
     assert!(why.contains("config.journal has changes that are not in it"), "{why}");
     assert_eq!(view(&open()), shown);
 }
+
+#[test]
+fn a_store_that_failed_with_something_unsynced_is_read_anew_before_it_is_used() {
+    let mut writer = open(&MemoryDisk::new());
+    let failure = StoreError::Failed("of a test".into());
+    for unsynced in [false, true] {
+        write(&mut writer, 1);
+        writer.checkpoint().unwrap();
+        if unsynced {
+            write(&mut writer, 2);
+            writer.write_behind().unwrap();
+        }
+        let (state, shown) = (writer.state.clone(), view(&writer));
+        writer.settle(&state, &failure);
+        assert_eq!(writer.is_open(), !unsynced);
+        writer.resting = None;
+        assert_eq!(writer.ensure_open(), Ok(unsynced));
+        assert_eq!(view(&writer), shown);
+    }
+}
