@@ -16,6 +16,7 @@ pub mod error;
 mod folds;
 pub mod history;
 pub mod idempotency;
+pub(crate) mod journal;
 pub mod log;
 pub mod mark;
 pub mod meta;

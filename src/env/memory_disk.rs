@@ -374,6 +374,10 @@ impl Disk for Part {
         self.disk.len(&self.name(name)?)
     }
 
+    fn room(&self) -> io::Result<Option<(u64, u64)>> {
+        self.disk.room()
+    }
+
     fn machine_boot(&self) -> Option<Vec<u8>> {
         self.disk.machine_boot()
     }
@@ -461,6 +465,11 @@ impl Disk for MemoryDisk {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         let name: String = path.display().to_string().chars().map(plain).collect();
         Ok(Arc::new(Part { disk: self.clone(), prefix: format!("{name}.") }))
+    }
+
+    fn room(&self) -> io::Result<Option<(u64, u64)>> {
+        let room = lock(&self.state().faults).room;
+        Ok(room.map(|available| (available, available)))
     }
 
     fn machine_boot(&self) -> Option<Vec<u8>> {

@@ -36,8 +36,12 @@ const QUEUE_KIB_MAX: u32 = 64 * 1024;
 const TASKS_MAX: usize = 4;
 /// How long committed changes may stay out of the derived tables.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How many changed rows start a checkpoint before that: the writer does nothing else meanwhile.
-const CHECKPOINT_ROWS: usize = 2_048;
+/// How many changed rows are written behind before that: the writer does nothing else meanwhile.
+const CHECKPOINT_ROWS: usize = 512;
+/// The same while what was written before is being synced, for which it would have to wait.
+const CHECKPOINT_ROWS_MAX: usize = 8_192;
+/// From how many bytes of the journal on what is written behind is synced before the interval is over.
+const SYNC_BYTES: usize = 4 << 20;
 /// How long histories rest between two steps of a pass over them.
 const PRUNING_STEP_REST: Duration = Duration::from_millis(100);
 
@@ -131,6 +135,8 @@ impl Store {
             jobs: receiver,
             tasks: task_receiver,
             dirty_since: None,
+            syncing: None,
+            synced_at: Instant::now(),
             prune_at,
             rebuilds: rebuilds_asked,
             step_at: None,
@@ -353,6 +359,10 @@ struct Driver {
     jobs: mpsc::Receiver<Job>,
     tasks: mpsc::Receiver<Task>,
     dirty_since: Option<Instant>,
+    /// What comes of the sync of what was written behind, where one is under way.
+    syncing: Option<oneshot::Receiver<Result<u64, StoreError>>>,
+    /// When the last one began.
+    synced_at: Instant,
     /// When histories are to be looked at.
     prune_at: Instant,
     /// Asked-for rebuilds of the file, by how much is live in it.
@@ -373,6 +383,10 @@ impl Driver {
             let job = tokio::select! {
                 biased;
                 () = stopped => None,
+                synced = end_of(&mut self.syncing) => {
+                    writer = self.synced(writer, synced);
+                    continue;
+                }
                 Some(task) = self.tasks.recv() => {
                     writer = self.task(writer, task).await;
                     continue;
@@ -400,6 +414,10 @@ impl Driver {
         while let Some(job) = self.jobs.recv().await {
             writer = self.group(writer, job).await;
         }
+        if self.syncing.is_some() {
+            let synced = end_of(&mut self.syncing).await;
+            writer = self.synced(writer, synced);
+        }
         let closed = self.blocking.run(move || writer.close()).await;
         if let Err(error) = closed {
             tracing::error!(%error, "the store could not be closed in order");
@@ -419,7 +437,7 @@ impl Driver {
         let now = (self.sources.now)();
         // Here: waking a thread and being woken by it takes a lone write about as long again.
         let committed = self.blocking.here(|| writer.commit(now, &commands));
-        if committed.records > 0 || !writer.is_open() {
+        if committed.records > 0 || !writer.is_open() || writer.ahead_bytes() > 0 {
             self.dirty_since.get_or_insert_with(Instant::now);
         }
         self.observer.committed(&committed, writer.counts(), writer.origin(), started.elapsed());
@@ -427,6 +445,9 @@ impl Driver {
         for ((reply, _), outcome) in replies.into_iter().zip(committed.outcomes) {
             // Whoever asked may have gone away; the write stands all the same.
             let _ = reply.send(outcome);
+        }
+        if writer.is_behind() && self.syncing.is_none() {
+            self.blocking.here(|| writer.catch_up());
         }
         writer
     }
@@ -475,16 +496,50 @@ impl Driver {
         writer
     }
 
-    /// When the store is to be looked after.
+    /// When the store is to be looked after: not while it is synced, for which that would have to wait.
     fn tend_at(&self) -> Instant {
+        if self.syncing.is_some() {
+            return Instant::now() + CHECKPOINT_INTERVAL;
+        }
         let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
         checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at)
+    }
+
+    /// Has what was written behind synced, where it is time.
+    fn begin_sync(&mut self, writer: &Writer) {
+        let ahead_bytes = writer.ahead_bytes();
+        let is_time = self.synced_at + CHECKPOINT_INTERVAL <= Instant::now();
+        if self.syncing.is_some() || ahead_bytes == 0 || !(is_time || ahead_bytes >= SYNC_BYTES) {
+            return;
+        }
+        let (reply, syncing) = oneshot::channel();
+        let (sync, blocking) = (writer.sync(), self.blocking);
+        tokio::spawn(async move {
+            // The driver waits for it to the end.
+            let _ = reply.send(blocking.run(sync).await);
+        });
+        (self.syncing, self.synced_at) = (Some(syncing), Instant::now());
+    }
+
+    fn synced(&mut self, mut writer: Writer, synced: Result<u64, StoreError>) -> Writer {
+        self.syncing = None;
+        let has_failed = synced.is_err();
+        self.blocking.here(|| writer.synced(synced));
+        if has_failed {
+            // To be opened again.
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        writer
     }
 
     /// Does what is due.
     async fn upkeep(&mut self, mut writer: Writer) -> Writer {
         let now = Instant::now();
-        if self.tend_at() <= now || writer.unwritten_rows() >= CHECKPOINT_ROWS {
+        let rows_max = match self.syncing {
+            Some(_) => CHECKPOINT_ROWS_MAX,
+            None => CHECKPOINT_ROWS,
+        };
+        if self.tend_at() <= now || writer.unwritten_rows() >= rows_max {
             writer = self.tend(writer).await;
         }
         if self.step_at.is_some_and(|at| at <= now) {
@@ -549,7 +604,7 @@ impl Driver {
                 if let Err(error) = found {
                     tracing::error!(%error, "histories cannot be looked through");
                 }
-                let written = reopened.clone().and_then(|_| writer.checkpoint());
+                let written = reopened.clone().and_then(|_| writer.write_behind());
                 (writer, reopened == Ok(true), written)
             })
             .await;
@@ -566,7 +621,21 @@ impl Driver {
         if let Err(error) = written {
             tracing::error!(%error, "a checkpoint failed: opening will read more of the log");
             self.dirty_since = Some(Instant::now());
+        } else {
+            self.begin_sync(&writer);
+            let is_behind = self.syncing.is_none() && writer.ahead_bytes() > 0;
+            self.dirty_since = is_behind.then(Instant::now);
         }
         writer
+    }
+}
+
+/// The end of a sync that is under way.
+async fn end_of(
+    syncing: &mut Option<oneshot::Receiver<Result<u64, StoreError>>>,
+) -> Result<u64, StoreError> {
+    match syncing {
+        Some(syncing) => syncing.await.unwrap_or_else(|_| Err(closing())),
+        None => std::future::pending().await,
     }
 }

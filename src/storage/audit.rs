@@ -18,7 +18,7 @@ use super::archived::KEY_ARCHIVED;
 use super::database::Database;
 use super::error::StoreError;
 use super::tally::FileTally;
-use super::{log, meta, origins};
+use super::{journal, log, meta, origins};
 use crate::audit::{Archived, ChainReader, Head, Record, Unreadable};
 use crate::config::record::Record as Change;
 use crate::env::Disk;
@@ -40,9 +40,16 @@ pub(super) struct Span {
 }
 
 pub(super) fn put(tx: &WriteTransaction, rows: &[(u64, Vec<u8>)]) -> Result<(), StoreError> {
+    put_rows(tx, rows.iter().map(|(seq, record)| (*seq, record.as_slice())))
+}
+
+pub(super) fn put_rows<'a>(
+    tx: &WriteTransaction,
+    rows: impl Iterator<Item = (u64, &'a [u8])>,
+) -> Result<(), StoreError> {
     let mut table = tx.open_table(AUDIT)?;
     for (seq, record) in rows {
-        table.insert(seq, record.as_slice())?;
+        table.insert(seq, record)?;
     }
     Ok(())
 }
@@ -91,6 +98,10 @@ impl ConfigChain {
         let path = dir.join(super::database::FILE);
         let failed = |e: &dyn std::fmt::Display| Unreadable(format!("{}: {e}", path.display()));
         let database = redb::ReadOnlyDatabase::open(&path).map_err(|e| failed(&e))?;
+        let is_ahead = database.begin_read().map_err(StoreError::from);
+        if is_ahead.and_then(|tx| journal::is_ahead(dir, &tx)).map_err(|e| failed(&e))? {
+            return Err(failed(&format!("{} has changes that are not in it", journal::FILE)));
+        }
         Ok(Self(Source::Stopped(Arc::new(database))))
     }
 

@@ -143,6 +143,8 @@ pub(crate) fn facts(tx: &ReadTransaction) -> Result<Option<Facts>, StoreError> {
 
 /// Says whose the store is from now on.
 pub(crate) fn set_node(tx: &WriteTransaction, node: &NodeName) -> Result<(), StoreError> {
+    // What it had beyond its tables was not copied.
+    meta::KEY_JOURNAL.remove(tx)?;
     meta::KEY_NODE.put(tx, &node.to_string())
 }
 

@@ -41,16 +41,14 @@ fn key(dot: Dot) -> (u64, u64) {
     (u64::from_be_bytes(dot.origin.0), dot.n)
 }
 
-pub(super) fn put(
+/// Puts rows in, as [`row`] makes them.
+pub(super) fn put_rows<'a>(
     tx: &WriteTransaction,
-    records: &[Record],
-    audit: &BTreeMap<Dot, Vec<u8>>,
+    rows: impl Iterator<Item = (Dot, &'a [u8])>,
 ) -> Result<(), StoreError> {
     let mut table = tx.open_table(LOG)?;
-    for record in records {
-        let audit = audit.get(&record.dot).map(Vec::as_slice);
-        let row = cbor::encode(&LogRow { record: &record.bytes, audit });
-        table.insert(key(record.dot), row.as_slice())?;
+    for (dot, row) in rows {
+        table.insert(key(dot), row)?;
     }
     Ok(())
 }
@@ -119,7 +117,6 @@ pub(crate) fn facts(tx: &ReadTransaction) -> Result<LogFacts, StoreError> {
 }
 
 /// A row of these parts.
-#[cfg(test)]
 pub(super) fn row(record: &[u8], audit: Option<&[u8]>) -> Vec<u8> {
     cbor::encode(&LogRow { record, audit })
 }

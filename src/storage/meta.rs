@@ -4,6 +4,7 @@ use redb::{ReadTransaction, ReadableTable as _, TableDefinition, WriteTransactio
 
 use super::audit::Span;
 use super::error::StoreError;
+use super::journal::Reached;
 use crate::audit::Head;
 use crate::model::{Origin, Told, cbor};
 
@@ -34,6 +35,9 @@ pub(super) const KEY_CHECKPOINT: Key<Told> = Key::new("checkpoint");
 pub(super) const KEY_HISTORIES: Key<bool> = Key::new("histories");
 /// For each origin, up to which number its records may be gone from the log.
 pub(super) const KEY_TRIMMED: Key<Told> = Key::new("trimmed");
+
+/// Which journal is the store's, and up to which group of it the tables are.
+pub(super) const KEY_JOURNAL: Key<Reached> = Key::new("journal");
 
 /// Where the audit chain stands.
 pub(super) const KEY_AUDIT: Key<Head> = Key::new("audit");

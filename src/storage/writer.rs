@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use rand::Rng as _;
 use redb::ReadableDatabase as _;
 use tokio::time::Instant;
 
@@ -17,11 +18,12 @@ use super::database::{self, Database};
 use super::epochs::{EpochReader, RollError};
 use super::error::StoreError;
 use super::history::{HistoryReader, Tail};
+use super::journal::{self, Reached};
 use super::prune::{Pruned, Pruner};
 use super::rebuild::Rebuild;
 use super::trim::Trimmer;
 use super::whole::CutReader;
-use super::{folds, log, meta, origins, past};
+use super::{log, meta, past};
 use crate::audit::Event;
 use crate::config::decide::Limits;
 use crate::config::document::{Actor, Document};
@@ -69,6 +71,10 @@ const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 /// checkpoint before it, and where that fails the group does. A checkpoint that keeps failing while
 /// commits go well would otherwise have memory, and the next opening, grow with every write.
 const UNWRITTEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// From how many bytes on, in memory, what is in the journal alone is put into the tables between two
+/// groups: some milliseconds' work.
+const PENDING_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a writer has to know.
 #[derive(Clone, Debug)]
@@ -217,6 +223,9 @@ pub struct Writer {
     waiting: Waiting,
     texts: Texts,
     unwritten: Unwritten,
+    /// How often something was written behind, and up to which time that is on disk.
+    written_behind: u64,
+    synced: u64,
     tail: Tail,
     pruner: Pruner,
     rebuild: Option<Rebuild>,
@@ -283,6 +292,8 @@ impl Writer {
             state: State::default(),
             texts: Texts::default(),
             unwritten: Unwritten::default(),
+            written_behind: 0,
+            synced: 0,
             tail: Tail::default(),
             pruner: Pruner::default(),
             rebuild: None,
@@ -433,15 +444,7 @@ impl Writer {
         if group.records.is_empty() && !is_new && !group.audited.has_rows() {
             return Ok(());
         }
-        let database = self.database.get()?;
-        let mut tx = self.begin(&database)?;
-        if is_planted(Bug::AcknowledgeBeforeSync) {
-            let set = tx.set_durability(redb::Durability::None);
-            set.map_err(|e| StoreError::Failed(e.to_string()))?;
-        }
-        let heads: BTreeMap<Origin, &Record> =
-            group.records.iter().map(|record| (record.dot.origin, record)).collect();
-        let is_own = is_new || heads.contains_key(&own);
+        let is_own = is_new || group.records.iter().any(|record| record.dot.origin == own);
         let has_epochs = group.records.iter().any(|record| record.epoch > 0);
         // From then on a program that knows no epochs, or no folds, would misread it.
         let format = match () {
@@ -449,33 +452,21 @@ impl Writer {
             () if has_epochs => meta::FORMAT_WITH_EPOCHS,
             () => self.format,
         };
-        let is_new_format = format > self.format;
-        let put = |tx: &redb::WriteTransaction| {
-            log::put(tx, &group.records, group.audited.sealed())?;
-            group.audited.put(tx, &self.state.chain, self.stored_spans)?;
-            // What is folded has no row.
-            let is_named = |origin: &Origin| self.state.hashes.contains_key(origin);
-            for head in heads.values().filter(|head| is_named(&head.dot.origin)) {
-                origins::put(tx, head.dot, head.hash)?;
-            }
-            for fold in &self.state.unstored {
-                folds::put(tx, fold)?;
-                let origins = fold.rows().iter().map(|row| row.dot.origin);
-                for origin in origins.filter(|origin| !is_named(origin)) {
-                    origins::remove(tx, origin)?;
-                }
-            }
-            if is_own {
-                meta::KEY_ORIGIN.put(tx, &own)?;
-            }
-            if is_new_format {
-                meta::KEY_FORMAT.put(tx, &format)?;
-            }
-            Ok(())
+        let is_named = |origin: &Origin| self.state.hashes.contains_key(origin);
+        let folded = self.state.unstored.iter().flat_map(|fold| fold.rows());
+        let mut put = journal::Group {
+            origin: is_own.then_some(own),
+            format: (format > self.format).then_some(format),
+            folds: self.state.unstored.iter().map(|fold| (**fold).clone()).collect(),
+            unnamed: folded.map(|row| row.dot.origin).filter(|it| !is_named(it)).collect(),
+            ..journal::Group::default()
         };
-        put(&tx)?;
-        tx.commit()?;
-        Self::mirror(&mut self.rebuild, put);
+        for record in &group.records {
+            let audit = group.audited.sealed().get(&record.dot).map(Vec::as_slice);
+            put.push(record, audit);
+        }
+        group.audited.put(&mut put, &self.state.chain, self.stored_spans);
+        self.put_on_disk(&put)?;
         self.format = self.format.max(format);
         if is_own {
             self.stored_origin = Some(own);
@@ -487,12 +478,69 @@ impl Writer {
         Ok(())
     }
 
+    /// Into the journal, from where it comes into the tables; where there is no room, straight there.
+    fn put_on_disk(&mut self, group: &journal::Group) -> Result<(), StoreError> {
+        let is_synced = !is_planted(Bug::AcknowledgeBeforeSync);
+        let mut reached = None;
+        if !self.database.journal(group, is_synced)? {
+            let database = self.database.get()?;
+            let mut tx = self.begin(&database)?;
+            if !is_synced {
+                database::unsynced(&mut tx)?;
+            }
+            let known = self.database.reached();
+            let begun = || Reached { id: self.entropy.random(), seq: 0 };
+            reached = known.is_none().then(begun);
+            if let Some(reached) = &reached {
+                meta::KEY_JOURNAL.put(&tx, reached)?;
+            }
+            group.put(&tx)?;
+            tx.commit()?;
+            if is_synced {
+                self.database.synced();
+            }
+        }
+        if self.rebuild.is_some() {
+            // So that whoever reads the one finds what is in the other.
+            self.database.get()?;
+            let reached = reached.or_else(|| self.database.reached());
+            Self::mirror(&mut self.rebuild, |tx| {
+                if let Some(reached) = &reached {
+                    meta::KEY_JOURNAL.put(tx, reached)?;
+                }
+                group.put(tx)
+            });
+        }
+        if let Some(Reached { id, .. }) = reached
+            && let Err(error) = self.database.begin_journal(id)
+        {
+            tracing::warn!(%error, "the store goes on without a journal for now");
+        }
+        Ok(())
+    }
+
+    /// Whether much is in the journal alone: see [`Writer::catch_up`].
+    pub fn is_behind(&self) -> bool {
+        self.database.pending_bytes() >= PENDING_BYTES_MAX
+    }
+
+    /// Puts what is in the journal alone into the tables, so that whoever needs them finds little to do.
+    pub fn catch_up(&mut self) {
+        if let Err(error) = self.database.get() {
+            tracing::error!(%error, "what is in the journal cannot be put into the store");
+        }
+    }
+
     /// A transaction that is on disk when it commits.
     fn begin(&self, database: &redb::Database) -> Result<redb::WriteTransaction, StoreError> {
         let mut tx = database.begin_write()?;
         // Repairing walks the whole file; past some size a dearer commit is the better deal.
-        tx.set_quick_repair(self.database_bytes >= QUICK_REPAIR_BYTES);
+        tx.set_quick_repair(self.is_large());
         Ok(tx)
+    }
+
+    fn is_large(&self) -> bool {
+        self.database_bytes >= QUICK_REPAIR_BYTES
     }
 
     fn publish(&mut self, group: Group) -> Committed {

@@ -5,15 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use redb::WriteTransaction;
-
 use crate::audit::{Decision, Event, Head};
 use crate::config::record::Record;
 use crate::config::{Action, WriteRequest};
 use crate::model::{Dot, Key, Stamp};
 use crate::storage::audit::{self, Span};
-use crate::storage::error::StoreError;
-use crate::storage::meta;
+use crate::storage::journal;
 
 /// How many keys a record names; of the rest it says how many they are.
 const KEYS_NAMED_MAX: usize = 8;
@@ -32,6 +29,8 @@ pub(super) struct Audited {
     others: Vec<Event>,
     sealed: BTreeMap<Dot, Vec<u8>>,
     rows: Vec<(u64, Vec<u8>)>,
+    /// Where the chain stood before, once it is sealed.
+    before: Option<Head>,
 }
 
 impl Audited {
@@ -82,6 +81,7 @@ impl Audited {
 
     /// Numbers and chains the events, those of `changes` first, in their order.
     pub(super) fn seal(&mut self, chain: &mut Chain, changes: &[Record]) {
+        self.before = Some(chain.head);
         for change in changes {
             let Some(events) = self.of_changes.remove(&change.dot) else { continue };
             let Dot { origin, n } = change.dot;
@@ -99,24 +99,15 @@ impl Audited {
         }
     }
 
-    /// Writes what does not stand in the log, and where the chain then stands. `known` is how many
-    /// spans are on disk already.
-    pub(super) fn put(
-        &self,
-        tx: &WriteTransaction,
-        chain: &Chain,
-        known: usize,
-    ) -> Result<(), StoreError> {
+    /// Adds to `group` what does not stand in the log, and where the chain then stands. `known` is how
+    /// many spans are on disk already.
+    pub(super) fn put(&self, group: &mut journal::Group, chain: &Chain, known: usize) {
         if self.sealed.is_empty() && self.rows.is_empty() {
-            return Ok(());
+            return;
         }
-        if self.has_rows() {
-            audit::put(tx, &self.rows)?;
-        }
-        if chain.spans.len() != known {
-            meta::KEY_AUDIT_SPANS.put(tx, &chain.spans)?;
-        }
-        meta::KEY_AUDIT.put(tx, &chain.head)
+        group.audit = self.rows.iter().map(|(seq, row)| (*seq, row.clone().into())).collect();
+        group.spans = (chain.spans.len() != known).then(|| chain.spans.to_vec());
+        (group.chain_before, group.chain) = (self.before, Some(chain.head));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::{DocumentId, Key};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
 use crate::storage::rows::{self, Named};
-use crate::storage::{documents, epochs, history, idempotency, log, meta};
+use crate::storage::{database, documents, epochs, history, idempotency, log, meta};
 
 /// A document gets a new base when at least this many changes came since the last one, and a
 /// half of what it held then: the work for bases stays a constant share of the work for changes,
@@ -26,18 +26,36 @@ impl Writer {
         self.unwritten.rows.len()
     }
 
-    /// Writes the derived tables up to what is committed. After a failure all of it is still
-    /// unwritten, and the store closed, to be opened again by the next commit.
+    /// Writes the derived tables up to what is committed, on disk when it returns. After a failure all
+    /// of it is still unwritten, and the store closed, to be opened again by the next commit.
     pub fn checkpoint(&mut self) -> Result<(), StoreError> {
-        let is_needed = !self.unwritten.changes.is_empty() || self.pruner.has_due();
+        self.write_derived_where_needed(true)
+    }
+
+    /// As [`Writer::checkpoint`], but on disk with the next [`Writer::sync`]: until then opening makes it
+    /// from the log again.
+    pub fn write_behind(&mut self) -> Result<(), StoreError> {
+        // Without a journal the log itself is in the file alone.
+        let is_synced = self.database.reached().is_none();
+        self.write_derived_where_needed(is_synced)
+    }
+
+    fn write_derived_where_needed(&mut self, is_synced: bool) -> Result<(), StoreError> {
+        let is_needed = !self.unwritten.changes.is_empty()
+            || self.pruner.has_due()
+            || (is_synced && (self.is_unsynced() || self.database.ahead_bytes() > 0));
         if !is_needed || !self.database.is_open() {
             return Ok(());
         }
-        if let Err(error) = self.write_derived() {
+        if let Err(error) = self.write_derived(is_synced) {
             // The log stands; what is derived from it is still known here.
             let state = self.state.clone();
             self.settle(&state, &error);
             return Err(error);
+        }
+        self.written_behind += 1;
+        if is_synced {
+            self.synced = self.written_behind;
         }
         self.unwritten = Unwritten::default();
         self.pruner.removed();
@@ -45,6 +63,36 @@ impl Writer {
         self.note_size()?;
         self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
+    }
+
+    /// What has everything on disk that was written behind until now. To be done beside the writer, and
+    /// [`Writer::synced`] told what came of it.
+    pub fn sync(&self) -> impl FnOnce() -> Result<u64, StoreError> + Send + 'static {
+        let (database, up_to) = (self.database.clone(), self.written_behind);
+        let is_large = self.is_large();
+        move || database.sync(is_large).map(|()| up_to)
+    }
+
+    /// Takes note of what came of a [`Writer::sync`].
+    pub fn synced(&mut self, synced: Result<u64, StoreError>) {
+        match synced {
+            Ok(up_to) => self.synced = self.synced.max(up_to),
+            Err(error) => {
+                tracing::error!(%error, "what was written behind could not be synced");
+                let state = self.state.clone();
+                self.settle(&state, &error);
+            }
+        }
+    }
+
+    /// Whether something that was written behind is not on disk for certain.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.synced < self.written_behind
+    }
+
+    /// How many bytes are on disk in the journal alone.
+    pub fn ahead_bytes(&self) -> usize {
+        self.database.ahead_bytes()
     }
 
     /// Stops in order: everything written, and said so beside the store.
@@ -66,17 +114,23 @@ impl Writer {
         Ok(())
     }
 
-    fn write_derived(&mut self) -> Result<(), StoreError> {
+    fn write_derived(&mut self, is_synced: bool) -> Result<(), StoreError> {
         // A document that began an epoch gets a base, whatever became of it in memory.
         for id in self.unwritten.rolled.clone() {
             self.document(&id)?;
         }
         let database = self.database.get()?;
-        let tx = self.begin(&database)?;
+        let mut tx = self.begin(&database)?;
+        if !is_synced {
+            database::unsynced(&mut tx)?;
+        }
         let mut past = self.put_rows(&tx)?;
         past.extend(self.unshown());
         self.put_derived(&tx, &past)?;
         tx.commit()?;
+        if is_synced {
+            self.database.synced();
+        }
         let mut rebuild = self.rebuild.take();
         Self::mirror(&mut rebuild, |tx| {
             // What stood in its rows, if they are copied already, is what stood in those of the other.

@@ -23,6 +23,7 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
+        self.synced = self.written_behind;
         self.pruner.restart(!meta::KEY_HISTORIES.get(&tx)?.unwrap_or_default());
         self.give_up_rebuild(&"the store was opened anew");
         self.trimmer.restart();

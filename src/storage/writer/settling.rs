@@ -70,6 +70,10 @@ impl Writer {
             let head: Head = meta::KEY_AUDIT.get(&tx)?.unwrap_or_default();
             Ok((origins::read(&tx, &self.state.vector.folds())?.1, head))
         });
+        if self.is_unsynced() {
+            // What was written behind may be gone: everything is read anew before anything is done.
+            self.database.close();
+        }
         let is = |state: &State, found: &(BTreeMap<Origin, RecordHash>, Head)| {
             found.0 == state.hashes && found.1 == state.chain.head
         };

@@ -5,7 +5,7 @@ use super::*;
 use crate::config::{Action, Check, Operation};
 use crate::env::{CrashMode, Entropy, MemoryDisk};
 use crate::model::{JsonText, Told, Vector};
-use crate::storage::Missing;
+use crate::storage::{Missing, origins};
 use proptest::prelude::*;
 
 mod bounds;
@@ -15,6 +15,7 @@ mod epochs;
 mod folds;
 mod format;
 mod histories;
+mod journal;
 mod pruning;
 mod rebuilding;
 mod sizes;
@@ -212,12 +213,22 @@ fn an_old_copy_never_uses_a_number_again() {
     let old = disk.snapshot();
     writer.commit(Stamp(2), &[put("web/dev", &[("a", "2")])]);
     let origin = writer.origin();
+    let put_back = |disk: &MemoryDisk| {
+        let copy = disk.snapshot();
+        let bytes = old.read(database_file()).unwrap().unwrap();
+        copy.write(database_file(), &bytes, false).unwrap();
+        open(&copy)
+    };
+    // The store alone is put back, and all that it had since is in its journal.
+    let whole = put_back(&disk);
+    assert_eq!((whole.origin(), value(&whole, "web/dev", "a").unwrap()), (origin, "2".into()));
+    // It is not, once the journal began anew: the mark beside it knows better.
+    writer.checkpoint().unwrap();
+    writer.commit(Stamp(3), &[put("web/dev", &[("b", "1")])]);
+    let back = put_back(&disk);
+    assert_ne!(back.origin(), origin);
+    assert_eq!(value(&back, "web/dev", "a").unwrap(), "1");
     drop(writer);
-    // The store alone is put back: the mark beside it knows better.
-    let copy = disk.snapshot();
-    let bytes = old.read(database_file()).unwrap().unwrap();
-    copy.write(database_file(), &bytes, false).unwrap();
-    assert_ne!(open(&copy).origin(), origin);
     // The whole directory is copied elsewhere: another file.
     assert_ne!(open(&old.snapshot().copied()).origin(), origin);
     // The machine went down: the mark may be older than what was sent.
