@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::record::Record;
-use crate::model::{Dot, Origin, Vector};
+use crate::model::{Dot, Folds, Origin, Vector};
 
 /// Changes that wait for others.
 #[derive(Debug)]
@@ -107,8 +107,9 @@ pub fn is_applicable(record: &Record, vector: &Vector) -> bool {
 }
 
 /// The records of one document in an order in which each comes after those of them that it builds
-/// on. Those that never can, which no node makes, come last.
-pub fn in_causal_order(mut records: Vec<Record>) -> Vec<Record> {
+/// on: where it needs a fold, which may name them no more, after what is folded, by these folds. Those
+/// that never can, which no node makes, come last.
+pub fn in_causal_order(mut records: Vec<Record>, folds: &Folds) -> Vec<Record> {
     records.sort_by_key(|record| record.dot);
     let mut ordered = Vec::with_capacity(records.len());
     let mut queues: BTreeMap<Origin, VecDeque<Record>> = BTreeMap::new();
@@ -120,9 +121,13 @@ pub fn in_causal_order(mut records: Vec<Record>) -> Vec<Record> {
         let origins: Vec<Origin> = queues.keys().copied().collect();
         for origin in origins {
             while let Some(record) = queues.get(&origin).and_then(VecDeque::front) {
-                let is_out = |dot: &Dot| {
-                    let next = queues.get(&dot.origin).and_then(VecDeque::front);
-                    next.is_none_or(|next| next.dot.n > dot.n || dot.origin == origin)
+                let is_next_behind = |of: Origin, n: u64| {
+                    let next = queues.get(&of).and_then(VecDeque::front);
+                    next.is_none_or(|next| next.dot.n > n || of == origin)
+                };
+                let is_out = |dot: &Dot| match dot.origin == Origin::FOLDS {
+                    true => queues.keys().all(|of| is_next_behind(*of, folds.at(*of, dot.n))),
+                    false => is_next_behind(dot.origin, dot.n),
                 };
                 if !record.needs.iter().all(is_out) {
                     break;
@@ -141,6 +146,7 @@ pub fn in_causal_order(mut records: Vec<Record>) -> Vec<Record> {
 mod tests {
     use super::*;
     use crate::config::record::NO_RECORD;
+    use crate::model::vector::{Fold, FoldRow};
     use crate::model::{DocumentId, Origin};
     use proptest::prelude::*;
 
@@ -212,7 +218,7 @@ mod tests {
             // What is not among them is there already.
             let needs = |i: u64| if i == 0 { vec![dot(9, 4)] } else { vec![nth(i - 1)] };
             let records = order.into_iter().map(|i| record(nth(i), needs(i))).collect();
-            let dots: Vec<Dot> = in_causal_order(records).iter().map(|record| record.dot).collect();
+            let dots: Vec<Dot> = in_causal_order(records, &Folds::default()).iter().map(|record| record.dot).collect();
             prop_assert_eq!(dots, (0..30).map(nth).collect::<Vec<_>>());
         }
     }
@@ -220,6 +226,29 @@ mod tests {
     #[test]
     fn records_that_need_each_other_are_not_lost() {
         let records = vec![record(dot(1, 1), vec![dot(2, 1)]), record(dot(2, 1), vec![dot(1, 1)])];
-        assert_eq!(in_causal_order(records).len(), 2);
+        assert_eq!(in_causal_order(records, &Folds::default()).len(), 2);
+    }
+
+    #[test]
+    fn what_needs_a_fold_comes_after_what_that_names_no_more() {
+        let row = |n| FoldRow { dot: dot(2, n), hash: [0; 32] };
+        let with = |folds: Folds, generation, n| {
+            folds.with(&Fold::new(generation, vec![row(n)]).unwrap()).unwrap()
+        };
+        let folds = with(with(Folds::default(), 1, 2), 2, 3);
+        let fold = |n| Dot { origin: Origin::FOLDS, n };
+        let records = vec![
+            record(dot(1, 1), vec![fold(1)]),
+            record(dot(1, 2), vec![fold(2)]),
+            record(dot(2, 1), vec![]),
+            record(dot(2, 2), vec![]),
+            record(dot(2, 3), vec![dot(1, 1)]),
+            // Of the folded origin itself, which goes on.
+            record(dot(2, 4), vec![fold(2)]),
+        ];
+        let dots: Vec<Dot> = in_causal_order(records, &folds).iter().map(|it| it.dot).collect();
+        let expected = [dot(2, 1), dot(2, 2), dot(1, 1), dot(2, 3), dot(1, 2), dot(2, 4)];
+        assert!(dots == expected || dots[4..] == [dot(2, 4), dot(1, 2)], "{dots:?}");
+        assert_eq!(dots[..4], expected[..4]);
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn build(
     };
     let records: Result<Vec<Record>, StoreError> =
         dots.into_iter().map(|dot| log::require(past.tx, dot)).collect();
-    for record in in_causal_order(records?) {
+    for record in in_causal_order(records?, past.folds) {
         match Checked::of(&record).map_err(|e| damaged(&e))? {
             Checked::Change(change) => document.apply([&change]).map_err(|e| damaged(&e))?,
             Checked::Roll(roll) => {

@@ -254,7 +254,7 @@ impl Document {
     }
 
     fn apply_records(&mut self, records: Vec<Record>) -> Result<(), DocumentError> {
-        for record in in_causal_order(records) {
+        for record in in_causal_order(records, &self.folds) {
             self.apply([&CheckedChange::of_record(&record)?])?;
         }
         Ok(())

@@ -198,7 +198,7 @@ impl Replica {
         let mut document =
             saved.map_or_else(Document::new, |it| Document::load(it, &Arc::default()).unwrap());
         let since = self.log.values().filter(|record| !self.kept.vector.includes(record.dot));
-        for record in in_causal_order(since.cloned().collect()) {
+        for record in in_causal_order(since.cloned().collect(), &Folds::default()) {
             let mut disk = Disk { log: &self.log, base: self.kept.base.as_ref() };
             apply(&mut document, &record, &mut disk);
         }
