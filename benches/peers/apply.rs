@@ -154,11 +154,11 @@ fn roll(near: &mut Writer, far: &Writer, id: &DocumentId, made: u64) -> anyhow::
     if changes <= SOFT_CAP {
         return Ok(Vec::new());
     }
-    let floor = (*far.published().load().vector).clone();
+    let floor = far.published().load().vector.told();
     let now = made * MINUTE_US;
     let removals_before = Stamp(now.saturating_sub(REMOVALS_KEEP_US));
     let plan = near.epochs().plan_roll(id, &floor, removals_before)?;
-    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before };
+    let roll = Roll { epoch: plan.epoch, floor, base: plan.base, removals_before, fold: None };
     let committed = near.commit(Stamp(now), &[Command::Roll { document: id.clone(), roll }]);
     match committed.outcomes.first() {
         Some(Outcome::Rolled(Ok(_))) => Ok(committed.own),
