@@ -88,6 +88,7 @@ impl Roll {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::vector::FoldRow;
     use crate::model::{Dot, Origin};
     use proptest::prelude::*;
 
@@ -113,6 +114,19 @@ mod tests {
         );
         assert_eq!(Roll::decode(&bytes), Ok(roll()));
         assert!(Roll::is_roll(&bytes) && !Roll::is_roll(&[0x85, 0x6f, 0x4a, 0x83]));
+    }
+
+    #[test]
+    fn the_format_of_a_roll_with_a_fold_does_not_change() {
+        let row = FoldRow { dot: Dot { origin: Origin([1; 8]), n: 7 }, hash: [5; 32] };
+        let with = Roll { fold: Some(Fold::new(2, vec![row]).unwrap()), ..roll() };
+        let hex =
+            |roll: &Roll| -> String { roll.encode().iter().map(|b| format!("{b:02x}")).collect() };
+        // All that one without it has, and one field more.
+        let rest = hex(&roll()).replacen("484c524c01a4", "484c524c01a5", 1);
+        let fold = format!("04a20002018183480101010101010101075820{}", "05".repeat(32));
+        assert_eq!(hex(&with), rest + &fold);
+        assert_eq!(Roll::decode(&with.encode()), Ok(with));
     }
 
     #[test]

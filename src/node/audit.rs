@@ -1,5 +1,5 @@
 //! The audit log as a node keeps it: what is to be recorded waits in a bounded queue, so that no
-//! request waits for a disk ([`recording`]); peers are asked for their part of a page ([`pages`]),
+//! request waits for a disk (`recording`); peers are asked for their part of a page (`pages`),
 //! and for the heads of their chains, which are remembered here.
 
 use std::collections::BTreeMap;

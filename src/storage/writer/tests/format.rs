@@ -1,7 +1,7 @@
 //! The disk format: what a store of today holds, row by row, and that stores made from the rows of
-//! any format can be read. `tests/golden/disk-format-1.txt` to `-3.txt` are never changed; a new
+//! any format can be read. `tests/golden/disk-format-1.txt` to `-4.txt` are never changed; a new
 //! format gets a new file. Those of 1 were written by a program that knew no epochs, those of 2 by one
-//! that put what rows show into histories, too.
+//! that put what rows show into histories, too; those of 4 have a fold.
 
 use super::*;
 use crate::storage::{audit, documents, epochs, history, idempotency, rows};
@@ -10,6 +10,7 @@ use redb::{Key as RedbKey, ReadableTable as _, TableDefinition, Value as RedbVal
 const FORMAT_1: &str = include_str!("../../../../tests/golden/disk-format-1.txt");
 const FORMAT_2: &str = include_str!("../../../../tests/golden/disk-format-2.txt");
 const FORMAT_3: &str = include_str!("../../../../tests/golden/disk-format-3.txt");
+const FORMAT_4: &str = include_str!("../../../../tests/golden/disk-format-4.txt");
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -126,6 +127,27 @@ fn rolled_example(disk: &MemoryDisk) -> Writer {
     writer
 }
 
+/// The same, a change of a store that is gone, a roll that folds its origin, and one more change.
+fn folded_example(disk: &MemoryDisk) -> Writer {
+    let stream = Entropy::seeded(8).stream("store");
+    let mut gone = Writer::open(settings(), Arc::new(MemoryDisk::new()), stream).unwrap();
+    let after = Stamp(1_700_000_000_000_004);
+    gone.commit(after, &[put("web/dev", &[("f", "7")])]);
+    let mut writer = rolled_example(disk);
+    super::whole::hear(&gone, &mut writer);
+    let (id, floor) = (DocumentId::parse("web/dev").unwrap(), writer.state.vector.told());
+    let plan = writer.epochs().plan_roll(&id, &floor, after).unwrap();
+    let last = Dot { origin: gone.origin(), n: 1 };
+    let rows = writer.epochs().fold_rows(&[last]).unwrap();
+    let fold = Some(crate::model::vector::Fold::new(1, rows).unwrap());
+    let roll = Roll { epoch: 2, floor, base: plan.base, removals_before: after, fold };
+    let rolled = writer.commit(after, &[Command::Roll { document: id, roll }]);
+    assert!(matches!(rolled.outcomes[0], Outcome::Rolled(Ok(_))), "{rolled:?}");
+    assert!(!writer.state.vector.names(last.origin) && writer.state.vector.includes(last));
+    writer.commit(after, &[put("web/dev", &[("g", "8")])]);
+    writer
+}
+
 fn filled(golden: &str) -> Writer {
     let disk = MemoryDisk::new();
     let (database, _) = Database::open(Arc::new(disk.clone())).unwrap();
@@ -137,13 +159,15 @@ fn filled(golden: &str) -> Writer {
 
 #[test]
 fn the_disk_format_does_not_change() {
-    let disk = MemoryDisk::new();
-    let writer = rolled_example(&disk);
-    let mut lines = Vec::new();
-    let database = writer.database.get().unwrap();
-    each_table!(dump, &database, &mut lines);
-    let found = lines.join("\n") + "\n";
-    assert!(found == FORMAT_3, "the store holds now:\n{found}");
+    let disks = [MemoryDisk::new(), MemoryDisk::new()];
+    let stores = [(rolled_example(&disks[0]), FORMAT_3), (folded_example(&disks[1]), FORMAT_4)];
+    for (writer, golden) in stores {
+        let mut lines = Vec::new();
+        let database = writer.database.get().unwrap();
+        each_table!(dump, &database, &mut lines);
+        let found = lines.join("\n") + "\n";
+        assert!(found == golden, "the store holds now:\n{found}");
+    }
 }
 
 #[test]
@@ -152,6 +176,7 @@ fn a_store_of_any_format_can_be_read() {
         (FORMAT_1, example(&MemoryDisk::new()), 3),
         (FORMAT_2, rolled_example(&MemoryDisk::new()), 4),
         (FORMAT_3, rolled_example(&MemoryDisk::new()), 4),
+        (FORMAT_4, folded_example(&MemoryDisk::new()), 4),
     ] {
         let writer = filled(golden);
         assert_eq!(view(&writer), view(&expected));
