@@ -14,7 +14,8 @@ use crate::model::{NodeName, Vector};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged {
     /// What this node and all members that are waited for have; absent while one of them was never
-    /// heard, or includes a fold that this node does not. Closed under what changes build on, as what each of them has is.
+    /// heard, or includes a fold that this node does not. Closed under what changes build on, as what
+    /// each of them has is.
     pub floor: Option<Vector>,
     /// Every other member, by name.
     pub others: Vec<Holder>,
