@@ -54,7 +54,7 @@ impl List {
                 item.key.to_string(),
                 format!("{}{conflicts}", item.version),
                 item.updated_at.clone(),
-                item.updated_by.clone(),
+                item.updated_by.to_string(),
                 shorten(item.value.as_str(), 60),
             ]
         });

@@ -2,15 +2,17 @@
 //! that only people read may be missing.
 
 use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
 
-use crate::model::{Environment, JsonText, Key, Service};
+use crate::config::texts::Texts;
+use crate::model::{Environment, JsonText, Key, Service, Text};
 
 /// A key as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Item {
     /// The same in all regions: a UUIDv5 of service, environment and key.
     #[serde(default)]
-    pub id: String,
+    pub id: Uuid,
     /// The key.
     pub key: Key,
     /// Its value.
@@ -26,19 +28,28 @@ pub struct Item {
     pub updated_at: String,
     /// The subject of the token that wrote it.
     #[serde(default)]
-    pub updated_by: String,
+    pub updated_by: Text,
     /// What the writer said of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<Text>,
     /// The region that took the write.
     #[serde(default)]
-    pub region: String,
+    pub region: Text,
     /// The store that made the change.
     #[serde(default)]
-    pub origin: String,
+    pub origin: Text,
     /// What was written elsewhere at the same time and lost; the next write settles it.
     #[serde(default)]
     pub conflicts: Vec<Sibling>,
+}
+
+impl Item {
+    /// Lets it share with others what is the same in many.
+    pub(super) fn share(&mut self, texts: &mut Texts) {
+        for text in [&mut self.updated_by, &mut self.region, &mut self.origin] {
+            texts.share_text(text);
+        }
+    }
 }
 
 /// A page of the audit log.

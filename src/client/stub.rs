@@ -155,7 +155,7 @@ impl Node {
         let version = entries.len();
         // By hand, because a `Value` would take digits away from numbers.
         Some(format!(
-            "{{\"id\":\"i\",\"key\":\"{key}\",\"value\":{value},\"version\":{version},\
+            "{{\"id\":\"00000000-0000-5000-8000-000000000000\",\"key\":\"{key}\",\"value\":{value},\"version\":{version},\
              \"service\":\"{service}\",\"environment\":\"{environment}\",\
              \"updated_at\":\"2026-01-01T00:00:00Z\",\"updated_by\":\"ann\",\"region\":\"eu\",\
              \"origin\":\"01\",\"conflicts\":[],\"later\":1}}"

@@ -20,7 +20,7 @@ async fn a_write_in_one_region_is_read_in_another_by_its_session() {
         b.include_session(&a.session().unwrap());
         let item = b.get(&web, &key("k")).await.unwrap();
         assert_eq!(item.value.as_str(), i.to_string());
-        assert_eq!(item.region, "a");
+        assert_eq!(&*item.region, "a");
     }
     assert_eq!(cluster.agreed().await.len(), 1);
 }

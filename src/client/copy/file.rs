@@ -21,10 +21,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::state::CopyState;
 use crate::client::{Item, Sibling};
+use crate::config::texts::Texts;
 use crate::env::Disk;
 use crate::env::disk::FILE_LEN_MAX;
 use crate::http::item;
-use crate::model::{DocumentId, JsonText, Key, Stamp};
+use crate::model::{DocumentId, JsonText, Key, Stamp, Text};
 
 const FIRST_LINE: &str = "holm local copy 1";
 const FIRST_WORDS: &str = "holm local copy ";
@@ -132,14 +133,14 @@ struct Line {
     version: u64,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     updated_at: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    updated_by: String,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    updated_by: Text,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    region: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    origin: String,
+    message: Option<Text>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    region: Text,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    origin: Text,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     conflicts: Vec<Sibling>,
 }
@@ -266,11 +267,12 @@ impl CopyFile {
         if found != expected {
             return Err(CopyFileError::Document { path: path(), found, expected });
         }
-        let mut items = OrdMap::new();
+        let (mut items, mut texts) = (OrdMap::new(), Texts::default());
         for (text, number) in lines {
             let line: Line =
                 serde_json::from_str(text).map_err(|e| wrong(number, e.to_string()))?;
-            let item = line.item(&self.document);
+            let mut item = line.item(&self.document);
+            item.share(&mut texts);
             items.insert(item.key.clone(), Arc::new(item));
         }
         if items.len() != header.keys {
@@ -319,7 +321,7 @@ impl Line {
 
     fn item(self, document: &DocumentId) -> Item {
         Item {
-            id: item::id(document, &self.key).to_string(),
+            id: item::id(document, &self.key),
             key: self.key,
             value: self.value,
             version: self.version,

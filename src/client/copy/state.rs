@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::file::Saved;
 use crate::client::{Item, WatchEvent};
+use crate::config::texts::Texts;
 use crate::model::{DocumentId, Key};
 
 /// One state of a document: what it was after a whole change. It never changes.
@@ -64,11 +65,13 @@ impl CopyState {
 pub(super) struct Pending {
     items: OrdMap<Key, Arc<Item>>,
     session: Option<String>,
+    texts: Texts,
 }
 
 impl Pending {
     pub(super) fn from_saved(saved: &Saved) -> Self {
-        Self { items: saved.items.clone(), session: saved.session.clone() }
+        let (items, session) = (saved.items.clone(), saved.session.clone());
+        Self { items, session, texts: Texts::default() }
     }
 
     /// Where a watch goes on from.
@@ -94,6 +97,7 @@ impl Pending {
                 // All items share these.
                 item.service = document.service.clone();
                 item.environment = document.environment.clone();
+                item.share(&mut self.texts);
                 self.items.insert(item.key.clone(), Arc::new(item));
             }
             WatchEvent::Remove(removed) => {
@@ -165,6 +169,17 @@ mod tests {
         let moved = WatchEvent::Moved { url: "http://b".to_owned() };
         assert_eq!(take(&mut pending, moved, "s3"), None);
         assert_eq!(pending.session(), Some("s3"));
+    }
+
+    #[test]
+    fn items_share_what_is_the_same_in_many() {
+        let mut pending = Pending::default();
+        take(&mut pending, put("a", "1"), "s1");
+        take(&mut pending, put("b", "2"), "s1");
+        let both: Vec<&Arc<Item>> = pending.items.values().collect();
+        let texts =
+            |item: &Arc<Item>| [&item.updated_by, &item.region, &item.origin].map(|it| it.as_ptr());
+        assert_eq!(texts(both[0]), texts(both[1]));
     }
 
     #[test]

@@ -18,17 +18,17 @@ pub(crate) fn document() -> DocumentId {
 pub(crate) fn item(key: &str, value: &str, version: u64) -> Item {
     let key = Key::new(key).unwrap();
     Item {
-        id: item::id(&document(), &key).to_string(),
+        id: item::id(&document(), &key),
         key,
         value: JsonText::parse(value).unwrap(),
         version,
         service: document().service,
         environment: document().environment,
         updated_at: "2026-01-01T00:00:00Z".to_owned(),
-        updated_by: "ann".to_owned(),
+        updated_by: "ann".into(),
         message: None,
-        region: "eu".to_owned(),
-        origin: "01".to_owned(),
+        region: "eu".into(),
+        origin: "01".into(),
         conflicts: Vec::new(),
     }
 }

@@ -33,7 +33,7 @@ fn keys(disk: &MemoryDisk) -> (Option<usize>, Vec<CopyFileError>) {
 
 fn full_state() -> CopyState {
     let mut full = item("a", "1.00000000000000000001", 7);
-    full.message = Some("why".to_owned());
+    full.message = Some("why".into());
     full.conflicts = vec![Sibling {
         value: Some(JsonText::parse("null").unwrap()),
         removed: false,
