@@ -1,0 +1,179 @@
+//! The task that has the store's writer: it gathers commands into groups, has each carried out, and
+//! answers. Between two groups it does one task, or what `upkeep` finds due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use super::{Job, Observer, Sources, Task, closing};
+use crate::env::Blocking;
+use crate::storage::{Committed, StoreError, Writer};
+
+/// Most commands in one group.
+const GROUP_MAX: usize = 512;
+
+/// Drives a writer.
+pub(super) struct Driver {
+    pub(super) blocking: Blocking,
+    pub(super) sources: Sources,
+    pub(super) observer: Arc<dyn Observer>,
+    pub(super) tick: watch::Sender<()>,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) tasks: mpsc::Receiver<Task>,
+    pub(super) dirty_since: Option<Instant>,
+    /// What comes of the sync of what was written behind, where one is under way.
+    pub(super) syncing: Option<oneshot::Receiver<Result<u64, StoreError>>>,
+    /// When the last one began.
+    pub(super) synced_at: Instant,
+    /// When histories are to be looked at.
+    pub(super) prune_at: Instant,
+    /// Asked-for rebuilds of the file, by how much is live in it.
+    pub(super) rebuilds: mpsc::Receiver<u64>,
+    /// When the next step of the one under way is due.
+    pub(super) step_at: Option<Instant>,
+}
+
+impl Driver {
+    pub(super) async fn run(mut self, mut writer: Writer, mut stop: watch::Receiver<bool>) {
+        loop {
+            let tend_at = self.tend_at();
+            let upkeep_at = self.step_at.map_or(tend_at, |step_at| step_at.min(tend_at));
+            let stopped = async {
+                // The sender is gone: that is a stop, too.
+                let _ = stop.wait_for(|stop| *stop).await;
+            };
+            let job = tokio::select! {
+                biased;
+                () = stopped => None,
+                synced = end_of(&mut self.syncing) => {
+                    writer = self.synced(writer, synced);
+                    continue;
+                }
+                Some(task) = self.tasks.recv() => {
+                    writer = self.task(writer, task).await;
+                    continue;
+                }
+                job = self.jobs.recv() => job,
+                Some(live_bytes) = self.rebuilds.recv() => {
+                    writer = self.begin_rebuild(writer, live_bytes).await;
+                    continue;
+                }
+                () = tokio::time::sleep_until(upkeep_at) => {
+                    writer = self.upkeep(writer).await;
+                    continue;
+                }
+            };
+            let Some(job) = job else { break };
+            writer = self.group(writer, job).await;
+            // Jobs go first; where there are always some, the rest has its turn in between.
+            if let Ok(live_bytes) = self.rebuilds.try_recv() {
+                writer = self.begin_rebuild(writer, live_bytes).await;
+            }
+            writer = self.upkeep(writer).await;
+        }
+        self.jobs.close();
+        // What was taken before the stop is still carried out.
+        while let Some(job) = self.jobs.recv().await {
+            writer = self.group(writer, job).await;
+        }
+        if self.syncing.is_some() {
+            let synced = end_of(&mut self.syncing).await;
+            writer = self.synced(writer, synced);
+        }
+        let closed = self.blocking.run(move || writer.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store could not be closed in order");
+        }
+    }
+
+    async fn group(&mut self, mut writer: Writer, first: Job) -> Writer {
+        let started = Instant::now();
+        let mut commands = vec![first.command];
+        let mut replies = vec![(first.reply, first._room)];
+        while commands.len() < GROUP_MAX
+            && let Ok(job) = self.jobs.try_recv()
+        {
+            commands.push(job.command);
+            replies.push((job.reply, job._room));
+        }
+        let now = (self.sources.now)();
+        // Here: waking a thread and being woken by it takes a lone write about as long again.
+        let committed = self.blocking.here(|| writer.commit(now, &commands));
+        if committed.records > 0 || !writer.is_open() || writer.ahead_bytes() > 0 {
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        self.observer.committed(&committed, writer.counts(), writer.origin(), started.elapsed());
+        self.tick.send_replace(());
+        for ((reply, _), outcome) in replies.into_iter().zip(committed.outcomes) {
+            // Whoever asked may have gone away; the write stands all the same.
+            let _ = reply.send(outcome);
+        }
+        if writer.is_behind() && self.syncing.is_none() {
+            self.blocking.here(|| writer.catch_up());
+        }
+        writer
+    }
+
+    async fn task(&mut self, mut writer: Writer, task: Task) -> Writer {
+        match task {
+            Task::Take(whole, reply) => {
+                let take = move || {
+                    let taken = writer.take(&whole);
+                    (writer, taken)
+                };
+                let taken;
+                (writer, taken) = self.blocking.run(take).await;
+                self.dirty_since.get_or_insert_with(Instant::now);
+                if taken.is_ok() {
+                    self.tell_reopened(&writer);
+                }
+                let _ = reply.send(taken);
+            }
+            Task::Trim(bounds, reply) => {
+                let trim = move || {
+                    let trimmed = writer.trim(&bounds);
+                    (writer, trimmed)
+                };
+                let trimmed;
+                (writer, trimmed) = self.blocking.run(trim).await;
+                self.observer.tended(writer.counts());
+                if trimmed.is_err() {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                let _ = reply.send(trimmed);
+            }
+            Task::Archive(archived, reply) => {
+                let archive = move || {
+                    let done = writer.archive(&archived);
+                    (writer, done)
+                };
+                let done;
+                (writer, done) = self.blocking.run(archive).await;
+                if done.is_err() {
+                    self.dirty_since.get_or_insert_with(Instant::now);
+                }
+                let _ = reply.send(done);
+            }
+        }
+        writer
+    }
+
+    /// Tells everyone that any row may have changed.
+    pub(super) fn tell_reopened(&self, writer: &Writer) {
+        let committed = Committed { reopened: true, ..Committed::default() };
+        self.observer.committed(&committed, writer.counts(), writer.origin(), Duration::ZERO);
+        self.tick.send_replace(());
+    }
+}
+
+/// The end of a sync that is under way.
+async fn end_of(
+    syncing: &mut Option<oneshot::Receiver<Result<u64, StoreError>>>,
+) -> Result<u64, StoreError> {
+    match syncing {
+        Some(syncing) => syncing.await.unwrap_or_else(|_| Err(closing())),
+        None => std::future::pending().await,
+    }
+}
