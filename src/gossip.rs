@@ -16,14 +16,12 @@
 //! with members that are too many for a full mesh.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use rand::{Rng as _, RngCore as _};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, timeout};
@@ -32,7 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::env::{Env, Stream};
 use crate::members::Members;
-use crate::model::{Feature, NodeName, Origin, RegionName, Told, Vector};
+use crate::model::{Feature, NodeName, RegionName, Vector};
 use crate::transport::hello::{Announced, CLOSE_DONE, CLOSE_LEFT, Hello, PROTOCOL, PROTOCOL_MIN};
 use crate::transport::{Endpoint, EndpointError, Identity};
 
@@ -40,12 +38,15 @@ mod accept;
 mod acknowledged;
 mod dial;
 mod discover;
+mod heard;
 mod mesh;
 mod message;
 mod noise;
 mod outbox;
 mod peer;
 mod pull;
+mod replica;
+mod settings;
 mod state;
 mod status;
 pub mod streams;
@@ -54,133 +55,14 @@ mod trust;
 
 pub use acknowledged::{Acknowledged, Holder};
 use mesh::Mesh;
-use message::Have;
 use peer::Peer;
+pub use replica::{Advice, Applied, ApplyError, Missing, Need, RECORD_LEN_MAX, Replica};
+pub use settings::GossipSettings;
 use state::State;
 pub use status::{GossipStats, PeerStatus};
 use streams::Handlers;
 pub use streams::{AskError, PeerStream, Responder, StreamHandler, StreamKind};
 use tiers::Tiers;
-
-/// Longest record, in bytes: it has to fit into a frame. Longer ones could never leave this node,
-/// so that a store must not take them.
-pub const RECORD_LEN_MAX: usize = crate::transport::FRAME_LEN_MAX - 1024;
-
-/// The store, as gossip sees it.
-pub trait Replica: Send + Sync + 'static {
-    /// What is applied, visible and on disk.
-    fn vector(&self) -> Arc<Vector>;
-
-    /// The origin of the changes made here.
-    fn origin(&self) -> Origin;
-
-    /// Stores and applies; answers after the commit. Records that can't be applied yet wait
-    /// inside, in bounded memory; those beyond it may be dropped and are asked for again. The
-    /// future may be dropped before it ends: then nobody waits for the answer any more.
-    fn apply(
-        &self,
-        from: NodeName,
-        records: Vec<Bytes>,
-    ) -> BoxFuture<'static, Result<Applied, ApplyError>>;
-
-    /// Records that `vector` does not include, in an order that can be applied: about `bytes_max`
-    /// bytes of them, one at least where there is one that is still there.
-    fn missing(&self, vector: Told, bytes_max: usize) -> BoxFuture<'static, io::Result<Missing>>;
-
-    /// The peer `by` has seen `n` changes of `origin`, which is or was this node's, and no more. Told at
-    /// every hello, and whenever a peer has more of them than this node: then its store was rolled
-    /// back, and it must not use the origin again.
-    fn witnessed(&self, by: NodeName, origin: Origin, n: u64) -> BoxFuture<'static, ()>;
-}
-
-/// What a peer lacks of what is here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Missing {
-    /// Records, in an order that can be applied.
-    pub records: Vec<Bytes>,
-    /// Whether there are more.
-    pub more: bool,
-    /// Where whole documents are the way to go on.
-    pub documents: Option<Need>,
-}
-
-/// Why whole documents are sent rather than records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Records that are lacking are gone from the log.
-    Trimmed,
-    /// The records are many more than what came of them.
-    Cheaper,
-}
-
-/// A peer said that whole documents are the way to get what it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Advice {
-    /// Who said so.
-    pub peer: NodeName,
-    /// Why.
-    pub need: Need,
-}
-
-/// What became of records, by number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Applied and new.
-    pub new: usize,
-    /// Known already.
-    pub duplicate: usize,
-    /// Kept until what they depend on is there.
-    pub waiting: usize,
-    /// Not believed: they don't decode, or say something else than a record that is known.
-    pub quarantined: usize,
-}
-
-/// Why records were not applied. None of them was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApplyError {
-    /// Not now: the disk is full, for example. They are asked for again later.
-    #[error("the store takes nothing now: {0}")]
-    Unavailable(String),
-    /// The store was closed.
-    #[error("the store is closed")]
-    Closed,
-}
-
-/// Limits and times.
-#[derive(Clone, Debug)]
-pub struct GossipSettings {
-    /// Most bytes that wait for one peer before its queue is dropped.
-    pub push_queue_bytes_max: usize,
-    /// How long a push may take beyond the link's round trip before what is missing is pulled.
-    pub grace: Duration,
-    /// How often a peer is told the vector where nothing changes.
-    pub heartbeat: Duration,
-    /// A connection that left something unanswered for this long, beyond two round trips, gets a
-    /// second one dialed beside it.
-    pub suspect_after: Duration,
-    /// How long after a change of the identity connections are closed to peers that are not believed
-    /// any more. Links that were dialed anew have taken over by then, and what was asked on the old
-    /// ones is answered.
-    pub distrust_after: Duration,
-    /// Whether this node's clients have to speak HTTPS; peers are told.
-    pub https: bool,
-    /// How long nobody may have heard a peer that the file names before it is not waited for.
-    pub evict_after: Duration,
-}
-
-impl Default for GossipSettings {
-    fn default() -> Self {
-        Self {
-            push_queue_bytes_max: 8 * 1024 * 1024,
-            grace: Duration::from_millis(100),
-            heartbeat: Duration::from_secs(1),
-            suspect_after: Duration::from_millis(500),
-            distrust_after: Duration::from_secs(15),
-            https: false,
-            evict_after: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
 
 /// The running gossip of one node. Clones are one. Its methods, sorted: what happened here
 /// (`push`, `advanced`), what is known of others (`peers`, `members`, `regions_covering`,
@@ -524,85 +406,6 @@ impl Shared {
             peer.outbox.want_have();
         }
         self.behind.notify_one();
-    }
-
-    /// A peer said hello, on whichever side's connection.
-    async fn met(&self, peer: &NodeName, hello: &Hello, rtt: Duration) {
-        let now = Instant::now();
-        self.state().heard_clock(peer, hello.now, self.env.clock.now(), rtt, now);
-        self.state().met(peer, hello, &self.replica.vector(), now);
-        self.members.met(peer, hello.features.clone().unwrap_or_default());
-        self.known_changed();
-        // Also where the peer has no more than this node: the store may wait for that word.
-        // The store counts these words, and those that it counts on are the file's nodes.
-        let theirs = hello.vector.read(&self.replica.vector().folds());
-        if self.members.topology().node(peer).is_some_and(|node| node.joined) {
-            self.check_witness(peer, &theirs).await;
-        } else {
-            self.witnessed(peer, &theirs).await;
-        }
-    }
-
-    /// Tells the store what a peer has seen of this node's origin, if that can be told: what the peer has
-    /// may be folded, and this node not know that fold yet.
-    async fn witnessed(&self, peer: &NodeName, theirs: &Vector) {
-        let origin = self.replica.origin();
-        let is_known = theirs.is_understood() || theirs.names(origin);
-        {
-            let mut unwitnessed = self.unwitnessed.lock().unwrap_or_else(PoisonError::into_inner);
-            match is_known {
-                true => unwitnessed.remove(peer),
-                false => unwitnessed.insert(peer.clone()),
-            };
-        }
-        if is_known {
-            self.replica.witnessed(peer.clone(), origin, theirs.get(origin)).await;
-        }
-    }
-
-    /// A peer said what it has.
-    async fn heard(&self, peer: &NodeName, instance: u64, have: &Have, rtt: Duration) {
-        let now = Instant::now();
-        let moved = {
-            let mut state = self.state();
-            state.heard_clock(peer, have.now, self.env.clock.now(), rtt, now);
-            state.heard(peer, instance, have, &self.replica.vector(), now)
-        };
-        if let Some(hash) = have.members_hash
-            && let Some(peer) = self.peer(peer)
-        {
-            peer.knows_members(hash);
-        }
-        if let Some(words) = &have.members {
-            self.members.learn(words, now);
-        }
-        let theirs = || have.vector.read(&self.replica.vector().folds());
-        if moved {
-            self.known_changed();
-            self.check_witness(peer, &theirs()).await;
-        }
-        let is_due = {
-            let unwitnessed = self.unwitnessed.lock().unwrap_or_else(PoisonError::into_inner);
-            unwitnessed.contains(peer)
-        };
-        if is_due && self.state().is_start(peer, instance) {
-            self.witnessed(peer, &theirs()).await;
-        }
-    }
-
-    fn known_changed(&self) {
-        self.changed.send_modify(|count| *count += 1);
-        self.behind.notify_one();
-    }
-
-    /// Peers only have what this node sent, and it only sends what is on disk.
-    async fn check_witness(&self, by: &NodeName, theirs: &Vector) {
-        let origin = self.replica.origin();
-        let n = theirs.get(origin);
-        if n > self.replica.vector().get(origin) {
-            tracing::error!(%origin, n, "a peer has more of this node than the node itself");
-            self.replica.witnessed(by.clone(), origin, n).await;
-        }
     }
 }
 

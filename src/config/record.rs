@@ -185,6 +185,9 @@ impl Record {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

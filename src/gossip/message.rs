@@ -8,7 +8,7 @@ use minicbor::data::Type;
 use super::streams::Tag;
 use crate::env::Release;
 use crate::members::Words;
-use crate::model::{Stamp, Told};
+use crate::model::{Stamp, Told, cbor};
 use crate::topology::NODES_MAX;
 
 /// Most records in one frame.
@@ -144,31 +144,21 @@ impl<'b, C> minicbor::Decode<'b, C> for Opening {
 
 type Encoded<W> = Result<(), minicbor::encode::Error<<W as minicbor::encode::Write>::Error>>;
 
-/// The length of an array, refused beyond `max` before anything is allocated.
-fn array(d: &mut minicbor::Decoder<'_>, max: usize) -> Result<usize, minicbor::decode::Error> {
-    let len = d.array()?.and_then(|len| usize::try_from(len).ok());
-    len.filter(|len| *len <= max).ok_or_else(|| minicbor::decode::Error::message("too many"))
-}
-
 impl<C> minicbor::Encode<C> for Records {
     fn encode<W: minicbor::encode::Write>(
         &self,
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Encoded<W> {
-        e.array(self.0.len() as u64)?;
-        for record in &self.0 {
-            e.bytes(record)?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, record| e.bytes(record)?.ok())
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Records {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = array(d, RECORDS_MAX)?;
         // Copied, so that one record that waits does not hold the frame it came in.
-        (0..len).map(|_| d.bytes().map(Bytes::copy_from_slice)).collect::<Result<_, _>>().map(Self)
+        let copied = |d: &mut minicbor::Decoder<'b>| d.bytes().map(Bytes::copy_from_slice);
+        cbor::read_list(d, RECORDS_MAX, copied).map(Self)
     }
 }
 
@@ -178,18 +168,13 @@ impl<C> minicbor::Encode<C> for Nodes {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Encoded<W> {
-        e.array(self.0.len() as u64)?;
-        for node in &self.0 {
-            e.str(node)?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, node| e.str(node)?.ok())
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Nodes {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = array(d, NODES_MAX)?;
-        (0..len).map(|_| d.str().map(str::to_owned)).collect::<Result<_, _>>().map(Self)
+        cbor::read_list(d, NODES_MAX, |d| d.str().map(str::to_owned)).map(Self)
     }
 }
 
@@ -199,24 +184,19 @@ impl<C> minicbor::Encode<C> for Others {
         e: &mut minicbor::Encoder<W>,
         ctx: &mut C,
     ) -> Encoded<W> {
-        e.array(self.0.len() as u64)?;
-        for (node, vector) in &self.0 {
-            e.array(2)?.str(node)?.encode_with(vector, ctx)?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, (node, vector)| {
+            e.array(2)?.str(node)?.encode_with(vector, ctx)?.ok()
+        })
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Others {
     fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let mut others = Vec::new();
-        for _ in 0..array(d, NODES_MAX)? {
-            if array(d, 2)? != 2 {
-                return Err(minicbor::decode::Error::message("a pair has two parts"));
-            }
-            others.push((d.str()?.to_owned(), d.decode_with(ctx)?));
-        }
-        Ok(Self(others))
+        let pair = |d: &mut minicbor::Decoder<'b>| match d.array()? {
+            Some(2) => Ok((d.str()?.to_owned(), d.decode_with(ctx)?)),
+            _ => Err(minicbor::decode::Error::message("a pair has two parts")),
+        };
+        cbor::read_list(d, NODES_MAX, pair).map(Self)
     }
 }
 

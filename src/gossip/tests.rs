@@ -1,14 +1,15 @@
+use std::io;
 use std::net::SocketAddr;
-
 use std::sync::atomic::Ordering;
 
+use futures_util::future::BoxFuture;
 use rand::SeedableRng as _;
 use tokio::time::sleep;
 
 use super::*;
 use crate::env::{Links, MemoryDisk};
 use crate::members::Bounds;
-use crate::model::Features;
+use crate::model::{Features, Origin, Told};
 use crate::topology::Topology;
 use crate::transport::frame;
 use crate::transport::{self, Authority, Identity, endpoint, hello};

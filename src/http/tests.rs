@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod catch_up;
+mod connections;
 pub(super) mod harness;
 mod history;
 mod keys;

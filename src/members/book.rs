@@ -13,7 +13,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
-use crate::model::{NodeName, RegionName};
+use crate::model::{NodeName, RegionName, cbor};
 use crate::topology::{Address, NODES_MAX, Node, Topology};
 
 /// What is said of one node that joined.
@@ -388,20 +388,13 @@ impl<C> minicbor::Encode<C> for Words {
         e: &mut minicbor::Encoder<W>,
         ctx: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        for word in &self.0 {
-            e.encode_with(word, ctx)?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, word| e.encode_with(word, ctx)?.ok())
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Words {
     fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = d.array()?.and_then(|len| usize::try_from(len).ok());
-        let len = len.filter(|len| *len <= WORDS_MAX);
-        let len = len.ok_or_else(|| minicbor::decode::Error::message("too many members"))?;
-        (0..len).map(|_| d.decode_with(ctx)).collect::<Result<_, _>>().map(Self)
+        cbor::read_list(d, WORDS_MAX, |d| d.decode_with(ctx)).map(Self)
     }
 }
 

@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::cbor;
+
 /// Most features that a hello may name; what is beyond them is passed over.
-const FEATURES_MAX: u64 = 256;
+const FEATURES_MAX: usize = 256;
 
 /// Something that a program can do. To add one: a variant, its name, its place in [`Feature::ALL`].
 /// Names are never used again for something else.
@@ -91,24 +93,14 @@ impl<C> minicbor::Encode<C> for Features {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        for feature in &self.0 {
-            e.str(feature.name())?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, feature| e.str(feature.name())?.ok())
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Features {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = d.array()?;
-        let len = len.ok_or_else(|| minicbor::decode::Error::message("an array without length"))?;
-        let mut features = BTreeSet::new();
-        for n in 0..len {
-            let known = Feature::of_name(d.str()?).filter(|_| n < FEATURES_MAX);
-            features.extend(known);
-        }
-        Ok(Self(features))
+        let said = cbor::read_list(d, usize::MAX, |d| d.str().map(Feature::of_name))?;
+        Ok(said.into_iter().take(FEATURES_MAX).flatten().collect())
     }
 }
 

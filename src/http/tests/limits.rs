@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::connections::serve;
 use super::harness::{World, world, world_with};
-use super::streams::serve;
 use crate::http::limits;
 use crate::http::operation::Operation;
 use crate::settings::Settings;

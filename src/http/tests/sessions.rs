@@ -1,12 +1,10 @@
 //! Sessions, acknowledgements, and the state of the cluster.
 
 use super::harness::{cut_pair, island, world};
-use crate::config::Entry;
-use crate::config::document::{Actor, Document};
-use crate::config::record::{NO_RECORD, Record};
+use crate::config::record::testing::write_of_k;
 use crate::config::roll::Roll;
 use crate::model::vector::Fold;
-use crate::model::{DocumentId, Dot, JsonText, Key, Origin, Session, Stamp, Told};
+use crate::model::{DocumentId, Dot, Origin, Session, Stamp, Told};
 use crate::topology::Address;
 use serde_json::json;
 use std::time::Duration;
@@ -157,31 +155,14 @@ async fn an_island_is_alive_and_not_ready_and_says_how_it_stands() {
     world.get("/readyz").await.expect_error(503, "ShuttingDown");
 }
 
-/// A change of a store that nobody has.
-fn change_of(at: Dot) -> Record {
-    let entry = Entry {
-        value: JsonText::parse("1").ok(),
-        version: 1,
-        stamp: Stamp(1),
-        dot: at,
-        author: "tester".into(),
-        region: "here".into(),
-        message: None,
-        idempotency: None,
-    };
-    let actor = Actor { origin: at.origin, incarnation: [0; 4] };
-    let change = Document::new().write(actor, at, &[(Key::new("k").unwrap(), entry)]).unwrap();
-    let document = DocumentId::parse("web/dev").unwrap();
-    Record::with(at, NO_RECORD, document, 0, vec![], &change, Some(vec![vec![]]))
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_session_of_what_is_lost_is_not_waited_for() {
     let world = world().await;
     world.put("/config/web/dev/a", "1").await.expect(201);
     let gone = Dot { origin: Origin([9; 8]), n: 1 };
     let (id, store) = (DocumentId::parse("web/dev").unwrap(), world.app.node().store());
-    store.apply(vec![change_of(gone).bytes]).await.unwrap();
+    let change = write_of_k(gone, id.clone(), 0, (Some("1"), Stamp(1)), Some(&[]));
+    store.apply(vec![change.bytes]).await.unwrap();
     let get = async |dot: Dot| {
         let session = Session::of([dot].into_iter().collect()).encode();
         let started = tokio::time::Instant::now();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 
 use super::{Dot, Origin};
+use crate::model::cbor;
 
 /// Most origins in one fold: a record carries it.
 pub const FOLD_ROWS_MAX: usize = 512;
@@ -169,29 +170,23 @@ impl<C> minicbor::Encode<C> for Rows {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        for FoldRow { dot, hash } in &self.0 {
-            e.array(3)?.bytes(&dot.origin.0)?.u64(dot.n)?.bytes(hash)?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, FoldRow { dot, hash }| {
+            e.array(3)?.bytes(&dot.origin.0)?.u64(dot.n)?.bytes(hash)?.ok()
+        })
     }
 }
 
 impl<'b, C> minicbor::Decode<'b, C> for Rows {
     fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
         let bad = |why: &FoldError| minicbor::decode::Error::message(why.to_string());
-        let len = d.array()?.filter(|len| *len <= FOLD_ROWS_MAX as u64);
-        let len = len.ok_or_else(|| bad(&FoldError::Rows))?;
-        let mut rows = Vec::new();
-        for _ in 0..len {
+        let rows = cbor::read_list(d, FOLD_ROWS_MAX, |d| {
             if d.array()? != Some(3) {
                 return Err(bad(&FoldError::Rows));
             }
-            let origin = Origin::decode(d, ctx)?;
-            let n = d.u64()?;
+            let (origin, n) = (Origin::decode(d, ctx)?, d.u64()?);
             let hash = d.bytes()?.try_into().map_err(|_| bad(&FoldError::Rows))?;
-            rows.push(FoldRow { dot: Dot { origin, n }, hash });
-        }
+            Ok(FoldRow { dot: Dot { origin, n }, hash })
+        })?;
         // As one that is made here: only its number is not known yet.
         Fold::new(1, rows).map(|fold| fold.rows).map_err(|e| bad(&e))
     }

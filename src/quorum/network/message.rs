@@ -9,13 +9,14 @@ use openraft::raft::{
 };
 use tokio::time::Instant;
 
-use crate::quorum::types::{Coded, Entry, LogId, RaftId, SnapshotMeta, TypeConfig, Vote};
+use crate::model::cbor;
+use crate::quorum::types::{Codec, Coded, Entry, LogId, RaftId, SnapshotMeta, TypeConfig, Vote};
 use crate::registry::Row;
 
 /// Most rows in one frame of a snapshot, whatever their size.
-const ROWS_MAX: u64 = 65_536;
+const ROWS_MAX: usize = 65_536;
 /// Most entries in one frame of the log.
-const ENTRIES_MAX: u64 = 16_384;
+const ENTRIES_MAX: usize = 16_384;
 
 /// A short question to one store.
 #[derive(Debug, Encode, Decode)]
@@ -247,26 +248,14 @@ impl<C> Encode<C> for Entries {
         e: &mut minicbor::Encoder<W>,
         _: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        for entry in &self.0 {
-            e.encode(crate::quorum::types::Codec::written(entry))?;
-        }
-        Ok(())
+        cbor::write_list(e, self.0.iter(), |e, entry| e.encode(Codec::written(entry))?.ok())
     }
 }
 
 impl<'b, C> Decode<'b, C> for Entries {
     fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = len(d, ENTRIES_MAX)?;
-        let entries = (0..len).map(|_| d.decode().map(|Coded(entry)| entry));
-        entries.collect::<Result<_, _>>().map(Self)
+        cbor::read_list(d, ENTRIES_MAX, |d| d.decode().map(|Coded(entry)| entry)).map(Self)
     }
-}
-
-/// The length of an array, refused beyond `max` before anything is allocated.
-fn len(d: &mut minicbor::Decoder<'_>, max: u64) -> Result<u64, minicbor::decode::Error> {
-    let len = d.array()?.filter(|len| *len <= max);
-    len.ok_or_else(|| minicbor::decode::Error::message("too many"))
 }
 
 impl Append {
@@ -382,15 +371,13 @@ impl<C> Encode<C> for Rows {
         e: &mut minicbor::Encoder<W>,
         ctx: &mut C,
     ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.array(self.0.len() as u64)?;
-        self.0.iter().try_for_each(|row| e.encode_with(row, ctx).map(|_| ()))
+        cbor::write_list(e, self.0.iter(), |e, row| e.encode_with(row, ctx)?.ok())
     }
 }
 
 impl<'b, C> Decode<'b, C> for Rows {
     fn decode(d: &mut minicbor::Decoder<'b>, ctx: &mut C) -> Result<Self, minicbor::decode::Error> {
-        let len = len(d, ROWS_MAX)?;
-        (0..len).map(|_| d.decode_with(ctx)).collect::<Result<_, _>>().map(Self)
+        cbor::read_list(d, ROWS_MAX, |d| d.decode_with(ctx)).map(Self)
     }
 }
 

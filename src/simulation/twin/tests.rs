@@ -1,8 +1,8 @@
 //! The twin of logs that are made by hand.
 
 use super::*;
-use crate::config::document::{Actor, Document};
-use crate::model::{JsonText, Origin, Stamp};
+use crate::config::record::testing::write_of_k;
+use crate::model::{Origin, Stamp};
 
 fn dot(origin: u8, n: u64) -> Dot {
     Dot { origin: Origin([origin; 8]), n }
@@ -14,21 +14,8 @@ fn document() -> DocumentId {
 
 /// The record of one write of `k`; no value is a removal.
 fn write(at: Dot, epoch: u32, value: Option<&str>, replaces: Option<&[Dot]>) -> Record {
-    let entry = Entry {
-        value: value.map(|value| JsonText::parse(value).unwrap()),
-        version: replaces.map_or(1, |dots| dots.len() as u64 + 1),
-        stamp: Stamp(at.n * 1_000_000 + u64::from(at.origin.0[0])),
-        dot: at,
-        author: "tester".into(),
-        region: "here".into(),
-        message: None,
-        idempotency: None,
-    };
-    let actor = Actor { origin: at.origin, incarnation: [0; 4] };
-    let entries = [(Key::new("k").unwrap(), entry)];
-    let change = Document::new().write(actor, at, &entries).unwrap();
-    let replaces = replaces.map(|dots| vec![dots.to_vec()]);
-    Record::with(at, [0; 32], document(), epoch, vec![], &change, replaces)
+    let stamp = Stamp(at.n * 1_000_000 + u64::from(at.origin.0[0]));
+    write_of_k(at, document(), epoch, (value, stamp), replaces)
 }
 
 fn roll(at: Dot, epoch: u32, floor: &[Dot], removals_before: u64) -> Record {
