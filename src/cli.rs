@@ -56,7 +56,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use agent::ALLOCATOR_PURGE;
+pub use agent::ALLOCATOR;
 pub use failure::Failure;
 pub use terminal::Terminal;
 

@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use clap::Parser as _;
-use holm::cli::{ALLOCATOR_PURGE, Cli, Terminal};
+use holm::cli::{ALLOCATOR, Cli, Terminal};
 
 /// Small allocations from many threads are most of what a node's requests cost.
 #[global_allocator]
@@ -50,12 +50,13 @@ fn main() -> ExitCode {
     runtime.block_on(holm::cli::run(cli, &mut terminal))
 }
 
-/// Starts this program again in its own place, with the allocator told to give back at once what is
-/// free. By itself it does so with later work, which what is idle does not come to: some 6 MB of an
-/// agent. It reads that in the environment, when a process starts, and nowhere else. Where starting
-/// again fails, what runs is larger, and does the same.
+/// Starts this program again in its own place, with the allocator told to take little and to give back
+/// at once what is free: some 9 MB of an agent. By itself it does the one never, and the other with
+/// later work, which what is idle does not come to. It reads that in the environment, when a process
+/// starts, and nowhere else. Where starting again fails, what runs is larger, and does the same. Who set
+/// one of these variables has seen to it.
 fn start_small() {
-    if std::env::var_os(ALLOCATOR_PURGE).is_some() {
+    if ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
         return;
     }
     let (Ok(program), mut words) = (std::env::current_exe(), std::env::args_os()) else { return };
@@ -64,5 +65,5 @@ fn start_small() {
         again.arg0(name);
     }
     // It comes back only where it failed.
-    let _ = again.args(words).env(ALLOCATOR_PURGE, "0").exec();
+    let _ = again.args(words).envs(ALLOCATOR).exec();
 }
