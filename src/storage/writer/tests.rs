@@ -17,6 +17,7 @@ mod format;
 mod histories;
 mod journal;
 mod pruning;
+mod pruning_order;
 mod rebuilding;
 mod sizes;
 mod trim;
