@@ -1,9 +1,11 @@
 //! How much of a key's history is kept: the policy, and what it lets go. Pure; where the policy
 //! comes from and who removes what are others' business.
 //!
-//! A version goes once it is neither among the newest of its key nor young, and only from the old
-//! end: what is there is a history without holes. Entries that share a number go together, so that a
-//! number never comes to mean one of several. What the key shows now stays, its conflicts included.
+//! An entry goes once its number is not among the newest of its key and it is not young. What else is
+//! there of the key has no say in it, nor what came when: more writes and a later time only let more go,
+//! so that whoever has seen the same writes comes to keep the same. The price are holes: what is young
+//! stays though something newer, that is older by its stamp, goes; and of entries that share a number
+//! some may go before others. What the key shows now is in its row, and goes from nowhere.
 
 use imbl::OrdMap;
 
@@ -54,10 +56,10 @@ impl Policies {
     }
 }
 
-/// What a policy keeps of one key at one time.
-#[derive(Clone, Debug)]
+/// What a policy keeps of one key's past at one time.
+#[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    /// The lowest number among the newest ones, and those of what the key shows.
+    /// The lowest number among the newest ones.
     from_version: u64,
     /// Stamps from this on are young.
     from_stamp: Stamp,
@@ -68,19 +70,12 @@ impl Kept {
     /// there can be.
     pub fn of(policy: HistoryPolicy, now: Stamp, row: &Row) -> Option<Self> {
         let newest = row.siblings().iter().map(|entry| entry.version).max()?;
-        let shown = row.siblings().iter().map(|entry| entry.version).min()?;
         // Versions begin with 1.
         let kept = policy.versions.max(1) - u64::from(is_planted(Bug::PruneOneMore));
-        let from_version = (newest.saturating_sub(kept) + 1).min(shown);
+        let from_version = newest.saturating_sub(kept) + 1;
         let age_us = policy.age_s.saturating_mul(1_000_000);
         let from_stamp = Stamp(now.0.saturating_sub(age_us));
         (from_version > 1).then_some(Self { from_version, from_stamp })
-    }
-
-    /// Keeps what has the number of one of these entries, too, and all that is newer.
-    pub fn keep_with(&mut self, entries: &[Entry]) {
-        let lowest = entries.iter().map(|entry| entry.version).min();
-        self.from_version = lowest.map_or(self.from_version, |it| it.min(self.from_version));
     }
 
     /// Whether entries of this version can go at all.
@@ -88,7 +83,7 @@ impl Kept {
         version < self.from_version
     }
 
-    /// Whether this entry has to stay, and with it all that is newer.
+    /// Whether this entry has to stay.
     pub fn keeps(&self, entry: &Entry) -> bool {
         !self.lets_go(entry.version) || entry.stamp >= self.from_stamp
     }
@@ -126,20 +121,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_stays_and_so_does_a_short_history() {
+    fn a_conflict_of_an_old_number_keeps_nothing_but_itself_and_a_short_history_stays() {
         let policy = HistoryPolicy { versions: 3, age_s: 0 };
         assert!(kept(policy, 100, 3).is_none());
         let row = Row::new(vec![entry(9, 50), entry(2, 1)]).unwrap();
         let kept = Kept::of(policy, Stamp(100), &row).unwrap();
-        assert!(kept.keeps(&entry(2, 1)), "a conflict that nobody settled");
-        assert!(kept.keeps(&entry(3, 1)), "what is newer: a history without holes");
-        let row = Row::new(vec![entry(9, 50), entry(4, 1)]).unwrap();
-        let mut kept = Kept::of(policy, Stamp(100), &row).unwrap();
-        assert!(!kept.keeps(&entry(3, 1)));
-        kept.keep_with(&[entry(5, 1)]);
-        assert!(!kept.keeps(&entry(3, 1)));
-        kept.keep_with(&[entry(3, 1), entry(9, 1)]);
-        assert!(kept.keeps(&entry(3, 1)) && !kept.keeps(&entry(2, 1)));
+        assert!(kept.keeps(&entry(7, 1)));
+        assert!((1..7).all(|version| !kept.keeps(&entry(version, 1))));
+    }
+
+    #[test]
+    fn what_goes_never_comes_to_stay_by_more_writes_or_a_later_time() {
+        let policy = HistoryPolicy { versions: 3, age_s: 10 };
+        for (newest, now) in [(9, 100), (9, 101), (12, 100), (12, 200)] {
+            let before = self::kept(policy, 100 * 1_000_000, 9).unwrap();
+            let after = self::kept(policy, now * 1_000_000, newest).unwrap();
+            for (version, stamp) in (1..12).flat_map(|v| (0..200).map(move |s| (v, s))) {
+                let entry = entry(version, stamp * 1_000_000);
+                assert!(before.keeps(&entry) || !after.keeps(&entry), "{newest} {now} {entry:?}");
+            }
+        }
     }
 
     #[test]

@@ -75,7 +75,7 @@ pub(crate) enum ApiError {
     MethodNotAllowed { allow: &'static str },
     #[error("the client was too slow to send its request")]
     RequestTooSlow,
-    #[error("version {version} stands for {} entries", candidates.len())]
+    #[error("version {version} names no single entry; {} are there", candidates.len())]
     AmbiguousVersion { version: u64, candidates: Vec<String> },
     #[error("{detail}")]
     PreconditionFailed { detail: String },

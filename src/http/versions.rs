@@ -183,12 +183,30 @@ async fn find(
         let oldest = oldest.map(|(version, _)| version);
         return Err(ApiError::VersionGone { key: key.clone(), version: text.to_owned(), oldest });
     };
-    if found.is_empty() {
+    if found.is_empty()
+        && (origin.is_some()
+            || version >= newest
+            || has_next(app, permit, document, key, version).await?)
+    {
         return Ok(entry);
     }
     found.push(entry);
     let name = |entry: &Entry| format!("{version}@{}", entry.dot.origin);
     Err(ApiError::AmbiguousVersion { version, candidates: found.iter().map(name).collect() })
+}
+
+/// Whether there is something of the number behind this one. Where that went, others of this number may
+/// have gone, too: it does not come to mean the one that is left.
+async fn has_next(
+    app: &App,
+    permit: &ReadPermit,
+    document: &DocumentId,
+    key: &Key,
+    version: u64,
+) -> Result<bool, ApiError> {
+    let before = (version.saturating_add(2), Dot { origin: Origin([0; 8]), n: 0 });
+    let page = history(app, permit, document, key, Some(before), 1).await?;
+    Ok(page.entries.first().is_some_and(|entry| entry.version > version))
 }
 
 fn parse(text: &str) -> Result<(u64, Option<Origin>), ApiError> {

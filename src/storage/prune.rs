@@ -4,19 +4,23 @@
 //! what it found together with its next checkpoint.
 //!
 //! Keys with fewer versions than their policy keeps cost no look at the disk: how many a key has is
-//! known from the number of the newest.
+//! known from the number of the newest. Of others a pass looks, from the old end, as far as something
+//! goes: stamps mostly grow with numbers. That they need not, where regions wrote past each other, is
+//! seen to by looking at all of a key's past some times in the age that its policy keeps
+//! ([`Span::is_whole`]).
 //!
 //! In a store of a program of before, where histories hold what rows show, too, passes take that out of
 //! them, until one has gone through all keys.
 
-use std::ops::Bound::{Included, Unbounded};
+use std::num::NonZeroU64;
+use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use redb::{ReadTransaction, WriteTransaction};
 
 use super::history::{self, HISTORY, HistoryKey, span};
-use super::rows::{self, ROWS, row_key};
+use super::rows::row_key;
 use super::{error::StoreError, meta};
 use crate::config::retention::Kept;
 use crate::config::{DocumentView, Entry, Policies, Row};
@@ -26,13 +30,50 @@ use crate::model::{DocumentId, Dot, Key, Stamp, cbor};
 const STEP_KEYS_MAX: usize = 16_384;
 /// Most keys of which a step reads rows.
 const STEP_READS_MAX: usize = 1_024;
-/// Most rows that a step finds, when little was written meanwhile. A version's entries stay together.
+/// Most rows that a step finds, when little was written meanwhile.
 pub(super) const STEP_ROWS_MAX: usize = 1_024;
 /// Most bytes of rows that a step reads.
 const STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How many times, in the age that a policy keeps, all of a key's past is looked at.
+const WHOLE_LOOKS: u64 = 16;
+/// How long ago a pass counts as having been where this process had none.
+const FIRST_PASS_AFTER_US: u64 = 60 * 1_000_000;
+
 /// A row that is to go: its key's name, version, origin, n.
 type Due = (String, u64, u64, u64);
+
+/// Where a step goes on.
+#[derive(Debug)]
+struct Place {
+    document: DocumentId,
+    key: Key,
+    /// The last version that was looked at, where the key's others come next.
+    behind: Option<(u64, u64, u64)>,
+}
+
+/// From the beginning of the pass before to that of this one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    from: Stamp,
+    to: Stamp,
+}
+
+impl Span {
+    /// Whether all of this key's past is looked at, and not only as far as something goes. Each key has
+    /// its own turn, so that not all come in one pass.
+    fn is_whole(self, name: &str, age_s: u64) -> bool {
+        let Some(every) = NonZeroU64::new(age_s.saturating_mul(1_000_000) / WHOLE_LOOKS) else {
+            return true;
+        };
+        // FNV-1a: it only has to spread, and to be the same each time.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let turn = |at: Stamp| at.0.saturating_add(hash % every) / every;
+        turn(self.from) != turn(self.to)
+    }
+}
 
 /// What passes have come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +113,9 @@ pub(super) struct Pruner {
     twice: Vec<Twice>,
     /// How many of these are gone.
     parted: u64,
-    /// The key to go on with; none between passes.
-    next: Option<(DocumentId, Key)>,
+    /// Where to go on; nowhere between passes.
+    next: Option<Place>,
+    span: Option<Span>,
     due: Vec<Due>,
     /// Keys that this pass went past, and rows that it removed.
     pass: (u64, u64),
@@ -94,14 +136,19 @@ impl Room {
     }
 }
 
+/// What is looked for in one key's past.
+struct Look<'a> {
+    /// Its row's name.
+    name: &'a str,
+    kept: Kept,
+    /// Whether to go on behind what stays.
+    is_whole: bool,
+    /// Up to where it is done.
+    behind: Option<(u64, u64, u64)>,
+}
+
 type Documents = OrdMap<DocumentId, Arc<DocumentView>>;
 type Histories = redb::ReadOnlyTable<HistoryKey<'static>, &'static [u8]>;
-
-/// What a step looks at.
-struct Tables {
-    histories: Histories,
-    rows: redb::ReadOnlyTable<&'static str, &'static [u8]>,
-}
 
 impl Pruner {
     /// Whether a pass is under way.
@@ -134,6 +181,9 @@ impl Pruner {
         }
         if self.next.is_none() {
             self.pass = (0, 0);
+            let from =
+                self.span.map_or(Stamp(now.0.saturating_sub(FIRST_PASS_AFTER_US)), |it| it.to);
+            self.span = Some(Span { from, to: now });
             if self.form == Form::Both {
                 self.form = Form::Parting;
             }
@@ -144,34 +194,40 @@ impl Pruner {
             rows: rows_max,
             bytes: STEP_BYTES_MAX,
         };
-        let tables = Tables { histories: tx.open_table(HISTORY)?, rows: tx.open_table(ROWS)? };
+        let histories = tx.open_table(HISTORY)?;
         let from = self.next.take();
-        let first = from.as_ref().map_or(Unbounded, |(document, _)| Included(document));
+        let first = from.as_ref().map_or(Unbounded, |from| Included(&from.document));
         for (document, view) in documents.range::<_, DocumentId>((first, Unbounded)) {
             let policy = policies.of(&document.environment);
             let first = match &from {
-                Some((at, key)) if at == document => Included(key),
+                Some(from) if from.document == *document => Included(&from.key),
                 _ => Unbounded,
             };
             for (key, row) in view.rows.range::<_, Key>((first, Unbounded)) {
+                let here = |behind| Place { document: document.clone(), key: key.clone(), behind };
                 if room.is_used_up() {
-                    self.next = Some((document.clone(), key.clone()));
+                    self.next = Some(here(None));
                     return Ok(());
                 }
                 room.keys -= 1;
                 self.pass.0 += 1;
                 if self.form == Form::Parting {
-                    self.find_twice(&tables, (document, key), row, &mut room)?;
+                    self.find_twice(&histories, (document, key), row, &mut room)?;
                 }
-                let Some(mut kept) = Kept::of(policy, now, row) else { continue };
+                let Some(kept) = Kept::of(policy, now, row) else { continue };
                 room.reads = room.reads.saturating_sub(1);
                 let name = row_key(document, key);
-                // What is about to come into the table stays together with what shares its number.
-                kept.keep_with(&rows::siblings(&tables.rows, &name)?);
-                if !self.look(&tables.histories, &name, &kept, &mut room)? {
+                let is_here = |from: &&Place| from.document == *document && from.key == *key;
+                let look = Look {
+                    name: &name,
+                    kept,
+                    is_whole: self.span.unwrap_or_default().is_whole(&name, policy.age_s),
+                    behind: from.as_ref().filter(is_here).and_then(|from| from.behind),
+                };
+                if let Some(behind) = self.look(&histories, &look, &mut room)? {
                     // The rest of its rows come next.
                     self.pass.0 -= 1;
-                    self.next = Some((document.clone(), key.clone()));
+                    self.next = Some(here(Some(behind)));
                     return Ok(());
                 }
             }
@@ -187,7 +243,7 @@ impl Pruner {
     /// removed: it is looked at again.
     fn find_twice(
         &mut self,
-        tables: &Tables,
+        histories: &Histories,
         (document, key): (&DocumentId, &Key),
         row: &Row,
         room: &mut Room,
@@ -196,7 +252,7 @@ impl Pruner {
         room.reads = room.reads.saturating_sub(1);
         for entry in row.siblings() {
             let position = history::position(entry);
-            if let Some(found) = tables.histories.get(history::key(&name, position))? {
+            if let Some(found) = histories.get(history::key(&name, position))? {
                 room.rows = room.rows.saturating_sub(1);
                 room.bytes = room.bytes.saturating_sub(found.value().len());
                 self.twice.push(Twice { document: document.clone(), key: key.clone(), position });
@@ -205,43 +261,39 @@ impl Pruner {
         Ok(())
     }
 
-    /// Finds what goes of one key, from the old end; says whether it is done with it.
+    /// Finds what goes of one key, from the old end; where it is not done with it, says how far it came.
     fn look(
         &mut self,
         table: &Histories,
-        name: &str,
-        kept: &Kept,
+        look: &Look<'_>,
         room: &mut Room,
-    ) -> Result<bool, StoreError> {
-        // The entries of one version, of which one that stays keeps all.
-        let mut group: Vec<Due> = Vec::new();
-        for row in table.range(span(name))? {
+    ) -> Result<Option<(u64, u64, u64)>, StoreError> {
+        let name = look.name;
+        let (first, last) = span(name).into_inner();
+        let first = match look.behind {
+            Some((version, origin, n)) => Excluded((name, version, origin, n)),
+            None => Included(first),
+        };
+        for row in table.range::<HistoryKey<'_>>((first, Included(last)))? {
             let (key, value) = row?;
             let (_, version, origin, n) = key.value();
-            if group.last().is_some_and(|last| last.1 != version) {
-                self.take(&mut group, room);
-                if room.rows == 0 || room.bytes == 0 {
-                    return Ok(false);
-                }
-            }
-            if !kept.lets_go(version) {
+            if !look.kept.lets_go(version) {
                 break;
             }
             room.bytes = room.bytes.saturating_sub(value.value().len());
             let entry: Entry = cbor::decode(value.value())
                 .map_err(|e| StoreError::damaged(format!("history {name}: {e}")))?;
-            if kept.keeps(&entry) {
-                return Ok(true);
+            if !look.kept.keeps(&entry) {
+                room.rows = room.rows.saturating_sub(1);
+                self.due.push((name.to_owned(), version, origin, n));
+            } else if !look.is_whole {
+                break;
             }
-            group.push((name.to_owned(), version, origin, n));
+            if room.rows == 0 || room.bytes == 0 {
+                return Ok(Some((version, origin, n)));
+            }
         }
-        self.take(&mut group, room);
-        Ok(true)
-    }
-
-    fn take(&mut self, group: &mut Vec<Due>, room: &mut Room) {
-        room.rows = room.rows.saturating_sub(group.len());
-        self.due.append(group);
+        Ok(None)
     }
 
     /// Removes what was found, with the rows written; `is_shown` says what these show.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::harness::{World, world};
+use super::harness::{World, cut_pair_with, world};
 use crate::config::HistoryPolicy;
 use crate::registry::{Command, fixture};
+use crate::settings::Settings;
 
 /// Has the node's own quorum, by which it prunes, decide something.
 async fn decide(world: &World, command: Command) {
@@ -51,6 +52,40 @@ async fn what_went_from_a_history_is_said_and_what_is_kept_can_be_had() {
     assert_eq!((&back["value"], &back["version"]), (&json!(6), &json!(9)));
     let shown = world.app.node().metrics().render();
     assert!(shown.contains("holm_history_pruned_total 5"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_number_that_was_shared_never_comes_to_mean_what_is_left_of_it() {
+    let mut settings = Settings::default();
+    settings.storage.prune_every = Duration::from_millis(50);
+    let (a, b, links) = cut_pair_with(settings).await;
+    b.put("/config/web/dev/k", "\"other\"").await.expect(201);
+    for i in 1..=7 {
+        a.put("/config/web/dev/k", &i.to_string()).await;
+    }
+    links.heal_all();
+    let until = async |is_there: &dyn Fn(&Value) -> bool| loop {
+        let page = a.get("/config/web/dev/k/versions").await.expect(200).json();
+        if is_there(&page["items"]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    until(&|items| items.as_array().unwrap().len() == 8).await;
+    let both = a.get("/config/web/dev/k/versions/1").await.expect_error(409, "AmbiguousVersion");
+    assert_eq!(both["candidates"].as_array().unwrap().len(), 2);
+    decide(&a, Command::Found(Box::new(fixture::founding()))).await;
+    let keep = HistoryPolicy { versions: 3, age_s: 0 };
+    decide(&a, Command::SetHistoryPolicy(None, Some(keep))).await;
+    a.clock.advance(Duration::from_secs(10));
+    until(&|items| items.as_array().unwrap().len() == 4).await;
+    let left = a.get("/config/web/dev/k/versions/1").await.expect_error(409, "AmbiguousVersion");
+    let candidates = left["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 1);
+    let path = format!("/config/web/dev/k/versions/{}", candidates[0].as_str().unwrap());
+    assert_eq!(a.get(&path).await.expect(200).json()["value"], "other");
+    a.get("/config/web/dev/k/versions/5").await.expect(200);
+    a.get("/config/web/dev/k/versions/4").await.expect_error(410, "Gone");
 }
 
 #[tokio::test]

@@ -116,13 +116,12 @@ fn may_be_pruned(
     !is_shown && !is_new && written_us <= at_us.saturating_add(CLOCKS_APART_US)
 }
 
-/// Whether a key's history may have let go of something, at any node.
+/// Whether a key's history may have let go of something, at any node: it has more versions than are kept
+/// in any case. What is there says less: a version may have gone of whose number there are others.
 fn is_pruned(history: &History<'_>, finals: &Finals<'_>, key: &str) -> bool {
-    let begins = |last: &Final| {
-        let past = last.history.get(key).into_iter().flatten();
-        past.map(|it| it.version).min().unwrap_or(1)
-    };
-    history.run.history.is_some() && finals.iter().any(|(_, _, last)| begins(last) > 1)
+    let Some(kept) = &history.run.history else { return false };
+    let past = finals.iter().flat_map(|(_, _, last)| last.history.get(key).into_iter().flatten());
+    past.map(|it| it.version).max().is_some_and(|newest| newest > kept.versions)
 }
 
 /// Whether a node has the write for certain whose disk keeps it and who has told the others by the

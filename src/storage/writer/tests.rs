@@ -24,6 +24,7 @@ mod format;
 mod histories;
 mod journal;
 mod pruning;
+mod pruning_order;
 mod random;
 mod rebuilding;
 mod sizes;

@@ -6,9 +6,9 @@ use crate::config::{Entry, HistoryPolicy, Policies};
 use crate::model::Environment;
 use std::collections::BTreeMap;
 
-const S: u64 = 1_000_000;
+pub(super) const S: u64 = 1_000_000;
 
-fn policies(versions: u64, age_s: u64) -> Policies {
+pub(super) fn policies(versions: u64, age_s: u64) -> Policies {
     let mut policies = Policies::default();
     policies.set.insert(None, HistoryPolicy { versions, age_s });
     policies
@@ -24,7 +24,7 @@ fn versions(writer: &Writer, document: &str, key: &str) -> Vec<u64> {
 }
 
 /// A whole pass, with a checkpoint after each step.
-fn pass(writer: &mut Writer, now: u64, policies: &Policies) -> usize {
+pub(super) fn pass(writer: &mut Writer, now: u64, policies: &Policies) -> usize {
     for steps in 1..10_000 {
         writer.prune(Stamp(now), policies).unwrap();
         writer.checkpoint().unwrap();
