@@ -12,7 +12,7 @@ fn id() -> DocumentId {
     DocumentId::parse(DOCUMENT).unwrap()
 }
 
-fn write(writer: &mut Writer, key: &str, count: u64) {
+pub(super) fn write(writer: &mut Writer, key: &str, count: u64) {
     for i in 0..count {
         let committed = writer.commit(Stamp(100 + i), &[put(DOCUMENT, &[(key, &i.to_string())])]);
         written(&committed, 0);
@@ -20,7 +20,7 @@ fn write(writer: &mut Writer, key: &str, count: u64) {
 }
 
 /// A roll at this floor, which folds what the store has of these origins.
-fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
+pub(super) fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
     let floor = floor.told();
     let plan = writer.epochs().plan_roll(&id(), &floor, Stamp(0)).unwrap();
     let mut dots: Vec<Dot> =
@@ -32,7 +32,7 @@ fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
     Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold }
 }
 
-fn begin(writer: &mut Writer, roll: Roll) -> Dot {
+pub(super) fn begin(writer: &mut Writer, roll: Roll) -> Dot {
     let committed = writer.commit(Stamp(1), &[Command::Roll { document: id(), roll }]);
     match committed.outcomes[..] {
         [Outcome::Rolled(Ok(dot))] => dot,
@@ -41,7 +41,7 @@ fn begin(writer: &mut Writer, roll: Roll) -> Dot {
 }
 
 /// Folds these origins, of which everybody has what this store has.
-fn fold(writer: &mut Writer, origins: &[Origin]) {
+pub(super) fn fold(writer: &mut Writer, origins: &[Origin]) {
     let floor = writer.state.vector.clone();
     let roll = folding(writer, &floor, origins);
     begin(writer, roll);
