@@ -5,7 +5,9 @@ use super::*;
 use crate::env::{CrashMode, MemoryDisk};
 use crate::model::DocumentId;
 use crate::model::vector::FoldRow;
+use crate::storage::frame::sum;
 
+const HEADER: usize = 60;
 const ID: JournalId = [7; 16];
 const START: Reached = Reached { id: ID, seq: 0 };
 const ORIGIN: Origin = Origin([1; 8]);
