@@ -284,7 +284,7 @@ fn a_group_is_taken_only_where_each_of_its_changes_is_the_next_one_and_what_it_s
     ] {
         let bytes = [frame(&ID, 1, 0, &first), frame(&ID, 2, 0, &next)].concat();
         let replayed = replay(&bytes, START, Heads::default());
-        assert_eq!(replayed.groups[..], [first.clone()], "{why}");
+        assert_eq!(replayed.groups[..], std::slice::from_ref(&first)[..], "{why}");
         assert!(replayed.unfit.unwrap().contains("does not follow"), "{why}");
     }
     let good = [first, second, third];
