@@ -14,6 +14,7 @@ pub mod documents;
 pub mod epochs;
 pub mod error;
 mod folds;
+pub(crate) mod frame;
 pub mod history;
 pub mod idempotency;
 pub(crate) mod journal;

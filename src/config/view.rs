@@ -259,6 +259,15 @@ mod tests {
     }
 
     #[test]
+    fn of_who_has_seen_folds_that_are_not_known_here_nothing_is_known_but_that_it_needs_all() {
+        let mut told: Told = [entry(7).dot].into_iter().collect();
+        let view = DocumentView::default();
+        assert!(!view.is_reset_for(&told.read(&Arc::default())));
+        told.advance(Dot { origin: crate::model::Origin::FOLDS, n: 1 });
+        assert!(view.is_reset_for(&told.read(&Arc::default())));
+    }
+
+    #[test]
     fn renderings_are_kept_while_there_is_room_and_make_room_when_they_go() {
         static ALL: AtomicUsize = AtomicUsize::new(0);
         let large = || Bytes::from(vec![0; RENDERED_BYTES_MAX / 2]);

@@ -21,7 +21,7 @@ use crate::audit::Source;
 use crate::config::roll::Roll;
 use crate::env::Env;
 use crate::gossip::Acknowledged;
-use crate::model::vector::Fold;
+use crate::model::vector::{FOLDED_MAX, Fold};
 use crate::model::{DocumentId, Stamp, Told, Vector};
 use crate::node::{EpochStatus, Node};
 use crate::planted::{Bug, is_planted};
@@ -147,19 +147,16 @@ impl Coordinator {
     /// What is to be folded, if anything is: the next one after those that all members know.
     async fn fold(&self, acknowledged: &Acknowledged, floor: &Vector) -> Option<Fold> {
         let mine = self.node.snapshot().vector.clone();
-        let latest = mine.generation();
-        let is_settled =
-            floor.generation() == latest && self.node.quorum().state().folded <= latest;
-        if !is_settled || !self.node.all_take_folds(acknowledged) {
-            return None;
-        }
         let bounds = Bounds {
             mine: &mine,
             floor,
             acknowledged,
+            decided: self.node.quorum().state().folded,
+            is_taken_by_all: self.node.all_take_folds(acknowledged),
             present: &self.node.present_origins(acknowledged),
             soft_cap: self.settings.origins_soft_cap,
             idle: self.settings.origins_idle,
+            folded_max: FOLDED_MAX,
         };
         let due = self.folding.due(&bounds, Instant::now());
         if due.is_empty() {
@@ -172,7 +169,7 @@ impl Coordinator {
                 return None;
             }
         };
-        Fold::new(latest + 1, rows).ok()
+        Fold::new(mine.generation() + 1, rows).ok()
     }
 
     /// What everybody has that is waited for; none where that is not known, or too long to decide,

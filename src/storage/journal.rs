@@ -4,8 +4,8 @@
 //! transactions without a sync, and the next one that is synced makes all of this obsolete.
 //!
 //! The file grows by [`STEP_BYTES`], written with zeros, so that a sync has nothing but the group's own
-//! pages to write. A group is a frame, at the beginning of a page, right behind the one before or at the
-//! beginning of the file, and never over one that is needed:
+//! pages to write. A group is a frame ([`super::frame`]), right behind the one before or at the beginning of
+//! the file, and never over one that is needed:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -34,10 +34,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use redb::{ReadTransaction, StorageBackend, WriteTransaction};
-use sha2::{Digest as _, Sha256};
 
 use super::audit::Span;
 use super::error::StoreError;
+use super::frame::{PAGE, Shape};
 use super::{audit, folds, log, meta, origins};
 use crate::audit::Head;
 use crate::config::record::{NO_RECORD, Record, RecordHash};
@@ -54,10 +54,7 @@ const STEP_BYTES: usize = 1 << 20;
 /// Where the disk has less room than this, nothing is taken: what is here has to find room in the
 /// tables, and a disk that is full is to be told of with the first write that it cannot keep.
 const ROOM_MIN: u64 = 32 << 20;
-const PAGE: usize = 4_096;
-const MAGIC: [u8; 4] = *b"HOCJ";
-const FORMAT: u32 = 1;
-const HEADER: usize = 60;
+const SHAPE: Shape = Shape { magic: *b"HOCJ", format: 1, fields: 16 };
 
 /// What tells a store's journal from another's.
 pub(super) type JournalId = [u8; 16];
@@ -452,40 +449,14 @@ fn frames(content: &[u8], reached: Reached) -> BTreeMap<u64, Frame<'_>> {
 
 /// The frame that begins at `at`, if it is whole, and its number.
 fn read_frame<'a>(content: &'a [u8], at: usize, id: &JournalId) -> Option<(u64, Frame<'a>)> {
-    let (header, rest) = content.get(at..)?.split_at_checked(HEADER)?;
-    let u32_at = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
-    let u64_at = |at: usize| Some(u64::from_be_bytes(header.get(at..at + 8)?.try_into().ok()?));
-    if header[..4] != MAGIC || u32_at(4)? != FORMAT {
-        return None;
-    }
-    let len = u32_at(24)? as usize;
-    let body = rest.get(..len)?;
-    if header[28..] != sum(id, &header[..28], body) {
-        return None;
-    }
-    let end = at + (HEADER + len).next_multiple_of(PAGE);
-    Some((u64_at(8)?, Frame { done: u64_at(16)?, body, at, end }))
+    let whole = SHAPE.read(id, content.get(at..)?)?;
+    let (seq, done) = (whole.u64_at(0)?, whole.u64_at(8)?);
+    Some((seq, Frame { done, body: whole.body, at, end: at + whole.len }))
 }
 
 fn frame(id: &JournalId, seq: u64, done: u64, group: &Group) -> Vec<u8> {
-    let mut frame = Vec::with_capacity((HEADER + group.size()).next_multiple_of(PAGE));
-    frame.extend(MAGIC);
-    frame.extend(FORMAT.to_be_bytes());
-    frame.extend(seq.to_be_bytes());
-    frame.extend(done.to_be_bytes());
-    frame.extend([0; HEADER - 24]);
-    cbor::encode_into(group, &mut frame);
-    // Larger ones have no room in the file.
-    let len = u32::try_from(frame.len() - HEADER).unwrap_or(u32::MAX);
-    frame[24..28].copy_from_slice(&len.to_be_bytes());
-    let sum = sum(id, &frame[..28], &frame[HEADER..]);
-    frame[28..HEADER].copy_from_slice(&sum);
-    frame.resize(frame.len().next_multiple_of(PAGE), 0);
-    frame
-}
-
-fn sum(id: &JournalId, header: &[u8], body: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(id).chain_update(header).chain_update(body).finalize().into()
+    let fields = [&seq.to_be_bytes()[..], &done.to_be_bytes()];
+    SHAPE.write(id, &fields, group.size(), |frame| cbor::encode_into(group, frame))
 }
 
 fn io_error(error: io::Error) -> StoreError {

@@ -66,3 +66,25 @@ async fn who_folded_what_is_not_known_here_is_no_floor_and_no_witness_until_it_i
         "nobody has said that it has none: {told:?}"
     );
 }
+
+#[tokio::test]
+async fn who_has_folded_what_a_peer_names_is_sent_nothing_of_it_again() {
+    let cluster = Cluster::start(GossipSettings::default());
+    cluster.connected().await;
+    cluster.node("b").write(5, 100);
+    cluster.converged().await;
+    let last = Dot { origin: Origin([2; 8]), n: 5 };
+    let fold = Fold::new(1, vec![FoldRow { dot: last, hash: [0; 32] }]).unwrap();
+    let folds = Arc::new(Folds::default().with(&fold).unwrap());
+    let a = cluster.node("a");
+    a.memory.fold(&folds);
+    a.gossip.advanced();
+    let before = locked(&a.memory.duplicates).len();
+    // What nobody pushes has to be pulled, from who knows no folds.
+    cluster.node("c").memory.write(100);
+    cluster.node("c").gossip.advanced();
+    let pulled = Dot { origin: Origin([3; 8]), n: 1 };
+    until("it is pulled", async || a.memory.vector().includes(pulled).then_some(())).await;
+    let again = locked(&a.memory.duplicates)[before..].to_vec();
+    assert!(again.iter().all(|dot| dot.origin != last.origin), "{again:?}");
+}

@@ -21,6 +21,8 @@ pub(super) struct Memory {
     vector: Mutex<Arc<Vector>>,
     waiting: Mutex<BTreeMap<Dot, Bytes>>,
     pub(super) witnessed: Mutex<Vec<(Origin, u64)>>,
+    /// What came though it was there.
+    pub(super) duplicates: Mutex<Vec<Dot>>,
     /// Why whoever lacks something is sent to whole documents.
     pub(super) trimmed: Mutex<Option<Need>>,
     /// Nothing more is taken.
@@ -49,6 +51,7 @@ impl Memory {
             vector: Mutex::default(),
             waiting: Mutex::default(),
             witnessed: Mutex::default(),
+            duplicates: Mutex::default(),
             trimmed: Mutex::default(),
             is_full: AtomicBool::new(false),
         })
@@ -81,6 +84,7 @@ impl Memory {
             };
             if self.vector().includes(dot) {
                 applied.duplicate += 1;
+                locked(&self.duplicates).push(dot);
                 continue;
             }
             locked(&self.waiting).insert(dot, bytes);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::harness::{World, cut_pair, island, three, three_with, world, world_with};
+use super::harness::{
+    World, cut_pair, cut_pair_with, island, three, three_with, world, world_with,
+};
 use crate::audit::{ChainReader as _, Event, Head};
 use crate::env::{Entropy, WallClock as _};
 use crate::model::NodeName;
@@ -397,4 +399,51 @@ async fn an_archive_without_room_is_counted_and_made_once_there_is_some() {
     while a.disk.names("audit.eu-west-1.config.").is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What `/metrics` has under this name.
+async fn metric(world: &World, name: &str) -> f64 {
+    let metrics = world.get("/metrics").await.expect(200).body;
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_no_peer_has_is_counted_until_one_has_it_and_that_one_says_how_much_it_keeps() {
+    let mut settings = Settings::default();
+    settings.audit.ship_every = Duration::from_millis(20);
+    let (a, b, links) = cut_pair_with(settings).await;
+    for i in 0..5 {
+        a.put(&format!("/config/web/dev/a{i}"), "1").await.expect(201);
+    }
+    let until = async |world: &World, name: &str, is_so: fn(f64) -> bool| {
+        let waits = async {
+            while !is_so(metric(world, name).await) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waits)
+            .await
+            .unwrap_or_else(|_| panic!("{name}"));
+    };
+    until(&a, "holm_audit_unshipped_records", |it| it >= 5.0).await;
+    assert!(metric(&b, "holm_audit_copies_bytes").await == 0.0);
+    links.heal_all();
+    until(&a, "holm_audit_unshipped_records", |it| it == 0.0).await;
+    until(&b, "holm_audit_copies_bytes", |it| it > 0.0).await;
+}
+
+#[tokio::test]
+async fn attempts_that_the_store_does_not_take_are_counted() {
+    let world = world().await;
+    assert!(metric(&world, "holm_audit_dropped_total").await == 0.0);
+    world.disk.fail(true);
+    world.request("GET", "/config/web/dev/a").token(None).send().await.expect(401);
+    let waits = async {
+        while metric(&world, "holm_audit_dropped_total").await < 1.0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("it is counted");
+    world.disk.fail(false);
 }

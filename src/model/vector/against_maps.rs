@@ -254,3 +254,52 @@ fn a_vector_of_too_many_origins_is_not_read() {
     assert!(read(&most), "the generation is none");
     assert!(!read(&many(VECTOR_ORIGINS_MAX as u64 + 1)));
 }
+
+#[test]
+fn a_list_of_folds_has_an_end_and_the_last_one_has_to_fit_into_it() {
+    let folds = Folds::default().with(&fold(1, &[(1, 5), (2, 7)])).unwrap();
+    let next = fold(2, &[(3, 1), (4, 1)]);
+    assert_eq!(folds.with_at_most(&next, 3).err(), Some(FoldError::Full));
+    assert_eq!(folds.with_at_most(&next, 4).unwrap().len(), 4);
+    assert_eq!(folds.with_at_most(&fold(1, &[(1, 5), (2, 7)]), 1).unwrap().len(), 2, "it is known");
+}
+
+#[test]
+fn a_row_that_has_not_its_three_parts_is_not_read() {
+    let bytes = cbor::encode(&fold(3, &[(0, 7)]));
+    let at = bytes.iter().position(|byte| *byte == 0x83).unwrap();
+    for parts in [0x82, 0x84, 0x9f] {
+        let mut bytes = bytes.clone();
+        bytes[at] = parts;
+        assert!(cbor::decode::<Fold>(&bytes).is_err(), "{parts:x}");
+    }
+}
+
+#[test]
+fn without_knowing_folds_only_what_a_later_one_may_stand_for_is_taken_for_covered() {
+    let told = |dots: &[Dot], generation| -> Told {
+        let folds = Dot { origin: Origin::FOLDS, n: generation };
+        dots.iter().copied().chain([folds]).collect()
+    };
+    let floor = told(&[dot(1, 5)], 1);
+    assert!(floor.may_cover(&told(&[dot(1, 5)], 1)) && floor.may_cover(&told(&[dot(1, 4)], 0)));
+    assert!(floor.may_cover(&told(&[dot(1, 9), dot(2, 3)], 0)), "a fold may stand for these");
+    assert!(!floor.may_cover(&told(&[dot(2, 3)], 1)), "of the same folds none does");
+    assert!(!floor.may_cover(&told(&[], 2)) && !floor.may_cover(&told(&[dot(1, 1)], 2)));
+}
+
+#[test]
+fn what_folds_stand_for_is_included_though_it_is_not_named() {
+    let folds = Folds::default().with(&fold(1, &[(1, 5)])).unwrap();
+    let folds = folds.with(&fold(2, &[(2, 7)])).unwrap();
+    let mut told: Told = [dot(1, 5), dot(2, 9)].into_iter().collect();
+    let other = told.clone();
+    told.fold(&folds, 1);
+    assert_eq!((told.len(), told.generation()), (1, 1));
+    assert!(told.includes(dot(1, 5), &folds) && !told.names(dot(1, 5)));
+    assert!(!told.includes(dot(1, 6), &folds));
+    let mut none: Told = [dot(2, 9)].into_iter().collect();
+    none.fold(&folds, 1);
+    assert_eq!(none.generation(), 0, "nothing of it is folded: it needs no fold");
+    assert!(other.includes(dot(2, 9), &folds) && !none.includes(dot(1, 5), &folds));
+}

@@ -141,6 +141,11 @@ impl Folds {
 
     /// These and the next one; the same where it is known.
     pub fn with(&self, fold: &Fold) -> Result<Self, FoldError> {
+        self.with_at_most(fold, FOLDED_MAX)
+    }
+
+    /// The same, where there may be so many rows in all.
+    pub(super) fn with_at_most(&self, fold: &Fold, rows_max: usize) -> Result<Self, FoldError> {
         let latest = self.latest();
         if let Some(known) = self.folds.get(&fold.generation) {
             let differs = FoldError::Differs(fold.generation);
@@ -149,7 +154,7 @@ impl Folds {
         if fold.generation != latest + 1 {
             return Err(FoldError::Generation(fold.generation, latest));
         }
-        if self.rows.len() + fold.rows().len() > FOLDED_MAX {
+        if self.rows.len() + fold.rows().len() > rows_max {
             return Err(FoldError::Full);
         }
         let mut next = self.clone();

@@ -5,8 +5,8 @@
 //! there at once.
 //!
 //! The file has [`FILE_BYTES`], written once with zeros, so that a sync has nothing but the group's
-//! own pages to write, and needs no more room. A group is a frame, at the beginning of a page, so that writing one never
-//! touches another:
+//! own pages to write, and needs no more room. A group is a frame ([`frame`](crate::storage::frame)), at the
+//! beginning of a page:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -31,7 +31,6 @@ use std::io;
 use std::sync::Arc;
 
 use redb::StorageBackend;
-use sha2::{Digest as _, Sha256};
 
 use super::identity::io_error;
 use crate::audit::{Decision, Event, Head, Source};
@@ -39,6 +38,7 @@ use crate::env::Disk;
 use crate::model::{NodeName, Stamp};
 use crate::quorum::types::RaftId;
 use crate::storage::StoreError;
+use crate::storage::frame::{PAGE, Shape};
 
 /// The file's name in the node's directory.
 pub(crate) const FILE: &str = "quorum.journal";
@@ -49,10 +49,7 @@ pub(crate) const FILE_BYTES: u64 = 1 << 20;
 const ROOM_MIN: u64 = 4 * FILE_BYTES;
 /// Most copies of journals that were not good before the node refuses to start.
 const ASIDE_MAX: u32 = 8;
-const PAGE: usize = 4_096;
-const MAGIC: [u8; 4] = *b"HOLJ";
-const FORMAT: u32 = 1;
-const HEADER: usize = 64;
+const SHAPE: Shape = Shape { magic: *b"HOLJ", format: 1, fields: 20 };
 
 /// A record with its number.
 pub(super) type Numbered = (u64, Arc<[u8]>);
@@ -288,18 +285,12 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (header, rest) = bytes.split_at_checked(HEADER)?;
-        let u32_at = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
-        let u64_at = |at: usize| Some(u64::from_be_bytes(header.get(at..at + 8)?.try_into().ok()?));
-        if header[..4] != MAGIC || u32_at(4)? != FORMAT {
+        let whole = SHAPE.read(b"", bytes)?;
+        let (store, first, count) = (whole.u64_at(0)?, whole.u64_at(8)?, whole.u32_at(16)?);
+        if count == 0 || first == 0 {
             return None;
         }
-        let (store, first) = (u64_at(8)?, u64_at(16)?);
-        let (count, len) = (u32_at(24)?, u32_at(28)? as usize);
-        let mut body = rest.get(..len)?;
-        if header[32..] != sum(&header[..32], body) || count == 0 || first == 0 {
-            return None;
-        }
+        let mut body = whole.body;
         let mut records = Vec::new();
         for _ in 0..count {
             let (len, rest) = body.split_at_checked(4)?;
@@ -309,33 +300,21 @@ impl<'a> Frame<'a> {
             body = rest;
         }
         first.checked_add(u64::from(count))?;
-        Some(Self { store, first, records, pages: (HEADER + len).div_ceil(PAGE) })
+        Some(Self { store, first, records, pages: whole.len / PAGE })
     }
 }
 
 fn frame(store: RaftId, first: u64, records: &[Numbered]) -> Vec<u8> {
-    let len: usize = records.iter().map(|(_, bytes)| 4 + bytes.len()).sum();
-    let mut frame = Vec::with_capacity((HEADER + len).next_multiple_of(PAGE));
-    frame.extend(MAGIC);
-    frame.extend(FORMAT.to_be_bytes());
-    frame.extend(store.to_be_bytes());
-    frame.extend(first.to_be_bytes());
+    let expected: usize = records.iter().map(|(_, bytes)| 4 + bytes.len()).sum();
     // Larger ones have no room in the file.
-    frame.extend(u32::try_from(records.len()).unwrap_or(u32::MAX).to_be_bytes());
-    frame.extend(u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    frame.extend([0; 32]);
-    for (_, bytes) in records {
-        frame.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-        frame.extend(&bytes[..]);
-    }
-    let sum = sum(&frame[..32], &frame[HEADER..]);
-    frame[32..HEADER].copy_from_slice(&sum);
-    frame.resize(frame.len().next_multiple_of(PAGE), 0);
-    frame
-}
-
-fn sum(header: &[u8], body: &[u8]) -> [u8; 32] {
-    Sha256::new().chain_update(header).chain_update(body).finalize().into()
+    let short = |len: usize| u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes();
+    let fields = [&store.to_be_bytes()[..], &first.to_be_bytes(), &short(records.len())];
+    SHAPE.write(b"", &fields, expected, |frame| {
+        for (_, bytes) in records {
+            frame.extend(short(bytes.len()));
+            frame.extend(&bytes[..]);
+        }
+    })
 }
 
 #[cfg(test)]

@@ -100,6 +100,7 @@ fn a_decision_is_on_the_audit_log_and_somebody_without_leave_takes_none() {
 #[test]
 fn no_two_folds_have_one_number_whatever_documents_they_go_with() {
     let mut state = founded();
+    let mut kept = State::default();
     let fold = |generation, at: u8| {
         let row = FoldRow { dot: Dot { origin: Origin([at; 8]), n: 5 }, hash: [1; 32] };
         Some(Fold::new(generation, vec![row]).unwrap())
@@ -112,6 +113,7 @@ fn no_two_folds_have_one_number_whatever_documents_they_go_with() {
     };
     let mut decide = |document: &str, roll: &EpochRoll| {
         let applied = state.next(&proposal(None, of(document, roll)));
+        applied.rows.iter().for_each(|row| kept.insert(row).unwrap());
         (applied.outcome, state.folded)
     };
     let skipping = decide("web/dev", &with(2, 1));
@@ -124,7 +126,8 @@ fn no_two_folds_have_one_number_whatever_documents_they_go_with() {
     let mut next = with(2, 2);
     next.floor.advance(Dot { origin: Origin::FOLDS, n: 1 });
     assert_eq!(decide("web/prod", &next), (Ok(Outcome::Done), 2));
-    // As it is kept and sent.
+    // As it is written row by row, and as it is kept and sent.
+    assert_eq!((kept.folded, kept.epochs.len()), (2, 2));
     let mut copy = State::default();
     for row in state.rows() {
         copy.insert(&row).unwrap();

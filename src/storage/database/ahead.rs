@@ -191,3 +191,6 @@ impl Database {
         Ok(Some(Ahead::new(journal)))
     }
 }
+
+#[cfg(test)]
+mod tests;

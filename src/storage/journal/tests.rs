@@ -4,7 +4,10 @@ use redb::ReadableDatabase as _;
 use super::*;
 use crate::env::{CrashMode, MemoryDisk};
 use crate::model::DocumentId;
+use crate::model::vector::FoldRow;
+use crate::storage::frame::sum;
 
+const HEADER: usize = 60;
 const ID: JournalId = [7; 16];
 const START: Reached = Reached { id: ID, seq: 0 };
 const ORIGIN: Origin = Origin([1; 8]);
@@ -252,6 +255,74 @@ fn a_group_that_does_not_follow_from_the_tables_is_not_taken() {
     let (_, replayed) = open(&memory, START);
     assert!(replayed.unfit.unwrap().contains("audit chain"));
     assert!(replayed.groups.is_empty());
+}
+
+#[test]
+fn a_group_is_taken_only_where_each_of_its_changes_is_the_next_one_and_what_it_says() {
+    let [first, second, third] = <[Group; 3]>::try_from(groups(3)).unwrap();
+    let made = |n, previous| {
+        let id = DocumentId::parse("web/dev").unwrap();
+        Record::with(Dot { origin: ORIGIN, n }, previous, id, 0, Vec::new(), b"change", None)
+    };
+    let of = |record: &Record| {
+        let mut group = Group::default();
+        group.push(record, None);
+        group
+    };
+    let before = first.changes[0].hash;
+    let mut other_hash = second.clone();
+    other_hash.changes[0].hash = [9; 32];
+    let mut other_dot = of(&made(3, before));
+    other_dot.changes[0].dot.n = 2;
+    let branch = of(&made(2, [9; 32]));
+    let gap = of(&made(3, before));
+    for (next, why) in [
+        (branch, "it builds on another record"),
+        (gap, "a number is missing"),
+        (other_dot, "the record has another number"),
+        (other_hash, "the record has another hash"),
+    ] {
+        let bytes = [frame(&ID, 1, 0, &first), frame(&ID, 2, 0, &next)].concat();
+        let replayed = replay(&bytes, START, Heads::default());
+        assert_eq!(replayed.groups[..], std::slice::from_ref(&first)[..], "{why}");
+        assert!(replayed.unfit.unwrap().contains("does not follow"), "{why}");
+    }
+    let good = [first, second, third];
+    let bytes: Vec<u8> =
+        good.iter().zip(1..).flat_map(|(it, seq)| frame(&ID, seq, 0, it)).collect();
+    let replayed = replay(&bytes, START, Heads::default());
+    assert_eq!((&replayed.groups[..], replayed.unfit), (&good[..], None));
+}
+
+#[test]
+fn a_change_of_an_origin_that_the_tables_have_folded_follows_from_the_fold() {
+    let all = groups(3);
+    let row = FoldRow { dot: all[0].changes[0].dot, hash: all[0].changes[0].hash };
+    let folds = Folds::default().with(&Fold::new(1, vec![row]).unwrap()).unwrap();
+    let heads = || Heads { folds: Arc::new(folds.clone()), ..Heads::default() };
+    let bytes = [frame(&ID, 1, 0, &all[1]), frame(&ID, 2, 0, &all[2])].concat();
+    let replayed = replay(&bytes, START, heads());
+    assert_eq!((&replayed.groups[..], replayed.unfit), (&all[1..], None));
+    let unfit = replay(&frame(&ID, 1, 0, &all[2]), START, heads()).unfit;
+    assert!(unfit.unwrap().contains("does not follow"));
+}
+
+#[test]
+fn a_frame_that_begins_otherwise_or_is_of_a_later_format_is_none_though_its_sum_is_right() {
+    let all = groups(2);
+    for at in [0, 7] {
+        let mut bytes = frame(&ID, 1, 0, &all[0]);
+        bytes[at] += 1;
+        let len = u32::from_be_bytes(bytes[24..28].try_into().unwrap()) as usize;
+        let sum = sum(&ID, &bytes[..28], &bytes[HEADER..HEADER + len]);
+        bytes[28..HEADER].copy_from_slice(&sum);
+        let alone = replay(&bytes, START, Heads::default());
+        assert_eq!((alone.groups.len(), alone.seq, alone.damage), (0, 0, None));
+        // What is behind it shows that something is not there.
+        bytes.extend(frame(&ID, 2, 0, &all[1]));
+        let damage = replay(&bytes, START, Heads::default()).damage.unwrap();
+        assert!(damage.contains("group 1 is not whole, and 2 is"), "{damage}");
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::env::{CrashMode, MemoryDisk};
+use crate::storage::frame::sum;
 use proptest::prelude::*;
 
+const HEADER: usize = 64;
 const STORE: RaftId = 7;
 
 fn event(target: &str) -> Event {
@@ -238,7 +240,7 @@ proptest! {
         bytes[16 + at.index(HEADER + 4 - 16)] = with;
         let len = u32::from_be_bytes(bytes[28..32].try_into().unwrap()) as usize;
         if let Some(body) = bytes[HEADER..].get(..len) {
-            let sum = sum(&bytes[..32], body);
+            let sum = sum(b"", &bytes[..32], body);
             bytes[32..HEADER].copy_from_slice(&sum);
             let replayed = replay(&bytes, STORE, Head::default());
             prop_assert!(replayed.records.len() <= 3);

@@ -12,7 +12,21 @@ fn id() -> DocumentId {
     DocumentId::parse(DOCUMENT).unwrap()
 }
 
-fn write(writer: &mut Writer, key: &str, count: u64) {
+fn stores<const N: usize>() -> [Writer; N] {
+    [(); N].map(|()| open(&MemoryDisk::new()))
+}
+
+/// What a store shows, and includes.
+fn shown(writer: &Writer) -> (Vec<String>, &Vector) {
+    (view(writer), &writer.state.vector)
+}
+
+/// What it took for bad, and for a second change under one number.
+fn faults(writer: &Writer) -> (u64, u64) {
+    (writer.counts().quarantined, writer.counts().forks)
+}
+
+pub(super) fn write(writer: &mut Writer, key: &str, count: u64) {
     for i in 0..count {
         let committed = writer.commit(Stamp(100 + i), &[put(DOCUMENT, &[(key, &i.to_string())])]);
         written(&committed, 0);
@@ -20,7 +34,7 @@ fn write(writer: &mut Writer, key: &str, count: u64) {
 }
 
 /// A roll at this floor, which folds what the store has of these origins.
-fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
+pub(super) fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
     let floor = floor.told();
     let plan = writer.epochs().plan_roll(&id(), &floor, Stamp(0)).unwrap();
     let mut dots: Vec<Dot> =
@@ -32,7 +46,7 @@ fn folding(writer: &Writer, floor: &Vector, origins: &[Origin]) -> Roll {
     Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold }
 }
 
-fn begin(writer: &mut Writer, roll: Roll) -> Dot {
+pub(super) fn begin(writer: &mut Writer, roll: Roll) -> Dot {
     let committed = writer.commit(Stamp(1), &[Command::Roll { document: id(), roll }]);
     match committed.outcomes[..] {
         [Outcome::Rolled(Ok(dot))] => dot,
@@ -41,7 +55,7 @@ fn begin(writer: &mut Writer, roll: Roll) -> Dot {
 }
 
 /// Folds these origins, of which everybody has what this store has.
-fn fold(writer: &mut Writer, origins: &[Origin]) {
+pub(super) fn fold(writer: &mut Writer, origins: &[Origin]) {
     let floor = writer.state.vector.clone();
     let roll = folding(writer, &floor, origins);
     begin(writer, roll);
@@ -61,8 +75,8 @@ fn named(writer: &Writer) -> usize {
 #[test]
 fn what_is_folded_is_named_no_more_and_included_all_the_same() {
     let disk = MemoryDisk::new();
-    let (mut a, mut b, mut gone) =
-        (open(&disk), open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let mut a = open(&disk);
+    let [mut b, mut gone] = stores();
     write(&mut gone, "gone", 5);
     hear(&gone, &mut a);
     write(&mut a, "a", 3);
@@ -81,14 +95,14 @@ fn what_is_folded_is_named_no_more_and_included_all_the_same() {
             a.checkpoint().unwrap();
         }
         let again = open(&disk.snapshot());
-        assert_eq!((view(&again), &again.state.vector), (view(&a), &a.state.vector));
+        assert_eq!(shown(&again), shown(&a));
         assert_eq!(named(&again), 1);
     }
     // Who has nothing takes all of it, in one go.
     hear(&a, &mut b);
-    assert_eq!((view(&b), &b.state.vector), (view(&a), &a.state.vector));
+    assert_eq!(shown(&b), shown(&a));
     assert_eq!(named(&b), 1);
-    assert_eq!((b.counts().quarantined, b.counts().forks), (0, 0));
+    assert_eq!(faults(&b), (0, 0));
     // Nobody is sent anything twice.
     let missing = |of: &Writer, to: &Writer| {
         let have = of.published.load().vector.clone();
@@ -100,8 +114,8 @@ fn what_is_folded_is_named_no_more_and_included_all_the_same() {
 #[test]
 fn an_origin_that_goes_on_after_it_was_folded_is_named_again() {
     let disk = MemoryDisk::new();
-    let (mut a, mut b, mut back) =
-        (open(&disk), open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let mut a = open(&disk);
+    let [mut b, mut back] = stores();
     write(&mut back, "k", 3);
     hear(&back, &mut a);
     // It goes on alone, and nobody waits for it.
@@ -115,8 +129,8 @@ fn an_origin_that_goes_on_after_it_was_folded_is_named_again() {
     hear(&back, &mut a);
     hear(&a, &mut b);
     for store in [&a, &b] {
-        assert_eq!((view(store), &store.state.vector), (view(&back), &back.state.vector));
-        assert_eq!((store.counts().quarantined, store.counts().forks), (0, 0));
+        assert_eq!(shown(store), shown(&back));
+        assert_eq!(faults(store), (0, 0));
         assert_eq!(named(store), 2);
     }
     // And on, and folded again, further.
@@ -124,23 +138,21 @@ fn an_origin_that_goes_on_after_it_was_folded_is_named_again() {
     hear(&back, &mut a);
     fold(&mut a, &[last.origin]);
     assert_eq!((named(&a), a.state.vector.get(last.origin)), (1, 6));
-    let again = open(&disk.snapshot());
-    assert_eq!((view(&again), &again.state.vector), (view(&a), &a.state.vector));
+    assert_eq!(shown(&open(&disk.snapshot())), shown(&a));
     // What is folded is in the tables, and what goes on from there in the journal alone.
     a.checkpoint().unwrap();
     write(&mut back, "k", 1);
     hear(&a, &mut back);
     hear(&back, &mut a);
     assert!(a.ahead_bytes() > 0);
-    let again = open(&disk.crash(CrashMode::LoseUnsynced));
-    assert_eq!((view(&again), &again.state.vector), (view(&a), &a.state.vector));
-    assert_eq!((view(&a), &a.state.vector), (view(&back), &back.state.vector));
+    assert_eq!(shown(&open(&disk.crash(CrashMode::LoseUnsynced))), shown(&a));
+    assert_eq!(shown(&a), shown(&back));
     assert_eq!((a.counts().quarantined, back.counts().quarantined), (0, 0));
 }
 
 #[test]
 fn two_records_of_one_decision_fold_once_whichever_is_heard_first() {
-    let [mut a, mut b, mut c, mut d, mut gone] = [(); 5].map(|()| open(&MemoryDisk::new()));
+    let [mut a, mut b, mut c, mut d, mut gone] = stores();
     write(&mut gone, "gone", 2);
     hear(&gone, &mut a);
     hear(&a, &mut b);
@@ -157,14 +169,14 @@ fn two_records_of_one_decision_fold_once_whichever_is_heard_first() {
     fold(&mut c, &[origin]);
     hear(&c, &mut d);
     hear(&d, &mut c);
-    assert_eq!((view(&c), &c.state.vector), (view(&d), &d.state.vector));
+    assert_eq!(shown(&c), shown(&d));
     assert_eq!(c.state.vector.generation(), 2);
     assert_eq!((c.counts().quarantined, d.counts().quarantined), (0, 0));
 }
 
 #[test]
 fn a_fold_that_nobody_decided_is_refused() {
-    let (mut a, mut b) = (open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let [mut a, mut b] = stores();
     write(&mut a, "k", 2);
     hear(&a, &mut b);
     let floor = a.state.vector.clone();
@@ -180,13 +192,13 @@ fn a_fold_that_nobody_decided_is_refused() {
     }
     begin(&mut a, good);
     hear(&a, &mut b);
-    assert_eq!((view(&b), &b.state.vector), (view(&a), &a.state.vector));
+    assert_eq!(shown(&b), shown(&a));
 }
 
 #[test]
 fn another_change_under_a_number_that_is_folded_is_noticed() {
     let disk = MemoryDisk::new();
-    let (mut a, mut b) = (open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let [mut a, mut b] = stores();
     let mut twin = open(&disk);
     let elsewhere = |writer: &mut Writer, at: u64| {
         let committed = writer.commit(Stamp(at), &[put("other/dev", &[("k", &at.to_string())])]);
@@ -219,9 +231,8 @@ fn another_change_under_a_number_that_is_folded_is_noticed() {
 #[test]
 fn whole_documents_bring_folds_along() {
     let (disk, own_disk) = (MemoryDisk::new(), MemoryDisk::new());
-    let (mut a, mut b, mut gone) =
-        (open(&MemoryDisk::new()), open(&disk), open(&MemoryDisk::new()));
-    let mut own = open(&own_disk);
+    let [mut a, mut gone] = stores();
+    let (mut b, mut own) = (open(&disk), open(&own_disk));
     write(&mut gone, "gone", 4);
     write(&mut own, "own", 2);
     hear(&gone, &mut a);
@@ -241,10 +252,9 @@ fn whole_documents_bring_folds_along() {
     transfer(&a, &mut own, &own_disk).unwrap();
     let origin = own.origin();
     assert_eq!((own.state.vector.get(origin), named(&own)), (4, 2), "it keeps what it wrote");
-    let reopened = open(&own_disk.snapshot());
-    assert_eq!((view(&reopened), &reopened.state.vector), (view(&own), &own.state.vector));
+    assert_eq!(shown(&open(&own_disk.snapshot())), shown(&own));
     assert!(!hear(&own, &mut a));
-    assert_eq!((view(&a), &a.state.vector), (view(&own), &own.state.vector));
+    assert_eq!(shown(&a), shown(&own));
     // From somebody who knows no folds: what is folded and gone here it cannot give back.
     let mut late = open(&MemoryDisk::new());
     write(&mut late, "late", 1);
@@ -254,7 +264,7 @@ fn whole_documents_bring_folds_along() {
 
 #[test]
 fn removals_of_folded_origins_that_are_gone_are_stood_for_by_the_fold() {
-    let (mut a, mut gone) = (open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let [mut a, mut gone] = stores();
     write(&mut gone, "k", 1);
     let before = gone.state.vector.clone();
     let Command::Write(mut remove) = put(DOCUMENT, &[]) else { panic!() };
@@ -281,7 +291,7 @@ fn removals_of_folded_origins_that_are_gone_are_stood_for_by_the_fold() {
 
 #[test]
 fn there_may_be_any_number_of_origins_as_long_as_they_are_folded() {
-    let (mut a, mut b) = (open(&MemoryDisk::new()), open(&MemoryDisk::new()));
+    let [mut a, mut b] = stores();
     let mut all = Vec::new();
     for round in 0..(VECTOR_ORIGINS_MAX / 200 + 2) {
         let mut origins = Vec::new();
@@ -298,7 +308,7 @@ fn there_may_be_any_number_of_origins_as_long_as_they_are_folded() {
     }
     assert!(all.len() > VECTOR_ORIGINS_MAX);
     assert!(all.iter().all(|origin| a.state.vector.get(*origin) == 1));
-    assert_eq!((view(&a), &a.state.vector), (view(&b), &b.state.vector));
+    assert_eq!(shown(&a), shown(&b));
     let told = crate::model::cbor::encode(&a.state.vector.told());
     assert!(told.len() < 50, "{}", told.len());
 }
