@@ -56,7 +56,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use agent::ALLOCATOR;
+pub use agent::FRUGAL;
 pub use failure::Failure;
 pub use terminal::Terminal;
 

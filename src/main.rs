@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode};
 
 use clap::Parser as _;
-use holm::cli::{ALLOCATOR, Cli, Terminal};
+use holm::cli::{Cli, FRUGAL, Terminal};
 
 /// Small allocations from many threads are most of what a node's requests cost.
 #[global_allocator]
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 /// starts, and nowhere else. Where starting again fails, what runs is larger, and does the same. Who set
 /// one of these variables has seen to it.
 fn start_small() {
-    if ALLOCATOR.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
+    if FRUGAL.iter().any(|(name, _)| std::env::var_os(name).is_some()) {
         return;
     }
     let (Ok(program), mut words) = (std::env::current_exe(), std::env::args_os()) else { return };
@@ -65,5 +65,5 @@ fn start_small() {
         again.arg0(name);
     }
     // It comes back only where it failed.
-    let _ = again.args(words).envs(ALLOCATOR).exec();
+    let _ = again.args(words).envs(FRUGAL).exec();
 }
