@@ -78,6 +78,11 @@ pub struct Serve {
 
 impl Serve {
     pub(crate) async fn run(self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
+        // Keys and documents are many small pieces: pages of 2 MiB are kept whole for what is left in
+        // them, and reads and writes are no faster for them. Where the system does not let that be
+        // changed the node is larger, and works all the same.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::disable_transparent_huge_pages(true);
         let topology = Topology::load(&self.topology).map_err(|e| Failure::usage(e.to_string()))?;
         let topology = self.with_own(topology)?;
         let mut settings = match &self.files.settings {

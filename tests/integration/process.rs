@@ -209,6 +209,18 @@ async fn kill_9_loses_nothing_acknowledged() {
     assert!(lists[0] == lists[1] && lists[1] == lists[2]);
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_node_keeps_no_huge_pages() {
+    let site = Site::new();
+    let node = site.serve(0);
+    eventually("the node answers", async || site.vector(0).await.is_some()).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.0.id())).unwrap();
+    let may = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert_eq!(may.map(str::trim), Some("0"), "{status}");
+    node.stop();
+}
+
 #[test]
 fn a_second_process_on_the_same_data_is_refused() {
     let site = Site::new();
