@@ -75,7 +75,7 @@ pub(crate) enum ApiError {
     MethodNotAllowed { allow: &'static str },
     #[error("the client was too slow to send its request")]
     RequestTooSlow,
-    #[error("version {version} names no single entry; {} are there", candidates.len())]
+    #[error("{}", ambiguous(*version, candidates.len()))]
     AmbiguousVersion { version: u64, candidates: Vec<String> },
     #[error("{detail}")]
     PreconditionFailed { detail: String },
@@ -165,6 +165,14 @@ pub(crate) enum ApiError {
         max.as_millis()
     )]
     PolicyTooOld { age: Duration, max: Duration },
+}
+
+/// One that is left may have shared its number with others, which went by the policy of histories.
+fn ambiguous(version: u64, left: usize) -> String {
+    match left {
+        1 => format!("version {version} may have stood for more than the one entry that is left"),
+        _ => format!("version {version} stands for {left} entries"),
+    }
 }
 
 fn algorithms() -> String {

@@ -26,7 +26,11 @@ pub(super) const ALL: &[(u16, &str, &str)] = &[
     (405, "MethodNotAllowed", "The path does not take this method; `Allow` says which it takes."),
     (408, "RequestTooSlow", "The client was too slow to send its body."),
     (409, "AlreadyExists", "The name is taken."),
-    (409, "AmbiguousVersion", "The version stands for several entries; `candidates` names them."),
+    (
+        409,
+        "AmbiguousVersion",
+        "The version names no single entry; `candidates` names those that are there.",
+    ),
     (409, "Conflict", "As things stand, this can't be done."),
     (
         410,

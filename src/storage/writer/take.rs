@@ -11,6 +11,7 @@ use std::sync::Arc;
 use redb::{ReadTransaction, ReadableDatabase as _, WriteTransaction};
 
 use super::Writer;
+use super::state::State;
 use crate::config::document::{Document, SavedDocument};
 use crate::config::record::{Record, RecordHash};
 use crate::config::roll::Roll;
@@ -129,7 +130,8 @@ impl Writer {
             let known = match dot.n {
                 n if n == own => self.state.hash_of(dot.origin),
                 n if n < own => Some(log::require(&tx, Dot { n: n + 1, ..dot })?.previous),
-                // What comes behind what is here cannot be told from the hash of what comes last.
+                // What comes behind what is here cannot be told from the hash of what comes last: the
+                // records that came say it (`Taking::check_branch`).
                 _ => continue,
             };
             if known.is_some_and(|known| known != hash) {
@@ -149,6 +151,7 @@ impl Writer {
         let tx = self.begin(&database)?;
         let mut taking = Taking {
             tx: &tx,
+            state: &self.state,
             own: self.own_changes(cut)?,
             folds: cut.folds(),
             store: database.begin_read()?,
@@ -270,6 +273,8 @@ struct OwnChanges {
 /// A cut on its way into the tables.
 struct Taking<'a> {
     tx: &'a WriteTransaction,
+    /// How far the store is, and by which hashes.
+    state: &'a State,
     /// The store as it is.
     store: ReadTransaction,
     /// What it has and the cut does not.
@@ -437,6 +442,7 @@ impl Taking<'_> {
         if !self.cut.includes(record.dot) {
             return Err(illegal(&format!("change {} is not of the cut", record.dot)));
         }
+        self.check_branch(record)?;
         if !log::put_missing(self.tx, record)? {
             return Ok(());
         }
@@ -447,5 +453,22 @@ impl Taking<'_> {
         let keys: Vec<[u8; 16]> = keys.map(|idempotency| idempotency.key).collect();
         idempotency::put(self.tx, keys.iter().map(|key| (key, &record.dot)))?;
         Ok(())
+    }
+
+    /// Whether a record is the one that is here under its number, or the next one builds on the last one
+    /// that is here. Where an origin has gone on past a fork, and the cut is ahead of this store, that
+    /// is all that tells of it. What was trimmed on the other side does not come, and tells nothing.
+    fn check_branch(&self, record: &Record) -> Result<(), TakeError> {
+        let Dot { origin, n } = record.dot;
+        let own = self.state.vector.get(origin);
+        let is_other = if n <= own {
+            log::get(&self.store, record.dot)?.is_some_and(|known| known.hash != record.hash)
+        } else {
+            n - own == 1 && self.state.hash_of(origin).is_some_and(|known| known != record.previous)
+        };
+        match is_other {
+            true => Err(TakeError::Fork(origin)),
+            false => Ok(()),
+        }
     }
 }

@@ -21,6 +21,7 @@ mod epochs;
 mod folding;
 mod folds;
 mod foreign;
+mod forks;
 mod format;
 mod histories;
 mod journal;

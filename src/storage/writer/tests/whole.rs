@@ -314,8 +314,7 @@ fn a_cut_that_this_store_cannot_build_on_is_refused() {
     hear(&a, &mut d);
     d.commit(Stamp(403), &[put("web/dev", &[("k1", "4")])]);
     let before_fork = view(&d);
-    let unfit = transfer(&twin, &mut d, &fork_disk);
-    assert_eq!(unfit, Err(TakeError::Unfit(DocumentId::parse("web/dev").unwrap())));
+    assert_eq!(transfer(&twin, &mut d, &fork_disk), Err(TakeError::Fork(a.origin())));
     assert_eq!((view(&d), d.counts().forks), (before_fork, 1));
     drop(d);
     open(&fork_disk);
