@@ -7,7 +7,7 @@
 //! known from the number of the newest. Of others a pass looks, from the old end, as far as something
 //! goes: stamps mostly grow with numbers. That they need not, where regions wrote past each other, is
 //! seen to by looking at all of a key's past some times in the age that its policy keeps
-//! ([`Span::is_whole`]).
+//! (`Span::is_whole`).
 //!
 //! In a store of a program of before, where histories hold what rows show, too, passes take that out of
 //! them, until one has gone through all keys.
