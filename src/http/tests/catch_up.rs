@@ -43,6 +43,16 @@ async fn who_was_away_for_longer_than_logs_are_kept_catches_up_by_whole_document
     })
     .await;
     links.cut(&name("eu-west"), &name("us-east"));
+    // What is on its way over a connection that outlives the cut would come all the same.
+    until("they have lost each other", async || {
+        let is_connected = async |world: &World| {
+            let text = world.get("/metrics").await.expect(200).body;
+            let mut lines = text.lines().filter(|line| line.starts_with("holm_peer_connected{"));
+            lines.any(|line| line.ends_with(" 1"))
+        };
+        !is_connected(&a).await && !is_connected(&b).await
+    })
+    .await;
     for i in 0..40 {
         a.put(&format!("/config/web/dev/k{}", i % 5), &i.to_string()).await;
     }
