@@ -31,7 +31,6 @@ mod links;
 /// The deployment where none is named.
 const TOPOLOGY: &str = include_str!("../../regions/three-continents.toml");
 
-/// What the printed token allows.
 /// How long the printed token holds.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -163,18 +162,18 @@ fn master_key(dir: &Path) -> Result<SecretSettings, Failure> {
     Ok(settings)
 }
 
-/// Where the first administrator's credential is, once the cluster has been founded.
+/// Where the first administrator's credential is, once every node knows that the cluster has been founded:
+/// none of them refuses then what comes first.
 async fn credential_file(dir: &Path, servers: &[Server]) -> Option<PathBuf> {
     let deadline = Instant::now() + FOUNDING_TIME;
     for server in servers {
-        // The first entry of the log is the cluster's.
-        let _ = server.node().quorum().wait_for(1, deadline).await;
-        let file = dir.join(server.node().name().as_str()).join(CREDENTIAL_FILE);
-        if file.exists() {
-            return Some(file);
-        }
+        let quorum = server.node().quorum();
+        let mut applied = quorum.applied();
+        let founded = applied.wait_for(|_| quorum.glance().is_founded());
+        let _ = tokio::time::timeout_at(deadline, founded).await;
     }
-    None
+    let file = |server: &Server| dir.join(server.node().name().as_str()).join(CREDENTIAL_FILE);
+    servers.iter().map(file).find(|file| file.exists())
 }
 
 fn settings(key: &MintKey, log: &str) -> Settings {
