@@ -36,6 +36,12 @@ async fn what_all_have_is_known_to_all_and_one_that_is_gone_holds_it_up_until_it
     assert_eq!(left.vector.as_deref(), Some(&*had), "what it had is still known");
 }
 
+/// That everybody has an origin up to this change.
+fn folded(last: Dot) -> Arc<Folds> {
+    let fold = Fold::new(1, vec![FoldRow { dot: last, hash: [0; 32] }]).unwrap();
+    Arc::new(Folds::default().with(&fold).unwrap())
+}
+
 #[tokio::test]
 async fn who_folded_what_is_not_known_here_is_no_floor_and_no_witness_until_it_is() {
     let mut cluster = Cluster::start(GossipSettings::default());
@@ -43,8 +49,7 @@ async fn who_folded_what_is_not_known_here_is_no_floor_and_no_witness_until_it_i
     cluster.node("b").write(5, 100);
     cluster.converged().await;
     let last = Dot { origin: Origin([2; 8]), n: 5 };
-    let fold = Fold::new(1, vec![FoldRow { dot: last, hash: [0; 32] }]).unwrap();
-    let folds = Arc::new(Folds::default().with(&fold).unwrap());
+    let folds = folded(last);
     for node in ["a", "c"] {
         cluster.node(node).memory.fold(&folds);
         cluster.node(node).gossip.advanced();
@@ -74,8 +79,7 @@ async fn who_has_folded_what_a_peer_names_is_sent_nothing_of_it_again() {
     cluster.node("b").write(5, 100);
     cluster.converged().await;
     let last = Dot { origin: Origin([2; 8]), n: 5 };
-    let fold = Fold::new(1, vec![FoldRow { dot: last, hash: [0; 32] }]).unwrap();
-    let folds = Arc::new(Folds::default().with(&fold).unwrap());
+    let folds = folded(last);
     let a = cluster.node("a");
     a.memory.fold(&folds);
     a.gossip.advanced();
