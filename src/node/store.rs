@@ -129,6 +129,7 @@ impl Store {
             tasks: task_receiver,
             dirty_since: None,
             syncing: None,
+            stepping: None,
             synced_at: Instant::now(),
             prune_at,
             rebuilds: rebuilds_asked,

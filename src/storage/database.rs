@@ -201,6 +201,11 @@ impl Database {
         Ok(open)
     }
 
+    /// The database, if it is open, without what is in the journal alone: for what no group puts there.
+    pub(super) fn tables(&self) -> Result<Arc<redb::Database>, StoreError> {
+        self.current()
+    }
+
     fn current(&self) -> Result<Arc<redb::Database>, StoreError> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner).clone();
         open.ok_or_else(|| StoreError::Failed("the store is closed".into()))

@@ -28,9 +28,59 @@ pub(super) const HISTORY: TableDefinition<'_, HistoryKey<'static>, &[u8]> =
 /// Where an entry stands in its key's history: by version, ties by its change.
 pub type Position = (u64, Dot);
 
-/// The entries that are committed since the last checkpoint, by row key: of what a key has, those that
-/// are in no table yet, and maybe some that are.
-pub(super) type Tail = Arc<Mutex<BTreeMap<String, Vec<Entry>>>>;
+/// The entries that are committed since the last checkpoint: of what a key has, those that are in no
+/// table yet, and maybe some that are.
+pub(super) type Tail = Arc<Mutex<Entries>>;
+
+/// Entries by row key.
+pub(super) type ByRow = BTreeMap<String, Vec<Entry>>;
+
+/// A tail: what came last, and what a step of writing behind has on its way into the tables.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    last: ByRow,
+    on_their_way: Arc<ByRow>,
+}
+
+impl Entries {
+    /// A tail of these alone.
+    pub(super) fn new(last: ByRow) -> Self {
+        Self { last, on_their_way: Arc::default() }
+    }
+
+    /// What came last.
+    pub(super) fn last(&self) -> &ByRow {
+        &self.last
+    }
+
+    /// A row's entries.
+    fn of(&self, name: &str) -> impl Iterator<Item = &Entry> {
+        let on_their_way = self.on_their_way.get(name).into_iter().flatten();
+        on_their_way.chain(self.last.get(name).into_iter().flatten())
+    }
+
+    /// Takes in an entry of a row.
+    pub(super) fn push(&mut self, name: String, entry: Entry) {
+        self.last.entry(name).or_default().push(entry);
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        let len = |rows: &ByRow| rows.values().map(Vec::len).sum::<usize>();
+        len(&self.last) + len(&self.on_their_way)
+    }
+
+    /// Sends what came last on its way.
+    pub(super) fn send(&mut self) -> Arc<ByRow> {
+        self.on_their_way = Arc::new(std::mem::take(&mut self.last));
+        self.on_their_way.clone()
+    }
+
+    /// What was on its way is in the tables.
+    pub(super) fn arrived(&mut self) {
+        self.on_their_way = Arc::default();
+    }
+}
 
 /// Puts entries in that no row shows.
 pub(super) fn put<'a>(
@@ -97,7 +147,7 @@ impl HistoryReader {
         // The tail first: what moves to the tables in between is then found twice, not never.
         let mut found: Vec<Entry> = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            fitting(tail.get(&name).into_iter().flatten().filter(is_asked_for).collect())
+            fitting(tail.of(&name).filter(is_asked_for).collect())
         };
         let database = self.database.get()?;
         let tx = database.begin_read()?;
@@ -132,7 +182,7 @@ impl HistoryReader {
         // The tail first, as in `read`.
         let in_tail = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.get(&name).into_iter().flatten().map(position).min()
+            tail.of(&name).map(position).min()
         };
         let database = self.database.get()?;
         let tx = database.begin_read()?;

@@ -45,6 +45,7 @@ mod recovery;
 mod rolling;
 mod settling;
 mod state;
+mod step;
 mod take;
 mod trim;
 
@@ -54,6 +55,8 @@ pub use counts::Counts;
 use group::{Abort, Group};
 use settling::Settled;
 use state::{State, Unwritten};
+use step::Stepping;
+pub use step::{Step, Stepped};
 pub use take::{TakeError, Taken};
 
 /// Most records of peers that are remembered as refused.
@@ -100,9 +103,13 @@ pub struct Writer {
     waiting: Waiting,
     texts: Texts,
     unwritten: Unwritten,
+    /// What is on its way into the derived tables.
+    stepping: Option<Stepping>,
     /// How often something was written behind, and up to which time that is on disk.
     written_behind: u64,
     synced: u64,
+    /// How many steps were begun.
+    steps: u64,
     tail: Tail,
     pruner: Pruner,
     rebuild: Option<Rebuild>,
@@ -169,8 +176,10 @@ impl Writer {
             state: State::default(),
             texts: Texts::default(),
             unwritten: Unwritten::default(),
+            stepping: None,
             written_behind: 0,
             synced: 0,
+            steps: 0,
             tail: Tail::default(),
             pruner: Pruner::default(),
             rebuild: None,
@@ -249,7 +258,7 @@ impl Writer {
             Ok(reopened) => reopened,
             Err(error) => return failed(commands, &error, false),
         };
-        if self.unwritten.bytes >= UNWRITTEN_BYTES_MAX
+        if self.has_much_unwritten()
             && let Err(error) = self.checkpoint()
         {
             tracing::error!(%error, "nothing is taken until a checkpoint succeeds");
@@ -317,7 +326,7 @@ impl Writer {
             let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
             for (document, key, entry) in &group.entries {
                 let name = super::rows::row_key(document, key);
-                tail.entry(name).or_default().push(entry.clone());
+                tail.push(name, entry.clone());
             }
         }
         let snapshot = Arc::new(Snapshot::new(
@@ -353,8 +362,10 @@ impl Writer {
     fn load(&self, id: &DocumentId) -> Result<Document, StoreError> {
         let database = self.database.get()?;
         let tx = database.begin_read()?;
-        let unwritten = self.unwritten.changes.get(id).into_iter().flatten();
-        past::load(&tx, id, unwritten.copied(), &self.state.vector.folds())
+        let folds = self.state.vector.folds();
+        let mut unwritten = self.on_their_way(&tx, id, &folds)?;
+        unwritten.extend(self.unwritten.changes.get(id).into_iter().flatten());
+        past::load(&tx, id, unwritten, &folds)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Job, Observer, Sources, Task, closing};
 use crate::env::Blocking;
+use crate::storage::writer::Stepped;
 use crate::storage::{Committed, StoreError, Writer};
 
 /// Most commands in one group.
@@ -25,6 +26,8 @@ pub(super) struct Driver {
     pub(super) dirty_since: Option<Instant>,
     /// What comes of the sync of what was written behind, where one is under way.
     pub(super) syncing: Option<oneshot::Receiver<Result<u64, StoreError>>>,
+    /// What comes of the step of writing behind that is under way beside the groups. Never with a sync.
+    pub(super) stepping: Option<oneshot::Receiver<Result<Stepped, StoreError>>>,
     /// When the last one began.
     pub(super) synced_at: Instant,
     /// When histories are to be looked at.
@@ -49,6 +52,10 @@ impl Driver {
                 () = stopped => None,
                 synced = end_of(&mut self.syncing) => {
                     writer = self.synced(writer, synced);
+                    continue;
+                }
+                stepped = end_of(&mut self.stepping) => {
+                    writer = self.stepped(writer, stepped);
                     continue;
                 }
                 Some(task) = self.tasks.recv() => {
@@ -78,6 +85,7 @@ impl Driver {
         while let Some(job) = self.jobs.recv().await {
             writer = self.group(writer, job).await;
         }
+        writer = self.finish_step(writer).await;
         if self.syncing.is_some() {
             let synced = end_of(&mut self.syncing).await;
             writer = self.synced(writer, synced);
@@ -90,6 +98,9 @@ impl Driver {
 
     async fn group(&mut self, mut writer: Writer, first: Job) -> Writer {
         let started = Instant::now();
+        if writer.has_much_unwritten() {
+            writer = self.finish_step(writer).await;
+        }
         let mut commands = vec![first.command];
         let mut replies = vec![(first.reply, first._room)];
         while commands.len() < GROUP_MAX
@@ -110,13 +121,11 @@ impl Driver {
             // Whoever asked may have gone away; the write stands all the same.
             let _ = reply.send(outcome);
         }
-        if writer.is_behind() && self.syncing.is_none() {
-            self.blocking.here(|| writer.catch_up());
-        }
         writer
     }
 
-    async fn task(&mut self, mut writer: Writer, task: Task) -> Writer {
+    async fn task(&mut self, writer: Writer, task: Task) -> Writer {
+        let mut writer = self.finish_step(writer).await;
         match task {
             Task::Take(whole, reply) => {
                 let take = move || {
@@ -168,12 +177,12 @@ impl Driver {
     }
 }
 
-/// The end of a sync that is under way.
-async fn end_of(
-    syncing: &mut Option<oneshot::Receiver<Result<u64, StoreError>>>,
-) -> Result<u64, StoreError> {
-    match syncing {
-        Some(syncing) => syncing.await.unwrap_or_else(|_| Err(closing())),
+/// The end of a sync or a step that is under way.
+pub(super) async fn end_of<T>(
+    under_way: &mut Option<oneshot::Receiver<Result<T, StoreError>>>,
+) -> Result<T, StoreError> {
+    match under_way {
+        Some(end) => end.await.unwrap_or_else(|_| Err(closing())),
         None => std::future::pending().await,
     }
 }

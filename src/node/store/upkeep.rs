@@ -6,36 +6,80 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::driver::Driver;
+use super::driver::{Driver, end_of};
 use crate::storage::rebuild::rest_after_step;
+use crate::storage::writer::{Step, Stepped};
 use crate::storage::{StoreError, Writer};
 
 /// How long committed changes may stay out of the derived tables.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How many changed rows are written behind before that: the writer does nothing else meanwhile.
-const CHECKPOINT_ROWS: usize = 512;
-/// The same while what was written before is being synced, for which it would have to wait.
-const CHECKPOINT_ROWS_MAX: usize = 8_192;
+/// How many changed rows are written behind before that, beside the groups: the more, the fewer of redb's
+/// pages are copied for each, and the longer waits who has to have the tables.
+const CHECKPOINT_ROWS: usize = 2_048;
 /// From how many bytes of the journal on what is written behind is synced before the interval is over.
 const SYNC_BYTES: usize = 4 << 20;
 /// How long histories rest between two steps of a pass over them.
 const PRUNING_STEP_REST: Duration = Duration::from_millis(100);
 
 impl Driver {
-    /// When the store is to be looked after: not while it is synced, for which that would have to wait.
+    /// When the store is to be looked after: not while a step or a sync is under way, for which that would
+    /// have to wait.
     pub(super) fn tend_at(&self) -> Instant {
-        if self.syncing.is_some() {
+        if self.is_busy() {
             return Instant::now() + CHECKPOINT_INTERVAL;
         }
         let checkpoint_at = self.dirty_since.map(|since| since + CHECKPOINT_INTERVAL);
         checkpoint_at.unwrap_or(self.prune_at).min(self.prune_at)
     }
 
+    /// Whether the tables are being written beside the groups.
+    fn is_busy(&self) -> bool {
+        self.syncing.is_some() || self.stepping.is_some()
+    }
+
+    /// Has a step done beside the groups.
+    fn begin_step(&mut self, step: Step) {
+        let (reply, stepping) = oneshot::channel();
+        let blocking = self.blocking;
+        tokio::spawn(async move {
+            // The driver waits for it to the end.
+            let _ = reply.send(blocking.run(move || step.write()).await);
+        });
+        (self.stepping, self.dirty_since) = (Some(stepping), None);
+    }
+
+    pub(super) fn stepped(
+        &mut self,
+        mut writer: Writer,
+        stepped: Result<Stepped, StoreError>,
+    ) -> Writer {
+        self.stepping = None;
+        self.blocking.here(|| writer.stepped(stepped));
+        self.observer.tended(writer.counts());
+        if writer.is_open() {
+            self.begin_sync(&writer);
+        }
+        if !writer.is_open() || (self.syncing.is_none() && writer.ahead_bytes() > 0) {
+            // To be opened again, or synced.
+            self.dirty_since.get_or_insert_with(Instant::now);
+        }
+        writer
+    }
+
+    /// Waits for the step that is under way, for what cannot be done beside it.
+    pub(super) async fn finish_step(&mut self, mut writer: Writer) -> Writer {
+        if self.stepping.is_some() {
+            let stepped = end_of(&mut self.stepping).await;
+            writer = self.stepped(writer, stepped);
+        }
+        writer
+    }
+
     /// Has what was written behind synced, where it is time.
     fn begin_sync(&mut self, writer: &Writer) {
         let ahead_bytes = writer.ahead_bytes();
         let is_time = self.synced_at + CHECKPOINT_INTERVAL <= Instant::now();
-        if self.syncing.is_some() || ahead_bytes == 0 || !(is_time || ahead_bytes >= SYNC_BYTES) {
+        if self.is_busy() || ahead_bytes == 0 || !(is_time || ahead_bytes >= SYNC_BYTES) {
             return;
         }
         let (reply, syncing) = oneshot::channel();
@@ -61,12 +105,15 @@ impl Driver {
     /// Does what is due.
     pub(super) async fn upkeep(&mut self, mut writer: Writer) -> Writer {
         let now = Instant::now();
-        let rows_max = match self.syncing {
-            Some(_) => CHECKPOINT_ROWS_MAX,
-            None => CHECKPOINT_ROWS,
-        };
-        if self.tend_at() <= now || writer.unwritten_rows() >= rows_max {
-            writer = self.tend(writer).await;
+        let is_due = self.tend_at() <= now || writer.unwritten_rows() >= CHECKPOINT_ROWS;
+        if !self.is_busy() && (is_due || writer.is_behind()) {
+            let is_plain = writer.is_open() && self.prune_at > now;
+            let step = is_plain.then(|| self.blocking.here(|| writer.begin_step())).flatten();
+            match step {
+                Some(step) => self.begin_step(step),
+                None if is_due => writer = self.tend(writer).await,
+                None => self.blocking.here(|| writer.catch_up()),
+            }
         }
         if self.step_at.is_some_and(|at| at <= now) {
             writer = self.step_rebuild(writer).await;
@@ -74,7 +121,8 @@ impl Driver {
         writer
     }
 
-    pub(super) async fn begin_rebuild(&mut self, mut writer: Writer, live_bytes: u64) -> Writer {
+    pub(super) async fn begin_rebuild(&mut self, writer: Writer, live_bytes: u64) -> Writer {
+        let mut writer = self.finish_step(writer).await;
         let writer = self
             .blocking
             .run(move || {

@@ -2,16 +2,18 @@
 //! tables, in one transaction with the vector it reaches. A crash before or after changes nothing
 //! but how much opening has to read again.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
+use imbl::OrdMap;
 use redb::{ReadableDatabase as _, WriteTransaction};
 
 use super::{Unwritten, Writer};
-use crate::config::Row;
 use crate::config::document::Document;
-use crate::model::{DocumentId, Key};
+use crate::config::{DocumentView, Row};
+use crate::model::{DocumentId, Key, Told};
 use crate::storage::database::FILE;
 use crate::storage::error::StoreError;
+use crate::storage::history::{ByRow, Entries};
 use crate::storage::rows::{self, Named};
 use crate::storage::{database, documents, epochs, history, idempotency, log, meta};
 
@@ -44,6 +46,9 @@ impl Writer {
         let is_needed = !self.unwritten.changes.is_empty()
             || self.pruner.has_due()
             || (is_synced && (self.is_unsynced() || self.database.ahead_bytes() > 0));
+        if self.stepping.is_some() {
+            return Err(StoreError::Failed("a step of the checkpoint is under way".into()));
+        }
         if !is_needed || !self.database.is_open() {
             return Ok(());
         }
@@ -61,7 +66,7 @@ impl Writer {
         self.pruner.removed();
         self.documents.settle();
         self.note_size()?;
-        self.tail.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Entries::default();
         Ok(())
     }
 
@@ -85,9 +90,9 @@ impl Writer {
         }
     }
 
-    /// Whether something that was written behind is not on disk for certain.
+    /// Whether something that was or is being written behind is not on disk for certain.
     pub(super) fn is_unsynced(&self) -> bool {
-        self.synced < self.written_behind
+        self.stepping.is_some() || self.synced < self.written_behind
     }
 
     /// How many bytes are on disk in the journal alone.
@@ -124,8 +129,12 @@ impl Writer {
         if !is_synced {
             database::unsynced(&mut tx)?;
         }
-        let mut past = self.put_rows(&tx)?;
-        past.extend(self.unshown());
+        let vector = self.state.vector.told();
+        let mut past = self.derived(&vector).put_rows(&tx)?;
+        {
+            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+            past.extend(self.derived(&vector).unshown(tail.last()));
+        }
         self.put_derived(&tx, &past)?;
         tx.commit()?;
         if is_synced {
@@ -134,7 +143,7 @@ impl Writer {
         let mut rebuild = self.rebuild.take();
         Self::mirror(&mut rebuild, |tx| {
             // What stood in its rows, if they are copied already, is what stood in those of the other.
-            self.put_rows(tx)?;
+            self.derived(&vector).put_rows(tx)?;
             self.put_derived(tx, &past)
         });
         self.rebuild = rebuild;
@@ -147,17 +156,51 @@ impl Writer {
         Ok(())
     }
 
+    /// What of the state is derived.
+    fn derived<'a>(&'a self, vector: &'a Told) -> Derived<'a> {
+        let (unwritten, documents) = (&self.unwritten, &self.state.documents);
+        Derived { unwritten, documents, vector, format: self.format }
+    }
+
+    /// By keys alone, without asking what is there: it is done to a file that is being made, too.
+    /// `past` is what no row shows any more.
+    fn put_derived(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
+        let vector = self.state.vector.told();
+        let derived = self.derived(&vector);
+        derived.put(tx, past)?;
+        self.pruner
+            .remove(tx, |document, key, dot| rows::shows(derived.row(document, key), dot))?;
+        for id in self.unwritten.changes.keys() {
+            let loaded = self.documents.peek(id);
+            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
+                documents::put_base(tx, id, document)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a checkpoint writes, but for documents' bases.
+pub(super) struct Derived<'a> {
+    pub(super) unwritten: &'a Unwritten,
+    /// What is shown.
+    pub(super) documents: &'a OrdMap<DocumentId, Arc<DocumentView>>,
+    pub(super) vector: &'a Told,
+    /// The store's format.
+    pub(super) format: u32,
+}
+
+impl Derived<'_> {
     /// The rows; gives what they do not show any more.
-    fn put_rows(&self, tx: &WriteTransaction) -> Result<Vec<Named>, StoreError> {
+    pub(super) fn put_rows(&self, tx: &WriteTransaction) -> Result<Vec<Named>, StoreError> {
         let changed = self.unwritten.rows.iter();
         rows::put(tx, changed.map(|(document, key)| (document, key, self.row(document, key))))
     }
 
     /// What was written since the last checkpoint and is no more shown, or never was.
-    fn unshown(&self) -> Vec<Named> {
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn unshown(&self, tail: &ByRow) -> Vec<Named> {
         let mut unshown = Vec::new();
-        for (name, entries) in &*tail {
+        for (name, entries) in tail {
             let place = rows::parse_row_key(name);
             let row = place.and_then(|(document, key)| self.row(&document, &key));
             let gone = entries.iter().filter(|entry| !rows::shows(row, entry.dot));
@@ -167,36 +210,29 @@ impl Writer {
     }
 
     fn row(&self, document: &DocumentId, key: &Key) -> Option<&Row> {
-        self.state.view(document)?.rows.get(key).map(|row| &**row)
+        self.documents.get(document)?.rows.get(key).map(|row| &**row)
     }
 
-    /// By keys alone, without asking what is there: it is done to a file that is being made, too.
-    /// `past` is what no row shows any more.
-    fn put_derived(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
+    /// By keys alone. `past` is what no row shows any more.
+    pub(super) fn put(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
         history::put(tx, past.iter())?;
-        self.pruner.remove(tx, |document, key, dot| rows::shows(self.row(document, key), dot))?;
         idempotency::put(tx, self.unwritten.idempotency.iter())?;
         for (id, dots) in &self.unwritten.changes {
             documents::add_changes(tx, id, dots)?;
-            let loaded = self.documents.peek(id);
-            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
-                documents::put_base(tx, id, document)?;
-            }
         }
         for id in self.unwritten.changes.keys().chain(&self.unwritten.epochs) {
-            if let Some(view) = self.state.view(id) {
+            if let Some(view) = self.documents.get(id) {
                 epochs::put(tx, id, view)?;
             }
         }
         if self.format < meta::FORMAT_WITHOUT_FOLDS {
             meta::KEY_FORMAT.put(tx, &meta::FORMAT_WITHOUT_FOLDS)?;
         }
-        meta::KEY_CHECKPOINT.put(tx, &self.state.vector.told())?;
-        Ok(())
+        meta::KEY_CHECKPOINT.put(tx, self.vector)
     }
 }
 
-fn is_base_due(document: &Document) -> bool {
+pub(super) fn is_base_due(document: &Document) -> bool {
     let due = CHANGES_FOR_BASE_MIN.max(document.changes_in_base() / 2);
     document.epoch_base().is_some() || document.changes_since_base() >= due
 }

@@ -19,10 +19,7 @@ impl Writer {
         if !self.database.is_open() {
             return Ok(());
         }
-        let written: usize = {
-            let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            tail.values().map(Vec::len).sum()
-        };
+        let written = self.tail.lock().unwrap_or_else(PoisonError::into_inner).len();
         // Twice as much as comes, at least: it keeps up, and costs a constant share of the writes.
         let rows_max = STEP_ROWS_MAX.max(2 * written);
         let database = self.database.get()?;

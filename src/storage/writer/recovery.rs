@@ -8,9 +8,10 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 
 use super::audited::Chain;
 use super::{State, Unwritten, Writer};
-use crate::config::{Entry, Row, Snapshot};
+use crate::config::{Row, Snapshot};
 use crate::model::{DocumentId, Key};
 use crate::storage::error::StoreError;
+use crate::storage::history::{ByRow, Entries};
 use crate::storage::past::Checked;
 use crate::storage::{documents, epochs, log, meta, origins, rows};
 
@@ -23,6 +24,7 @@ impl Writer {
         self.documents.clear();
         self.waiting.clear();
         self.unwritten = Unwritten::default();
+        self.stepping = None;
         self.synced = self.written_behind;
         self.pruner.restart(!meta::KEY_HISTORIES.get(&tx)?.unwrap_or_default());
         self.give_up_rebuild(&"the store was opened anew");
@@ -130,7 +132,7 @@ impl Writer {
     ) -> Result<BTreeMap<DocumentId, BTreeSet<Key>>, StoreError> {
         let mut touched: BTreeMap<DocumentId, BTreeSet<Key>> = BTreeMap::new();
         // Put in place as a whole: a reader finds the old one or this one.
-        let mut tail: BTreeMap<String, Vec<Entry>> = BTreeMap::new();
+        let mut tail = ByRow::new();
         let folds = self.state.vector.folds();
         log::since_checkpoint(tx, &folds, |record| {
             let dot = record.dot;
@@ -156,7 +158,7 @@ impl Writer {
             self.unwritten.changes.entry(record.document).or_default().push(dot);
             Ok(())
         })?;
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Entries::new(tail);
         Ok(touched)
     }
 }

@@ -31,6 +31,7 @@ mod random;
 mod rebuilding;
 mod settling;
 mod sizes;
+mod stepping;
 mod trim;
 mod whole;
 

@@ -164,12 +164,8 @@ impl Group {
             let keys = keys.clone();
             return Ok(Some(Staged::Written { dot: *dot, keys, replayed: true }));
         }
+        let Some(dot) = writer.carried_out(&idempotency.key)? else { return Ok(None) };
         let tx = writer.database.get()?.begin_read().map_err(StoreError::from)?;
-        let dot = match writer.unwritten.idempotency.get(&idempotency.key) {
-            Some(dot) => Some(*dot),
-            None => idempotency::get(&tx, &idempotency.key)?,
-        };
-        let Some(dot) = dot else { return Ok(None) };
         // What was trimmed is older than retries are recognised.
         let Some(record) = log::find(&tx, &writer.state.vector.folds(), dot)? else {
             return Ok(None);

@@ -5,17 +5,17 @@ use super::*;
 use crate::env::Disk;
 use crate::storage::journal;
 
-const MODES: [CrashMode; 3] =
+pub(super) const MODES: [CrashMode; 3] =
     [CrashMode::LoseUnsynced, CrashMode::KeepUnsynced, CrashMode::TearUnsynced(7)];
 
-fn write(writer: &mut Writer, i: u64) {
+pub(super) fn write(writer: &mut Writer, i: u64) {
     let committed =
         writer.commit(Stamp(i), &[put("web/dev", &[(&format!("k{}", i % 40), &i.to_string())])]);
     written(&committed, 0);
 }
 
 /// What the store shows to whoever reads its tables.
-fn logged(writer: &Writer) -> usize {
+pub(super) fn logged(writer: &Writer) -> usize {
     let have = writer.published.load().vector.clone();
     writer.log().missing(Vector::new(), &have, usize::MAX).unwrap().records.len()
 }
