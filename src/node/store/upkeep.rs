@@ -15,7 +15,9 @@ use crate::storage::{StoreError, Writer};
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
 /// How many changed rows are written behind before that, beside the groups: the more, the fewer of redb's
 /// pages are copied for each, and the longer waits who has to have the tables.
-const CHECKPOINT_ROWS: usize = 2_048;
+const STEP_ROWS: usize = 2_048;
+/// The same where the writer has to do it itself, and does nothing else meanwhile.
+const CHECKPOINT_ROWS: usize = 512;
 /// From how many bytes of the journal on what is written behind is synced before the interval is over.
 const SYNC_BYTES: usize = 4 << 20;
 /// How long histories rest between two steps of a pass over them.
@@ -105,7 +107,8 @@ impl Driver {
     /// Does what is due.
     pub(super) async fn upkeep(&mut self, mut writer: Writer) -> Writer {
         let now = Instant::now();
-        let is_due = self.tend_at() <= now || writer.unwritten_rows() >= CHECKPOINT_ROWS;
+        let rows_max = if writer.can_step() { STEP_ROWS } else { CHECKPOINT_ROWS };
+        let is_due = self.tend_at() <= now || writer.unwritten_rows() >= rows_max;
         if !self.is_busy() && (is_due || writer.is_behind()) {
             let is_plain = writer.is_open() && self.prune_at > now;
             let step = is_plain.then(|| self.blocking.here(|| writer.begin_step())).flatten();

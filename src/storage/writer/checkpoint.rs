@@ -46,11 +46,11 @@ impl Writer {
         let is_needed = !self.unwritten.changes.is_empty()
             || self.pruner.has_due()
             || (is_synced && (self.is_unsynced() || self.database.ahead_bytes() > 0));
-        if self.stepping.is_some() {
-            return Err(StoreError::Failed("a step of the checkpoint is under way".into()));
-        }
         if !is_needed || !self.database.is_open() {
             return Ok(());
+        }
+        if self.stepping.is_some() {
+            return Err(StoreError::Failed("a step of the checkpoint is under way".into()));
         }
         if let Err(error) = self.write_derived(is_synced) {
             // The log stands; what is derived from it is still known here.
@@ -167,20 +167,15 @@ impl Writer {
     fn put_derived(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
         let vector = self.state.vector.told();
         let derived = self.derived(&vector);
-        derived.put(tx, past)?;
-        self.pruner
-            .remove(tx, |document, key, dot| rows::shows(derived.row(document, key), dot))?;
-        for id in self.unwritten.changes.keys() {
-            let loaded = self.documents.peek(id);
-            if let Some(document) = loaded.filter(|document| is_base_due(document)) {
-                documents::put_base(tx, id, document)?;
-            }
-        }
-        Ok(())
+        derived.put(tx, past, |id| match self.documents.peek(id).filter(|it| is_base_due(it)) {
+            Some(document) => documents::put_base(tx, id, document),
+            None => Ok(()),
+        })?;
+        self.pruner.remove(tx, |document, key, dot| rows::shows(derived.row(document, key), dot))
     }
 }
 
-/// What a checkpoint writes, but for documents' bases.
+/// What a checkpoint writes; documents' bases are found by who has it put.
 pub(super) struct Derived<'a> {
     pub(super) unwritten: &'a Unwritten,
     /// What is shown.
@@ -213,12 +208,19 @@ impl Derived<'_> {
         self.documents.get(document)?.rows.get(key).map(|row| &**row)
     }
 
-    /// By keys alone. `past` is what no row shows any more.
-    pub(super) fn put(&self, tx: &WriteTransaction, past: &[Named]) -> Result<(), StoreError> {
+    /// By keys alone. `past` is what no row shows any more; `put_base` puts a document's base, where one is
+    /// due.
+    pub(super) fn put(
+        &self,
+        tx: &WriteTransaction,
+        past: &[Named],
+        put_base: impl Fn(&DocumentId) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         history::put(tx, past.iter())?;
         idempotency::put(tx, self.unwritten.idempotency.iter())?;
         for (id, dots) in &self.unwritten.changes {
             documents::add_changes(tx, id, dots)?;
+            put_base(id)?;
         }
         for id in self.unwritten.changes.keys().chain(&self.unwritten.epochs) {
             if let Some(view) = self.documents.get(id) {

@@ -5,6 +5,7 @@
 //! Until a step is noted, what it writes may be in the tables or not: whoever reads both finds out from
 //! the very transaction that it reads. A step that fails has the store read anew, from what is on disk.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use imbl::OrdMap;
@@ -13,6 +14,7 @@ use redb::{ReadTransaction, ReadableDatabase as _};
 use super::checkpoint::{Derived, is_base_due};
 use super::{UNWRITTEN_BYTES_MAX, Unwritten, Writer, io_error};
 use crate::config::DocumentView;
+use crate::config::document::Document;
 use crate::env::Disk;
 use crate::model::{DocumentId, Dot, Folds, Told, cbor};
 use crate::storage::database::{self, Database};
@@ -44,7 +46,7 @@ pub struct Step {
     documents: OrdMap<DocumentId, Arc<DocumentView>>,
     vector: Told,
     /// Documents as they are to be loaded from now on.
-    bases: Vec<(DocumentId, Vec<u8>)>,
+    bases: BTreeMap<DocumentId, Vec<u8>>,
     format: u32,
 }
 
@@ -76,10 +78,10 @@ impl Step {
         };
         let mut past = derived.put_rows(&tx)?;
         past.extend(derived.unshown(&self.tail));
-        derived.put(&tx, &past)?;
-        for (id, base) in &self.bases {
-            documents::replace(&tx, id, base)?;
-        }
+        derived.put(&tx, &past, |id| match self.bases.get(id) {
+            Some(base) => documents::replace(&tx, id, base),
+            None => Ok(()),
+        })?;
         tx.commit()?;
         let database_bytes = self.disk.len(database::FILE).map_err(io_error)?.unwrap_or(0);
         let log_records = log::count(&self.open.begin_read()?)?;
@@ -91,17 +93,7 @@ impl Writer {
     /// Begins a step that writes behind what is committed until now. None where one is under way, nothing
     /// is there to be written, or it takes more than a step can: [`Writer::write_behind`] does that.
     pub fn begin_step(&mut self) -> Option<Step> {
-        let is_possible = self.stepping.is_none()
-            && !self.unwritten.changes.is_empty()
-            // Bases of epochs are read by groups, and found in documents until they are in the tables.
-            && self.unwritten.rolled.is_empty()
-            // What is done to a file that is being made is done in the order in which it is done here.
-            && self.rebuild.is_none()
-            && !self.pruner.has_due()
-            && self.format >= meta::FORMAT_WITHOUT_FOLDS
-            // Without a journal the log itself is in the file alone.
-            && self.database.reached().is_some();
-        if !is_possible {
+        if !self.can_step() || self.unwritten.changes.is_empty() {
             return None;
         }
         let open = self.database.tables().ok()?;
@@ -125,21 +117,36 @@ impl Writer {
         })
     }
 
+    /// Whether what is committed can be written behind beside the writer now.
+    pub fn can_step(&self) -> bool {
+        self.stepping.is_none()
+            // Bases of epochs are read by groups, and found in documents until they are in the tables.
+            && self.unwritten.rolled.is_empty()
+            // What is done to a file that is being made is done in the order in which it is done here.
+            && self.rebuild.is_none()
+            && !self.pruner.has_due()
+            && self.format >= meta::FORMAT_WITHOUT_FOLDS
+            // Without a journal the log itself is in the file alone.
+            && self.database.reached().is_some()
+    }
+
     /// The bases of documents that are due for one. From then on their changes count anew: where the step
     /// fails, no document stays in memory.
-    fn take_bases(&mut self) -> Vec<(DocumentId, Vec<u8>)> {
-        let (mut bases, mut bytes) = (Vec::new(), 0);
+    fn take_bases(&mut self) -> BTreeMap<DocumentId, Vec<u8>> {
+        let (mut bases, mut bytes) = (BTreeMap::new(), 0);
         for id in self.unwritten.changes.keys() {
             if bytes >= BASES_BYTES_MAX {
                 break;
             }
-            if self.documents.peek(id).is_some_and(is_base_due)
+            // How an epoch began has to be found in its document until it is in the tables.
+            let is_due = |it: &Document| is_base_due(it) && it.epoch_base().is_none();
+            if self.documents.peek(id).is_some_and(is_due)
                 && let Some(document) = self.documents.peek_mut(id)
             {
                 let base = cbor::encode(&document.save());
                 document.set_base();
                 bytes += base.len();
-                bases.push((id.clone(), base));
+                bases.insert(id.clone(), base);
             }
         }
         self.documents.settle();
