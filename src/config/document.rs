@@ -27,6 +27,7 @@ mod saved;
 mod size;
 #[cfg(test)]
 pub(crate) mod testing;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
@@ -170,6 +171,7 @@ struct LastChange {
     max_op: u64,
 }
 
+#[derive(Clone)]
 struct Sibling {
     op: OpId,
     /// Its operation in epoch 0, where it was written there: changes of programs that knew no other

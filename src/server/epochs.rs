@@ -108,12 +108,17 @@ impl Coordinator {
         let acknowledged = self.node.acknowledged();
         let Some(floor) = self.floor(&acknowledged) else { return };
         let mut fold = self.fold(&acknowledged, &floor).await;
-        let floor = floor.told();
+        let mut floor = floor.told();
         let snapshot = self.node.snapshot();
         let over = snapshot.documents_over(self.settings.soft_cap);
         for document in self.due.pick(over, PLANS_MAX) {
             if Instant::now() >= until {
                 break;
+            }
+            // What everybody has goes on meanwhile, and the less is late. A fold is of its own floor.
+            if fold.is_none() {
+                let Some(now) = self.floor(&self.node.acknowledged()) else { break };
+                floor = now.told();
             }
             let result = self.roll(&document, &floor, fold.as_ref()).await;
             self.node.metrics().roll_done(result);

@@ -390,6 +390,48 @@ fn next(epoch: u32, replaces: Option<Vec<Vec<Dot>>>) -> (Document, Record) {
 }
 
 #[test]
+fn a_roll_reads_what_is_late_and_what_that_replaced_and_nothing_else_of_the_log() {
+    for epoch in 1..3 {
+        let (mut replicas, mut told) = ([Replica::new(0)], Told::default());
+        for at in 0..40 {
+            write(&mut replicas[0], &[(at as usize % 4, false)], false, at, &mut told);
+        }
+        if epoch == 2 {
+            roll(&mut replicas, 0, 9, Stamp(0), &mut told).unwrap();
+            replicas[0].checkpoint();
+            // Keys 2 and 3 are as the epoch began.
+            write(&mut replicas[0], &[(0, false), (1, true)], false, 40, &mut told);
+        }
+        let [mut replica] = replicas;
+        let floor = replica.vector.told();
+        let mut disk = Disk { log: &replica.log, base: replica.kept.base.as_ref() };
+        let planned = replica.document.plan_roll(&id(), &floor, Stamp(0), &mut disk);
+        let (base, late) = planned.unwrap();
+        assert_eq!((late, replica.document.epoch()), (0, epoch - 1));
+        let late = [vec![(0, false), (2, true)], vec![(2, false)], vec![(1, false), (4, false)]];
+        let late = late.iter().zip(50..).map(|(keys, at)| {
+            write(&mut replica, keys, false, at, &mut told);
+            *replica.order.last().unwrap()
+        });
+        let late: Vec<Dot> = late.collect();
+        let replaced = late.iter().flat_map(|dot| told.writes[dot].1.concat());
+        let read: Vec<Dot> = replaced.chain(late.clone()).collect();
+        assert!(read.len() < 8);
+        let held = replica.log.clone();
+        replica.log.retain(|dot, _| read.contains(dot));
+        let roll = Roll { epoch, floor, base, removals_before: Stamp(0), fold: None };
+        let record = replica.next();
+        let mut disk = Disk { log: &replica.log, base: replica.kept.base.as_ref() };
+        let rolled = replica.document.roll(&id(), &roll, record, &mut disk).unwrap();
+        assert_eq!(rolled, Rolling::Began { dropped: vec![] });
+        told.rolls.insert(epoch, roll);
+        replica.vector.advance(record);
+        replica.log = held;
+        check(&replica, &told).unwrap();
+    }
+}
+
+#[test]
 fn a_change_that_replaces_something_else_than_it_says_is_refused_in_any_epoch() {
     for epoch in 0..3 {
         let outcome = |replaces| {
