@@ -1,6 +1,6 @@
-//! The store's driver: it gathers commands into groups, runs each through the writer off the
-//! asynchronous threads, and tells everyone what was committed. Bounded in commands and in bytes;
-//! what does not fit is refused at once, never queued without limit.
+//! A handle on the store: what it is asked, in queues that are bounded in commands and in bytes; `driver`
+//! carries it out and tells everyone what was committed. What does not fit is refused at once, never queued
+//! without limit.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -76,6 +76,20 @@ pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, Stor
     Ok(Some(record))
 }
 
+/// Whether all of these changes are there.
+pub(super) fn has_all<'a>(
+    tx: &ReadTransaction,
+    dots: impl IntoIterator<Item = &'a Dot>,
+) -> Result<bool, StoreError> {
+    let table = tx.open_table(LOG)?;
+    for dot in dots {
+        if table.get(key(*dot))?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// How many records there are.
 pub(super) fn count(tx: &ReadTransaction) -> Result<u64, StoreError> {
     Ok(tx.open_table(LOG)?.len()?)

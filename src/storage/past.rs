@@ -112,6 +112,11 @@ impl Past for StoredPast<'_> {
             None => Ok(log::find(self.tx, self.folds, dot)?.ok_or(DocumentError::Trimmed(dot))?),
         }
     }
+
+    fn has_all(&mut self, dots: &[Dot]) -> Result<bool, PastError> {
+        let stored = dots.iter().filter(|dot| !self.staged.contains_key(dot));
+        Ok(log::has_all(self.tx, stored)?)
+    }
 }
 
 /// The document from its base, the log's changes since, and those of `unwritten`, which no table

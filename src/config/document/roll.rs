@@ -35,6 +35,9 @@ pub trait Past {
 
     /// A change that the document holds, as it was made.
     fn record(&mut self, dot: Dot) -> Result<Record, Self::Error>;
+
+    /// Whether all of these changes can be had.
+    fn has_all(&mut self, dots: &[Dot]) -> Result<bool, Self::Error>;
 }
 
 /// What became of a roll.
@@ -156,10 +159,16 @@ impl Document {
         let parts = self.parted(&floor, past)?;
         let late = self.changes_of(&parts.late, past)?;
         // Tests look at what comes of it whatever it costs.
-        let is_cheaper = 2 * late.len() <= parts.below.len() || cfg!(test);
-        let undone = if is_cheaper { self.undone(&floor, &late, past)? } else { None };
+        let changes_max = if cfg!(test) { usize::MAX } else { parts.below.len() / 2 };
+        // Whoever loads the document may have to make it from all of them.
+        let undone = match past.has_all(&parts.below)? {
+            true => self.undone(&floor, &late, changes_max, past)?,
+            false => None,
+        };
         let mut begun = undone.as_ref().map(|undone| self.begin(&beginning, undone));
-        if begun.as_ref().is_none_or(|begun| begun.base != roll.base) {
+        // Where nothing is late, there is no other way to make it.
+        let is_it = |begun: &Begun| begun.base == roll.base || late.is_empty();
+        if !begun.as_ref().is_some_and(is_it) {
             let anew = self.begin_next(&beginning, &parts, past)?;
             if begun.is_some() && anew.base == roll.base {
                 debug_assert!(false, "what was undone is not what was there");

@@ -12,7 +12,7 @@ pub(super) type Undone = BTreeMap<Key, Vec<Sibling>>;
 
 impl Document {
     /// The keys that were different at `floor`, which leaves `late` out. Nothing where that does not
-    /// follow from these changes alone.
+    /// follow from these changes alone, or takes more than `changes_max` of them with those that are read.
     ///
     /// A sibling at the floor is one now, unless a late change replaced it, which says so. So what was
     /// there is among both; and where these are one change, it is that one.
@@ -20,6 +20,7 @@ impl Document {
         &self,
         floor: &Vector,
         late: &[CheckedChange],
+        changes_max: usize,
         past: &mut P,
     ) -> Result<Option<Undone>, P::Error> {
         if !self.has_dots {
@@ -35,52 +36,57 @@ impl Document {
             }
         }
         let mut undone = Undone::new();
-        let mut base = None;
+        // What is no sibling now: each change is read once, however many of its keys are asked for.
+        let mut asked: BTreeMap<Dot, BTreeSet<&Key>> = BTreeMap::new();
         for (key, dots) in at_floor {
-            let siblings = match dots.into_iter().collect::<Vec<_>>()[..] {
-                [] => Vec::new(),
-                [dot] => match self.sibling_at(key, dot, &mut base, past)? {
-                    Some(sibling) => vec![sibling],
-                    None => return Ok(None),
-                },
-                // Which of them had replaced which is not known.
-                _ => return Ok(None),
+            let Some(dot) = dots.first() else {
+                undone.insert(key.clone(), Vec::new());
+                continue;
             };
-            undone.insert(key.clone(), siblings);
+            match &siblings_of(self.rows.get(key), *dot)[..] {
+                // Which of several had replaced which is not known.
+                _ if dots.len() > 1 => return Ok(None),
+                [] => drop(asked.entry(*dot).or_default().insert(key)),
+                [sibling] => drop(undone.insert(key.clone(), vec![(*sibling).clone()])),
+                _ => return Ok(None),
+            }
+        }
+        let is_of_epoch = |dot: &Dot| self.by_dot.contains_key(dot);
+        let (of_epoch, of_base): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            asked.into_iter().partition(|(dot, _)| is_of_epoch(dot));
+        if late.len() + of_epoch.len() > changes_max {
+            return Ok(None);
+        }
+        let base = if of_base.is_empty() { None } else { Some(self.as_epoch_began(past)?) };
+        for (dot, keys) in of_base {
+            for key in keys {
+                let rows = base.as_ref().and_then(|base| base.rows.get(key));
+                let [sibling] = siblings_of(rows, dot)[..] else { return Ok(None) };
+                undone.insert(key.clone(), vec![sibling.clone()]);
+            }
+        }
+        for (dot, mut keys) in of_epoch {
+            let change = CheckedChange::of_record(&past.record(dot)?)?;
+            if change.check_keys().is_err() {
+                return Ok(None);
+            }
+            for ((key, entry), number) in change.entries.into_iter().zip(change.start_op..) {
+                if keys.remove(&key) {
+                    // Its operation is that of the epoch in which it was made.
+                    let op = OpId { number, actor: change.actor };
+                    let was = (change.epoch == 0 && self.epoch() > 0).then_some(op);
+                    undone.insert(key, vec![Sibling { op, was, entry }]);
+                }
+            }
+            if !keys.is_empty() {
+                return Ok(None);
+            }
         }
         Ok(Some(undone))
     }
+}
 
-    /// What a change of this epoch, or of its base, set a key to. Its operation is that of the epoch in
-    /// which it was made.
-    fn sibling_at<P: Past>(
-        &self,
-        key: &Key,
-        dot: Dot,
-        base: &mut Option<Self>,
-        past: &mut P,
-    ) -> Result<Option<Sibling>, P::Error> {
-        let is_it = |it: &&Sibling| it.entry.dot == dot;
-        if let Some(sibling) = self.rows.get(key).into_iter().flatten().find(is_it) {
-            return Ok(Some(sibling.clone()));
-        }
-        if !self.by_dot.contains_key(&dot) {
-            if base.is_none() {
-                *base = Some(self.as_epoch_began(past)?);
-            }
-            let rows = base.as_ref().and_then(|base| base.rows.get(key));
-            return Ok(rows.into_iter().flatten().find(is_it).cloned());
-        }
-        let change = CheckedChange::of_record(&past.record(dot)?)?;
-        if change.check_keys().is_err() {
-            return Ok(None);
-        }
-        let mut entries = change.entries.into_iter().zip(change.start_op..);
-        let Some(((_, entry), number)) = entries.find(|((of, _), _)| of == key) else {
-            return Ok(None);
-        };
-        let op = OpId { number, actor: change.actor };
-        let was = (change.epoch == 0 && self.epoch() > 0).then_some(op);
-        Ok(Some(Sibling { op, was, entry }))
-    }
+/// What a change set among a key's siblings.
+fn siblings_of(siblings: Option<&Vec<Sibling>>, dot: Dot) -> Vec<&Sibling> {
+    siblings.into_iter().flatten().filter(|it| it.entry.dot == dot).collect()
 }

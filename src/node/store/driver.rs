@@ -28,7 +28,7 @@ pub(super) struct Driver {
     pub(super) syncing: Option<oneshot::Receiver<Result<u64, StoreError>>>,
     /// What comes of the step of writing behind that is under way beside the groups. Never with a sync.
     pub(super) stepping: Option<oneshot::Receiver<Result<Stepped, StoreError>>>,
-    /// When the last one began.
+    /// When the last sync began.
     pub(super) synced_at: Instant,
     /// When histories are to be looked at.
     pub(super) prune_at: Instant,
@@ -58,12 +58,13 @@ impl Driver {
                     writer = self.stepped(writer, stepped);
                     continue;
                 }
-                Some(task) = self.tasks.recv() => {
+                // What cannot be done beside a step waits for it here, and groups go on.
+                Some(task) = self.tasks.recv(), if self.stepping.is_none() => {
                     writer = self.task(writer, task).await;
                     continue;
                 }
                 job = self.jobs.recv() => job,
-                Some(live_bytes) = self.rebuilds.recv() => {
+                Some(live_bytes) = self.rebuilds.recv(), if self.stepping.is_none() => {
                     writer = self.begin_rebuild(writer, live_bytes).await;
                     continue;
                 }
@@ -75,7 +76,9 @@ impl Driver {
             let Some(job) = job else { break };
             writer = self.group(writer, job).await;
             // Jobs go first; where there are always some, the rest has its turn in between.
-            if let Ok(live_bytes) = self.rebuilds.try_recv() {
+            if self.stepping.is_none()
+                && let Ok(live_bytes) = self.rebuilds.try_recv()
+            {
                 writer = self.begin_rebuild(writer, live_bytes).await;
             }
             writer = self.upkeep(writer).await;

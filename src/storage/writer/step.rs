@@ -1,6 +1,6 @@
 //! A step of writing behind, beside the writer: it takes along what it writes, so that groups go on
 //! meanwhile in the journal and in memory, and the writer takes note of it afterwards. One is under way at
-//! a time, and nothing else that writes to the tables but what comes from the journal.
+//! a time, and nothing else that writes to the tables but what comes from the journal, or finds no room there.
 //!
 //! Until a step is noted, what it writes may be in the tables or not: whoever reads both finds out from
 //! the very transaction that it reads. A step that fails has the store read anew, from what is on disk.

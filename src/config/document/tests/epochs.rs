@@ -127,6 +127,10 @@ impl Past for Disk<'_> {
     fn record(&mut self, dot: Dot) -> Result<Record, DocumentError> {
         Ok(self.log[&dot].clone())
     }
+
+    fn has_all(&mut self, _: &[Dot]) -> Result<bool, DocumentError> {
+        Ok(true)
+    }
 }
 
 fn apply(document: &mut Document, record: &Record, disk: &mut Disk<'_>) {
