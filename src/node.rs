@@ -224,6 +224,21 @@ impl Node {
         self.0.store.oldest(document.clone(), key.clone()).await
     }
 
+    /// Whether what a key had of this number and origin went, while others of the number stayed.
+    pub async fn let_go(
+        &self,
+        permit: &ReadPermit,
+        document: &DocumentId,
+        key: &Key,
+        version: u64,
+        origin: Origin,
+    ) -> Result<bool, StoreError> {
+        if permit.document() != document || !permit.includes(key) {
+            return Err(StoreError::Failed("the permit is for another read".into()));
+        }
+        self.0.store.let_go(document.clone(), key.clone(), version, origin).await
+    }
+
     /// All changes that this node has, in an order that can be applied.
     pub(crate) fn records(&self) -> Result<Vec<bytes::Bytes>, StoreError> {
         self.0.store.records()

@@ -27,6 +27,7 @@ pub mod prune;
 pub(crate) mod rebuild;
 pub mod rows;
 pub(crate) mod tally;
+mod tombstones;
 pub mod trim;
 pub mod whole;
 pub mod writer;

@@ -16,7 +16,7 @@ pub(crate) fn key(text: &str) -> Result<Key, String> {
     Key::new(text).map_err(|e| e.to_string())
 }
 
-/// Reads a version: `7`, or `7@origin` where two share the number.
+/// Reads a version: `7`, or `7@origin` where two share the number, or shared it once.
 pub(crate) fn version(text: &str) -> Result<String, String> {
     let (number, origin) = text.split_once('@').unwrap_or((text, "0"));
     let named = !origin.is_empty() && origin.bytes().all(|b| b.is_ascii_alphanumeric());

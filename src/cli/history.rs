@@ -1,5 +1,7 @@
 //! `holm history`: every version of a key that is kept, newest first.
 
+use std::collections::BTreeSet;
+
 use clap::{Args, Subcommand};
 
 use super::formats::shorten;
@@ -16,7 +18,7 @@ mod policy;
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 The current version is marked with *. Where two regions wrote at the same time, two entries
-share a number; VERSION@ORIGIN names one of them.
+share a number: VERSION@ORIGIN names one of them, also after the other is not kept any more.
 
 Examples:
   holm history web/dev server.port
@@ -55,12 +57,14 @@ impl History {
         if global.json() {
             return terminal.say_json(&Items { items: &versions });
         }
-        let shared = |one: &Version| {
-            versions.iter().filter(|other| other.version == one.version).count() > 1
-        };
+        let shared: BTreeSet<u64> = versions
+            .windows(2)
+            .filter(|pair| pair[0].version == pair[1].version)
+            .map(|pair| pair[0].version)
+            .collect();
         let rows = versions.iter().map(|version| {
             let mark = if version.current { "*" } else { "" };
-            let number = match shared(version) {
+            let number = match version.others_gone || shared.contains(&version.version) {
                 true => format!("{}@{}{mark}", version.version, version.origin),
                 false => format!("{}{mark}", version.version),
             };
@@ -79,14 +83,27 @@ impl History {
         });
         let rows: Vec<_> = rows.collect();
         print(&["VERSION", "UPDATED", "BY", "REGION", "VALUE", "MESSAGE"], &rows, terminal)?;
-        match versions.last() {
-            // Histories begin with 1.
-            Some(oldest) if oldest.version > 1 => terminal.note(format!(
-                "versions before {} are not kept: `holm history policy show`",
-                oldest.version
-            ))?,
-            _ => {}
+        if let Some(gone) = gone(&versions) {
+            terminal.note(format!("{gone}: `holm history policy show`"))?;
         }
         Ok(())
+    }
+}
+
+/// What is missing from a key's versions, newest first.
+fn gone(versions: &[Version]) -> Option<String> {
+    let oldest = versions.last()?.version;
+    // The number down to which all are there.
+    let mut whole = versions.first()?.version + 1;
+    for it in versions {
+        if it.others_gone || it.version + 1 < whole {
+            break;
+        }
+        whole = it.version;
+    }
+    match (whole, oldest) {
+        (1, _) => None,
+        (whole, oldest) if whole == oldest => Some(format!("versions before {whole} are not kept")),
+        (whole, _) => Some(format!("of versions before {whole}, not all are kept")),
     }
 }

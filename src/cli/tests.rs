@@ -278,6 +278,39 @@ async fn history_diff_and_restore_tell_one_story() {
 }
 
 #[tokio::test]
+async fn a_history_with_holes_names_what_is_left_so_that_it_can_be_asked_for() {
+    let stub = Stub::start().await;
+    let shown = async |items: &str| {
+        let answer = format!(r#"{{"items":[{items}],"next_cursor":null}}"#);
+        stub.node().next_answer = Some((StatusCode::OK, answer));
+        let done = holm(&stub, &["history", "web/dev", "a"]).await;
+        let names = done.out.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned());
+        (names.collect::<Vec<_>>(), done.err)
+    };
+    let item = |version: u64, more: &str| format!(r#"{{"version":{version},"value":1{more}}}"#);
+    let newest = item(9, r#","origin":"0a","current":true"#);
+    let lone = item(2, r#","origin":"0b","others_gone":true"#);
+    let whole = "holm: versions before 8 are not kept: `holm history policy show`\n";
+    let holes = "holm: of versions before 8, not all are kept: `holm history policy show`\n";
+    for (older, names, note) in [
+        (vec![item(8, "")], vec!["9*", "8"], whole),
+        (vec![item(8, ""), lone.clone()], vec!["9*", "8", "2@0b"], holes),
+        (vec![item(8, ""), item(1, "")], vec!["9*", "8", "1"], holes),
+    ] {
+        let items = [vec![newest.clone()], older].concat().join(",");
+        assert_eq!(
+            shown(&items).await,
+            (names.into_iter().map(str::to_owned).collect(), note.into())
+        );
+    }
+    let two = [item(2, ""), item(1, r#","origin":"0a""#), item(1, r#","origin":"0b""#)].join(",");
+    let names = ["2", "1@0a", "1@0b"].map(str::to_owned).to_vec();
+    assert_eq!(shown(&two).await, (names, String::new()));
+    let thinned = [item(2, ""), item(1, r#","origin":"0a","others_gone":true"#)].join(",");
+    assert!(shown(&thinned).await.1.contains("of versions before 2, not all are kept"));
+}
+
+#[tokio::test]
 async fn pruning_removes_only_what_the_files_environments_have() {
     let stub = Stub::start().await;
     let dir = tempfile::tempdir().unwrap();

@@ -140,6 +140,9 @@ pub struct Version {
     /// Whether it is what the key shows now.
     #[serde(default)]
     pub current: bool,
+    /// Whether others of its number are not kept any more: only `version@origin` names it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub others_gone: bool,
 }
 
 /// A `null` that is there is a value, unlike one that is missing.

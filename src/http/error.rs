@@ -59,10 +59,7 @@ pub(crate) enum ApiError {
     Forbidden(#[from] Denied),
     #[error("{what} is not there")]
     NotFound { what: String, gone: Option<Gone> },
-    #[error(
-        "version {version} of the key {key} is not there any more: {}",
-        oldest.map_or_else(|| "no earlier one is".to_owned(), |oldest| format!("the oldest is {oldest}"))
-    )]
+    #[error("version {version} of the key {key} is not there any more: {}", what_is(version, *oldest))]
     VersionGone { key: Key, version: String, oldest: Option<u64> },
     #[error(
         "the records of that time are archived, and in no store any more: see audit.archive_dir of {}",
@@ -167,10 +164,22 @@ pub(crate) enum ApiError {
     PolicyTooOld { age: Duration, max: Duration },
 }
 
-/// One that is left may have shared its number with others, which went by the policy of histories.
+/// What is there of a history in which a version is not.
+fn what_is(version: &str, oldest: Option<u64>) -> String {
+    let number: Option<u64> = version.split('@').next().and_then(|it| it.parse().ok());
+    match oldest {
+        None => "no earlier one is".to_owned(),
+        Some(oldest) if number.is_some_and(|number| number >= oldest) => {
+            format!("the oldest is {oldest}, and not all behind it are")
+        }
+        Some(oldest) => format!("the oldest is {oldest}"),
+    }
+}
+
+/// One that is left can have shared its number with others, which went by the policy of histories.
 fn ambiguous(version: u64, left: usize) -> String {
     match left {
-        1 => format!("version {version} may have stood for more than the one entry that is left"),
+        1 => format!("version {version} stood for more than the one entry that is left of it"),
         _ => format!("version {version} stands for {left} entries"),
     }
 }

@@ -77,9 +77,10 @@ pub(super) fn gone(row: &Row) -> Option<Gone> {
     Some(Gone { removal, conflicts })
 }
 
-/// One line of a key's history. `current`: whether it is what the key shows now.
-pub(super) fn past(entry: &Entry, current: bool) -> String {
-    let past = Past { entry: Shown::of(entry), current };
+/// One line of a key's history. `current`: whether it is what the key shows now; `others_gone`: whether its
+/// number alone does not name it any more.
+pub(super) fn past(entry: &Entry, current: bool, others_gone: bool) -> String {
+    let past = Past { entry: Shown::of(entry), current, others_gone };
     serde_json::to_string(&past).unwrap_or_default()
 }
 
@@ -142,6 +143,9 @@ pub(super) struct Past<'a> {
     #[serde(flatten)]
     entry: Shown<'a>,
     current: bool,
+    /// Whether others of its number are not kept any more: only `version@origin` names it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    others_gone: bool,
 }
 
 #[cfg(test)]

@@ -33,7 +33,8 @@ pub(super) struct Past {
     items: Vec<item::Past<'static>>,
     /// What is behind this page; none where nothing is.
     next_cursor: Option<String>,
-    /// Where versions before the last one shown are not kept any more: its number.
+    /// With the last page, where that does not end with 1: the number that it ends with. What was before
+    /// is not kept any more, and neither are numbers that are missing between two items.
     #[schemars(skip_serializing_if = "Option::is_none")]
     gone_before: Option<u64>,
 }
@@ -51,12 +52,13 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
     let before: Option<(u64, Dot)> = query.get("cursor").map(|it| listing.place(it)).transpose()?;
     let reached = reach(app, incoming).await?;
     let (current, _) = shown_now(&reached, &document, &key)?;
-    let HistoryPage { entries, mut is_last } =
+    let HistoryPage { entries, mut is_last, thinned } =
         history(app, &permit, &document, &key, before, size).await?;
     // As items they take more bytes than as entries.
     let (mut items, mut room, mut place) = (Vec::new(), app.settings().limits.page_bytes_max, None);
     for entry in &entries {
-        let item = Bytes::from(item::past(entry, entry.dot == current));
+        let others_gone = thinned.contains(&entry.version);
+        let item = Bytes::from(item::past(entry, entry.dot == current, others_gone));
         if item.len() > room && !items.is_empty() {
             is_last = false;
             break;
@@ -66,7 +68,7 @@ pub(super) async fn list(app: &App, incoming: &Incoming) -> Result<Response, Api
         items.push(item);
     }
     let next = place.filter(|_| !is_last).map(|place| listing.cursor(&place));
-    // Histories begin with 1: where the last page ends before, the rest was let go.
+    // Versions begin with 1: where the last page ends before, the rest was let go.
     let ends_at = place.or(before).map_or(1, |(version, _)| version);
     let member = match &next {
         None if ends_at > 1 => format!(",\"next_cursor\":null,\"gone_before\":{ends_at}"),
@@ -97,8 +99,8 @@ pub(super) async fn get(app: &App, incoming: &Incoming) -> Result<Response, ApiE
     let version = paths::version(incoming.path())?;
     let reached = reach(app, incoming).await?;
     let (current, newest) = shown_now(&reached, &document, &key)?;
-    let entry = find(app, &permit, (&document, &key), &version, newest).await?;
-    let body = item::past(&entry, entry.dot == current);
+    let (entry, others_gone) = find(app, &permit, (&document, &key), &version, newest).await?;
+    let body = item::past(&entry, entry.dot == current, others_gone);
     let mut response = write::json(StatusCode::OK, body.into());
     reached.tell(app, response.headers_mut());
     Ok(response)
@@ -125,7 +127,7 @@ pub(super) async fn restore(
     let (version, message) = super::body::restore(&bytes, &app.settings().limits)?;
     let reached = reach(app, incoming).await?;
     let (_, newest) = shown_now(&reached, &document, &key)?;
-    let entry = find(app, &read, (&document, &key), &version, newest).await?;
+    let (entry, _) = find(app, &read, (&document, &key), &version, newest).await?;
     let action = entry.value.map_or(Action::Remove, Action::Put);
     let operations = vec![Operation { key, action, check }];
     let write = Write { permit, document, operations, remove_all: false, message, body: &bytes };
@@ -145,68 +147,62 @@ fn shown_now(reached: &Reached, document: &DocumentId, key: &Key) -> Result<(Dot
     Ok((row.winner().dot, newest.unwrap_or_default()))
 }
 
-/// The one entry that `7` or `7@origin` stands for. Of a key whose newest version is `newest`, all
-/// numbers up to that have been there: which is not is gone.
+/// The one entry that `7` or `7@origin` stands for, and whether others of its number are gone: then the
+/// number alone stands for none. Of a key whose newest version is `newest`, all numbers up to that have
+/// been there: one of which nothing is there is gone.
 async fn find(
     app: &App,
     permit: &ReadPermit,
     (document, key): (&DocumentId, &Key),
     text: &str,
     newest: u64,
-) -> Result<Entry, ApiError> {
+) -> Result<(Entry, bool), ApiError> {
     let (version, origin) = parse(text)?;
     // The place behind all entries of this version.
     let mut before = (version, Dot { origin: Origin([u8::MAX; 8]), n: u64::MAX });
     let mut found: Vec<Entry> = Vec::new();
-    // Whether there are some of that number, of whatever origin.
-    let mut has_others = false;
+    let mut others_gone = false;
     loop {
         let page = history(app, permit, document, key, Some(before), SAME_VERSION_PAGE).await?;
         let last = page.entries.last().map(|entry| (entry.version, entry.dot));
-        has_others |= page.entries.iter().any(|entry| entry.version == version);
-        let fits = |entry: &Entry| {
-            entry.version == version && origin.is_none_or(|origin| entry.dot.origin == origin)
-        };
-        found.extend(page.entries.into_iter().filter(fits));
+        others_gone |= page.thinned.contains(&version);
+        found.extend(page.entries.into_iter().filter(|entry| entry.version == version));
         match last {
             Some(last) if !page.is_last && last.0 == version => before = last,
             _ => break,
         }
     }
-    let Some(entry) = found.pop() else {
-        // Every number up to the newest was there once; some of one that is still there, too.
-        if version > newest || has_others {
-            let what = format!("version {text} of the key {key}");
-            return Err(ApiError::NotFound { what, gone: None });
-        }
-        let oldest = app.node().oldest(permit, document, key).await.map_err(failed)?;
-        let oldest = oldest.map(|(version, _)| version);
-        return Err(ApiError::VersionGone { key: key.clone(), version: text.to_owned(), oldest });
-    };
-    if found.is_empty()
-        && (origin.is_some()
-            || version >= newest
-            || has_next(app, permit, document, key, version).await?)
-    {
-        return Ok(entry);
+    if found.is_empty() && version <= newest {
+        return Err(gone(app, permit, (document, key), text).await?);
     }
-    found.push(entry);
-    let name = |entry: &Entry| format!("{version}@{}", entry.dot.origin);
-    Err(ApiError::AmbiguousVersion { version, candidates: found.iter().map(name).collect() })
+    if let Some(origin) = origin {
+        if let Some(entry) = found.into_iter().find(|entry| entry.dot.origin == origin) {
+            return Ok((entry, others_gone));
+        }
+        let went = app.node().let_go(permit, document, key, version, origin).await;
+        if went.map_err(failed)? {
+            return Err(gone(app, permit, (document, key), text).await?);
+        }
+    } else if found.len() > 1 || others_gone {
+        let name = |entry: &Entry| format!("{version}@{}", entry.dot.origin);
+        let candidates = found.iter().map(name).collect();
+        return Err(ApiError::AmbiguousVersion { version, candidates });
+    } else if let Some(entry) = found.pop() {
+        return Ok((entry, false));
+    }
+    Err(ApiError::NotFound { what: format!("version {text} of the key {key}"), gone: None })
 }
 
-/// Whether there is something of the number behind this one. Where that went, others of this number may
-/// have gone, too: it does not come to mean the one that is left.
-async fn has_next(
+/// That a version is not there any more, and which is the oldest that is.
+async fn gone(
     app: &App,
     permit: &ReadPermit,
-    document: &DocumentId,
-    key: &Key,
-    version: u64,
-) -> Result<bool, ApiError> {
-    let before = (version.saturating_add(2), Dot { origin: Origin([0; 8]), n: 0 });
-    let page = history(app, permit, document, key, Some(before), 1).await?;
-    Ok(page.entries.first().is_some_and(|entry| entry.version > version))
+    (document, key): (&DocumentId, &Key),
+    text: &str,
+) -> Result<ApiError, ApiError> {
+    let oldest = app.node().oldest(permit, document, key).await.map_err(failed)?;
+    let oldest = oldest.map(|(version, _)| version);
+    Ok(ApiError::VersionGone { key: key.clone(), version: text.to_owned(), oldest })
 }
 
 fn parse(text: &str) -> Result<(u64, Option<Origin>), ApiError> {

@@ -178,6 +178,18 @@ impl Store {
         self.blocking.run(move || history.oldest(&document, &key)).await
     }
 
+    /// See [`HistoryReader::let_go`].
+    pub(crate) async fn let_go(
+        &self,
+        document: DocumentId,
+        key: Key,
+        version: u64,
+        origin: Origin,
+    ) -> Result<bool, StoreError> {
+        let history = self.history.clone();
+        self.blocking.run(move || history.let_go(&document, &key, version, origin)).await
+    }
+
     /// A key's writes; see [`HistoryReader::read`].
     pub(crate) async fn history(
         &self,

@@ -10,7 +10,9 @@ use redb::{
 };
 
 use super::error::StoreError;
-use super::{audit, documents, epochs, folds, history, idempotency, log, meta, origins, rows};
+use super::{
+    audit, documents, epochs, folds, history, idempotency, log, meta, origins, rows, tombstones,
+};
 use crate::audit::Head;
 use crate::model::{NodeName, Told};
 
@@ -104,13 +106,14 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
 }
 
 /// The tables of `config.redb`.
-pub(crate) static TABLES: [&dyn RawTable; 12] = [
+pub(crate) static TABLES: [&dyn RawTable; 13] = [
     &meta::META,
     &log::LOG,
     &origins::ORIGINS,
     &folds::FOLDS,
     &rows::ROWS,
     &history::HISTORY,
+    &tombstones::TOMBSTONES,
     &documents::BASES,
     &documents::CHANGES,
     &epochs::EPOCHS,

@@ -16,6 +16,7 @@ use super::error::StoreError;
 use super::folds::KnownFolds;
 use super::{
     audit, documents, epochs, folds, history, idempotency, journal, log, meta, origins, rows,
+    tombstones,
 };
 use crate::env::{Backend, Disk};
 use crate::model::Folds;
@@ -38,7 +39,7 @@ pub(crate) struct Layout {
     pub(crate) make_tables: fn(&redb::WriteTransaction) -> Result<(), redb::Error>,
 }
 
-static CONFIG: Layout = Layout { file: FILE, tables: 12, make_tables };
+static CONFIG: Layout = Layout { file: FILE, tables: 13, make_tables };
 
 /// Most files that are set aside before the node refuses to start.
 const SET_ASIDE_MAX: u32 = 8;
@@ -340,6 +341,7 @@ fn make_tables(tx: &redb::WriteTransaction) -> Result<(), redb::Error> {
     tx.open_table(folds::FOLDS)?;
     tx.open_table(rows::ROWS)?;
     tx.open_table(history::HISTORY)?;
+    tx.open_table(tombstones::TOMBSTONES)?;
     tx.open_table(documents::BASES)?;
     tx.open_table(documents::CHANGES)?;
     tx.open_table(epochs::EPOCHS)?;

@@ -11,11 +11,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
+use redb::{
+    ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition,
+    WriteTransaction,
+};
 
 use super::database::Database;
 use super::error::StoreError;
 use super::rows::{self, Named, ROWS, row_key};
+use super::tombstones::{self, TOMBSTONES};
 use crate::config::Entry;
 use crate::model::{DocumentId, Dot, Key, Origin, cbor};
 
@@ -109,6 +113,8 @@ pub struct HistoryPage {
     pub entries: Vec<Entry>,
     /// Whether no older entry is left.
     pub is_last: bool,
+    /// Numbers of these entries of which others went: they alone name none.
+    pub thinned: BTreeSet<u64>,
 }
 
 /// Reads histories, committed ones that are not in the table yet among them.
@@ -173,7 +179,30 @@ impl HistoryReader {
         let fit = found.iter().take_while(|entry| room.takes(entry)).count();
         let is_last = fit == found.len();
         found.truncate(fit);
-        Ok(HistoryPage { entries: found, is_last })
+        let tombstones = tx.open_table(TOMBSTONES)?;
+        let mut thinned = BTreeSet::new();
+        if !tombstones.is_empty()? {
+            for entries in found.chunk_by(|a, b| a.version == b.version) {
+                let version = entries[0].version;
+                if tombstones::has_number(&tombstones, &name, version)? {
+                    thinned.insert(version);
+                }
+            }
+        }
+        Ok(HistoryPage { entries: found, is_last, thinned })
+    }
+
+    /// Whether the policy let go what a key had of this number and origin, while others of the number
+    /// stayed.
+    pub fn let_go(
+        &self,
+        document: &DocumentId,
+        key: &Key,
+        version: u64,
+        origin: Origin,
+    ) -> Result<bool, StoreError> {
+        let tx = self.database.get()?.begin_read()?;
+        tombstones::has(&tx, &row_key(document, key), version, origin)
     }
 
     /// The oldest write of a key that is still there.

@@ -21,10 +21,10 @@ use redb::{ReadTransaction, WriteTransaction};
 
 use super::history::{self, HISTORY, HistoryKey, span};
 use super::rows::row_key;
-use super::{error::StoreError, meta};
+use super::{error::StoreError, meta, rows, tombstones};
 use crate::config::retention::Kept;
 use crate::config::{DocumentView, Entry, Policies, Row};
-use crate::model::{DocumentId, Dot, Key, Stamp, cbor};
+use crate::model::{DocumentId, Key, Stamp, cbor};
 
 /// Most keys that a step goes past.
 const STEP_KEYS_MAX: usize = 16_384;
@@ -39,9 +39,6 @@ const STEP_BYTES_MAX: usize = 4 * 1024 * 1024;
 const WHOLE_LOOKS: u64 = 16;
 /// How long ago a pass counts as having been where this process had none.
 const FIRST_PASS_AFTER_US: u64 = 60 * 1_000_000;
-
-/// A row that is to go: its key's name, version, origin, n.
-type Due = (String, u64, u64, u64);
 
 /// Where a step goes on.
 #[derive(Debug)]
@@ -116,7 +113,7 @@ pub(super) struct Pruner {
     /// Where to go on; nowhere between passes.
     next: Option<Place>,
     span: Option<Span>,
-    due: Vec<Due>,
+    due: Vec<tombstones::Name>,
     /// Keys that this pass went past, and rows that it removed.
     pass: (u64, u64),
     rows: u64,
@@ -296,11 +293,11 @@ impl Pruner {
         Ok(None)
     }
 
-    /// Removes what was found, with the rows written; `is_shown` says what these show.
-    pub(super) fn remove(
+    /// Removes what was found, with the rows written; `row` is what a key shows.
+    pub(super) fn remove<'a>(
         &self,
         tx: &WriteTransaction,
-        is_shown: impl Fn(&DocumentId, &Key, Dot) -> bool,
+        row: impl Fn(&DocumentId, &Key) -> Option<&'a Row>,
     ) -> Result<(), StoreError> {
         if !self.has_due() {
             return Ok(());
@@ -310,7 +307,7 @@ impl Pruner {
             table.remove((name.as_str(), *version, *origin, *n))?;
         }
         for Twice { document, key, position } in &self.twice {
-            if is_shown(document, key, position.1) {
+            if rows::shows(row(document, key), position.1) {
                 table.remove(history::key(&row_key(document, key), *position))?;
             }
         }
@@ -318,6 +315,15 @@ impl Pruner {
             meta::KEY_HISTORIES.put(tx, &true)?;
         }
         Ok(())
+    }
+
+    /// What is to be known of the numbers of what [`Pruner::remove`] took out.
+    pub(super) fn tombstones<'a>(
+        &self,
+        tx: &WriteTransaction,
+        row: impl Fn(&DocumentId, &Key) -> Option<&'a Row>,
+    ) -> Result<tombstones::Changes, StoreError> {
+        tombstones::Changes::after(tx, &self.due, row)
     }
 
     /// What was found is removed, on disk.

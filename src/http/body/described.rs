@@ -109,7 +109,7 @@ body! {
 }
 
 /// A version: by its number, or, where regions gave the same number at the same time, by
-/// `number@origin`.
+/// `number@origin`, also after the others of them went.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 #[expect(dead_code, reason = "a description, and never made")]

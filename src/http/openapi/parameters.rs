@@ -24,7 +24,8 @@ pub(super) fn in_path(name: &str, operation: Operation) -> Value {
         "environment" => ("Where that service runs.", Environment::json_schema(g)),
         "key" => ("The configuration's key.", Key::json_schema(g)),
         "version" => (
-            "A version's number; `number@origin` where regions gave the same one at the same time.",
+            "A version's number; `number@origin` where regions gave the same one at the same time, also \
+             after the others of them went.",
             json_schema!({"type": "string", "pattern": "^[1-9][0-9]{0,18}(@[0-9a-f]{16})?$"}),
         ),
         "account" => ("The account's id or name.", AccountName::json_schema(g)),

@@ -82,8 +82,28 @@ async fn a_number_that_was_shared_never_comes_to_mean_what_is_left_of_it() {
     let left = a.get("/config/web/dev/k/versions/1").await.expect_error(409, "AmbiguousVersion");
     let candidates = left["candidates"].as_array().unwrap();
     assert_eq!(candidates.len(), 1);
-    let path = format!("/config/web/dev/k/versions/{}", candidates[0].as_str().unwrap());
-    assert_eq!(a.get(&path).await.expect(200).json()["value"], "other");
+    let path = |name: &Value| format!("/config/web/dev/k/versions/{}", name.as_str().unwrap());
+    let other = a.get(&path(&candidates[0])).await.expect(200).json();
+    assert_eq!((&other["value"], &other["others_gone"]), (&json!("other"), &json!(true)));
+    let all = both["candidates"].as_array().unwrap();
+    let went = all.iter().find(|it| **it != candidates[0]).unwrap();
+    let went = a.get(&path(went)).await.expect_error(410, "Gone");
+    assert_eq!(went["oldest_version"], 1);
+    let text = "is not there any more: the oldest is 1, and not all behind it are";
+    assert!(went["detail"].as_str().unwrap().ends_with(text), "{went}");
+    let never = a.get("/config/web/dev/k/versions/1@0909090909090909").await;
+    never.expect_error(404, "NotFound");
+    let page = a.get("/config/web/dev/k/versions").await.expect(200).json();
+    let items: Vec<(&Value, bool)> = page["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| (&item["version"], item["others_gone"] == true))
+        .collect();
+    assert_eq!(
+        items,
+        [(&json!(7), false), (&json!(6), false), (&json!(5), false), (&json!(1), true)]
+    );
     a.get("/config/web/dev/k/versions/5").await.expect(200);
     a.get("/config/web/dev/k/versions/4").await.expect_error(410, "Gone");
 }

@@ -136,6 +136,9 @@ impl Writer {
             past.extend(self.derived(&vector).unshown(tail.last()));
         }
         self.put_derived(&tx, &past)?;
+        let derived = self.derived(&vector);
+        let tombstones = self.pruner.tombstones(&tx, |document, key| derived.row(document, key))?;
+        tombstones.put(&tx)?;
         tx.commit()?;
         if is_synced {
             self.database.synced();
@@ -144,7 +147,8 @@ impl Writer {
         Self::mirror(&mut rebuild, |tx| {
             // What stood in its rows, if they are copied already, is what stood in those of the other.
             self.derived(&vector).put_rows(tx)?;
-            self.put_derived(tx, &past)
+            self.put_derived(tx, &past)?;
+            tombstones.put(tx)
         });
         self.rebuild = rebuild;
         self.format = self.format.max(meta::FORMAT_WITHOUT_FOLDS);
@@ -171,7 +175,7 @@ impl Writer {
             Some(document) => documents::put_base(tx, id, document),
             None => Ok(()),
         })?;
-        self.pruner.remove(tx, |document, key, dot| rows::shows(derived.row(document, key), dot))
+        self.pruner.remove(tx, |document, key| derived.row(document, key))
     }
 }
 
@@ -185,7 +189,7 @@ pub(super) struct Derived<'a> {
     pub(super) format: u32,
 }
 
-impl Derived<'_> {
+impl<'a> Derived<'a> {
     /// The rows; gives what they do not show any more.
     pub(super) fn put_rows(&self, tx: &WriteTransaction) -> Result<Vec<Named>, StoreError> {
         let changed = self.unwritten.rows.iter();
@@ -204,7 +208,7 @@ impl Derived<'_> {
         unshown
     }
 
-    fn row(&self, document: &DocumentId, key: &Key) -> Option<&Row> {
+    fn row(&self, document: &DocumentId, key: &Key) -> Option<&'a Row> {
         self.documents.get(document)?.rows.get(key).map(|row| &**row)
     }
 

@@ -32,6 +32,7 @@ mod rebuilding;
 mod settling;
 mod sizes;
 mod stepping;
+mod tombstones;
 mod trim;
 mod whole;
 

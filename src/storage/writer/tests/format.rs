@@ -28,6 +28,7 @@ macro_rules! each_table {
         $do("origins", origins::ORIGINS $(, $argument)*);
         $do("rows", rows::ROWS $(, $argument)*);
         $do("history", history::HISTORY $(, $argument)*);
+        $do("history_tombstones", crate::storage::tombstones::TOMBSTONES $(, $argument)*);
         $do("bases", documents::BASES $(, $argument)*);
         $do("changes", documents::CHANGES $(, $argument)*);
         $do("idempotency", idempotency::IDEMPOTENCY $(, $argument)*);

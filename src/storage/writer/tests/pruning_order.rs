@@ -7,15 +7,20 @@ use super::pruning::{S, pass, policies};
 use super::whole::hear;
 use super::*;
 use crate::config::{Entry, HistoryPolicy, Policies};
+use crate::storage::HistoryPage;
 
 const STORES: usize = 3;
 const DOCUMENT: &str = "web/dev";
 const KEYS: [&str; 2] = ["k0", "k1"];
 
 fn read(writer: &Writer, key: &str) -> Vec<Entry> {
+    page(writer, key).entries
+}
+
+fn page(writer: &Writer, key: &str) -> HistoryPage {
     let id = DocumentId::parse(DOCUMENT).unwrap();
     let page = writer.history().read(&id, &Key::new(key).unwrap(), None, 100_000, usize::MAX);
-    page.unwrap().entries
+    page.unwrap()
 }
 
 fn shown(writer: &Writer, key: &str) -> BTreeSet<Dot> {
@@ -220,6 +225,35 @@ fn run(world: &mut World, step: Step, keep: &Policies) {
     }
 }
 
+/// What one store's history of one key had when it was looked at last, and what went of it of which
+/// others of the number have been there since.
+#[derive(Debug, Default)]
+struct Followed {
+    had: BTreeSet<(u64, Dot)>,
+    went: BTreeSet<(u64, Dot)>,
+}
+
+impl Followed {
+    fn look(&mut self, writer: &Writer, key: &str) {
+        let page = page(writer, key);
+        let has: BTreeSet<(u64, Dot)> =
+            page.entries.iter().map(|it| (it.version, it.dot)).collect();
+        let is_left = |version: u64| has.iter().any(|it| it.0 == version);
+        let had = std::mem::replace(&mut self.had, has.clone());
+        self.went.extend(had);
+        self.went.retain(|it| !has.contains(it) && is_left(it.0));
+        let numbers: BTreeSet<u64> = self.went.iter().map(|it| it.0).collect();
+        assert_eq!(page.thinned, numbers, "{key}: {self:?}");
+        let (id, key) = (DocumentId::parse(DOCUMENT).unwrap(), Key::new(key).unwrap());
+        for (version, dot) in has.iter().chain(&self.went) {
+            // One origin can have written a number again, after a crash.
+            let went = self.went.iter().any(|it| it.0 == *version && it.1.origin == dot.origin);
+            let told = writer.history().let_go(&id, &key, *version, dot.origin).unwrap();
+            assert_eq!(told, went, "{key} {version} {dot}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
@@ -232,9 +266,11 @@ proptest! {
         let keep = HistoryPolicy { versions, age_s };
         let all = policies(versions, age_s);
         let mut world = World::new();
+        let mut followed: BTreeMap<(usize, &str), Followed> = BTreeMap::new();
         for step in steps {
             run(&mut world, step, &all);
             for (who, key) in (0..STORES).flat_map(|who| KEYS.map(|key| (who, key))) {
+                followed.entry((who, key)).or_default().look(&world.stores[who], key);
                 let there = read(&world.stores[who], key);
                 for entry in world.kept(who, key, keep) {
                     prop_assert!(there.contains(&entry), "{} at {} lacks {:?}", key, who, entry);
