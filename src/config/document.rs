@@ -153,7 +153,7 @@ pub struct Document {
     gone: BTreeMap<Key, Vec<Gone>>,
     /// What `rows` and `gone` come to in memory, without their places in the trees.
     keys_bytes: usize,
-    /// The document as its epoch began, encoded, until it is kept ([`Document::set_base`]).
+    /// The document as its epoch began, encoded, until it is kept ([`Document::keep_epoch_base`]).
     epoch_base: Option<Arc<[u8]>>,
     /// How many changes its last saved base held.
     changes_in_base: usize,
@@ -213,7 +213,6 @@ impl Document {
 
     /// Takes note that what [`Document::save`] gave is kept now.
     pub fn set_base(&mut self) {
-        self.epoch_base = None;
         self.changes_in_base += std::mem::take(&mut self.changes_since_base);
     }
 

@@ -122,8 +122,13 @@ impl Document {
     }
 
     /// The document as its epoch began, to be kept as [`Document::save`]'s is, until it is.
-    pub fn epoch_base(&self) -> Option<&[u8]> {
-        self.epoch_base.as_deref()
+    pub fn epoch_base(&self) -> Option<&Arc<[u8]>> {
+        self.epoch_base.as_ref()
+    }
+
+    /// Takes note that this, which [`Document::epoch_base`] gave, is kept now.
+    pub fn keep_epoch_base(&mut self, kept: &Arc<[u8]>) {
+        self.epoch_base.take_if(|base| Arc::ptr_eq(base, kept));
     }
 
     /// Takes the document `id` to its next epoch, by `record`, which says `roll`. After an error,

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Job, Observer, Sources, Task, closing};
+use super::{Job, Observer, Sources, Task};
 use crate::env::Blocking;
 use crate::storage::writer::Stepped;
 use crate::storage::{Committed, StoreError, Writer};
@@ -25,9 +26,9 @@ pub(super) struct Driver {
     pub(super) tasks: mpsc::Receiver<Task>,
     pub(super) dirty_since: Option<Instant>,
     /// What comes of the sync of what was written behind, where one is under way.
-    pub(super) syncing: Option<oneshot::Receiver<Result<u64, StoreError>>>,
+    pub(super) syncing: Option<JoinHandle<Result<u64, StoreError>>>,
     /// What comes of the step of writing behind that is under way beside the groups. Never with a sync.
-    pub(super) stepping: Option<oneshot::Receiver<Result<Stepped, StoreError>>>,
+    pub(super) stepping: Option<JoinHandle<Result<Stepped, StoreError>>>,
     /// When the last sync began.
     pub(super) synced_at: Instant,
     /// When histories are to be looked at.
@@ -180,12 +181,33 @@ impl Driver {
     }
 }
 
-/// The end of a sync or a step that is under way.
+/// The end of a sync or a step that is under way. A panic in it goes on here.
 pub(super) async fn end_of<T>(
-    under_way: &mut Option<oneshot::Receiver<Result<T, StoreError>>>,
+    under_way: &mut Option<JoinHandle<Result<T, StoreError>>>,
 ) -> Result<T, StoreError> {
-    match under_way {
-        Some(end) => end.await.unwrap_or_else(|_| Err(closing())),
-        None => std::future::pending().await,
+    let Some(end) = under_way else { return std::future::pending().await };
+    match end.await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down and drops this task next.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[should_panic(expected = "a step broke")]
+    async fn a_panic_in_a_step_goes_on_in_the_driver() {
+        let step = tokio::spawn(async { panic!("a step broke") });
+        let _: Result<Stepped, StoreError> = end_of(&mut Some(step)).await;
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_step_is_told() {
+        let step = tokio::spawn(async { Err::<u64, _>(StoreError::Failed("full".into())) });
+        assert_eq!(end_of(&mut Some(step)).await, Err(StoreError::Failed("full".into())));
     }
 }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::driver::{Driver, end_of};
@@ -41,12 +40,7 @@ impl Driver {
 
     /// Has a step done beside the groups.
     fn begin_step(&mut self, step: Step) {
-        let (reply, stepping) = oneshot::channel();
-        let blocking = self.blocking;
-        tokio::spawn(async move {
-            // The driver waits for it to the end.
-            let _ = reply.send(blocking.run(move || step.write()).await);
-        });
+        let stepping = tokio::spawn(self.blocking.run(move || step.write()));
         (self.stepping, self.dirty_since) = (Some(stepping), None);
     }
 
@@ -84,12 +78,7 @@ impl Driver {
         if self.is_busy() || ahead_bytes == 0 || !(is_time || ahead_bytes >= SYNC_BYTES) {
             return;
         }
-        let (reply, syncing) = oneshot::channel();
-        let (sync, blocking) = (writer.sync(), self.blocking);
-        tokio::spawn(async move {
-            // The driver waits for it to the end.
-            let _ = reply.send(blocking.run(sync).await);
-        });
+        let syncing = tokio::spawn(self.blocking.run(writer.sync()));
         (self.syncing, self.synced_at) = (Some(syncing), Instant::now());
     }
 
@@ -157,13 +146,13 @@ impl Driver {
     }
 
     /// Opens a store that a failure closed, and writes behind what is due; looks, where it is time,
-    /// for what can go from histories, and removes that with it.
+    /// for what can go from histories, and removes that with it. What can be written beside the groups is.
     async fn tend(&mut self, mut writer: Writer) -> Writer {
         let is_time = self.prune_at <= Instant::now();
         let policies = is_time.then(|| (self.sources.policies)()).flatten();
         let is_known = policies.is_some();
         let now = (self.sources.now)();
-        let (writer, reopened, written) = self
+        let (writer, reopened, step, written) = self
             .blocking
             .run(move || {
                 let reopened = writer.ensure_open();
@@ -174,8 +163,12 @@ impl Driver {
                 if let Err(error) = found {
                     tracing::error!(%error, "histories cannot be looked through");
                 }
-                let written = reopened.clone().and_then(|_| writer.write_behind());
-                (writer, reopened == Ok(true), written)
+                let step = if reopened.is_ok() { writer.begin_step() } else { None };
+                let written = match &step {
+                    Some(_) => Ok(()),
+                    None => reopened.clone().and_then(|_| writer.write_behind()),
+                };
+                (writer, reopened == Ok(true), step, written)
             })
             .await;
         self.dirty_since = None;
@@ -188,7 +181,9 @@ impl Driver {
         if reopened {
             self.tell_reopened(&writer);
         }
-        if let Err(error) = written {
+        if let Some(step) = step {
+            self.begin_step(step);
+        } else if let Err(error) = written {
             tracing::error!(%error, "a checkpoint failed: opening will read more of the log");
             self.dirty_since = Some(Instant::now());
         } else {

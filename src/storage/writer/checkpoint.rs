@@ -155,6 +155,9 @@ impl Writer {
         for id in self.unwritten.changes.keys() {
             if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
                 document.set_base();
+                if let Some(base) = document.epoch_base().cloned() {
+                    document.keep_epoch_base(&base);
+                }
             }
         }
         Ok(())

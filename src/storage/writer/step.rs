@@ -20,16 +20,46 @@ use crate::model::{DocumentId, Dot, Folds, Told, cbor};
 use crate::storage::database::{self, Database};
 use crate::storage::error::StoreError;
 use crate::storage::history::ByRow;
-use crate::storage::{documents, idempotency, log, meta};
+use crate::storage::{documents, epochs, idempotency, log, meta};
 
 /// Most bytes of documents' bases that a step takes along, and one more document. What is left is as due
 /// with the next change of its document.
 const BASES_BYTES_MAX: usize = 4 << 20;
+/// Most bytes of bases of documents that began an epoch: these cannot wait, and where there are more the
+/// writer writes one after the other itself.
+const EPOCH_BASES_BYTES_MAX: usize = 16 << 20;
 
 /// What the writer knows of a step that is under way.
 pub(super) struct Stepping {
     number: u64,
     unwritten: Arc<Unwritten>,
+    /// Documents as their epochs began, which they hold until the tables do.
+    epoch_bases: EpochBases,
+}
+
+/// Documents as their epochs began, encoded.
+type EpochBases = BTreeMap<DocumentId, Arc<[u8]>>;
+
+/// What a step writes of documents' bases.
+#[derive(Default)]
+struct Bases {
+    /// Documents as they are to be loaded from now on.
+    documents: BTreeMap<DocumentId, Vec<u8>>,
+    epochs: EpochBases,
+    /// What all of them come to.
+    bytes: usize,
+}
+
+impl Bases {
+    fn add(&mut self, id: &DocumentId, document: &Document) {
+        let base = cbor::encode(&document.save());
+        self.bytes += base.len();
+        self.documents.insert(id.clone(), base);
+        if let Some(begun) = document.epoch_base() {
+            self.bytes += begun.len();
+            self.epochs.insert(id.clone(), begun.clone());
+        }
+    }
 }
 
 /// Something to be written behind, to be done beside the writer; [`Writer::stepped`] is to be told what
@@ -45,8 +75,7 @@ pub struct Step {
     tail: Arc<ByRow>,
     documents: OrdMap<DocumentId, Arc<DocumentView>>,
     vector: Told,
-    /// Documents as they are to be loaded from now on.
-    bases: BTreeMap<DocumentId, Vec<u8>>,
+    bases: Bases,
     format: u32,
 }
 
@@ -78,9 +107,14 @@ impl Step {
         };
         let mut past = derived.put_rows(&tx)?;
         past.extend(derived.unshown(&self.tail));
-        derived.put(&tx, &past, |id| match self.bases.get(id) {
-            Some(base) => documents::replace(&tx, id, base),
-            None => Ok(()),
+        derived.put(&tx, &past, |id| {
+            if let Some(base) = self.bases.epochs.get(id) {
+                epochs::put_base(&tx, id, base)?;
+            }
+            match self.bases.documents.get(id) {
+                Some(base) => documents::replace(&tx, id, base),
+                None => Ok(()),
+            }
         })?;
         tx.commit()?;
         let database_bytes = self.disk.len(database::FILE).map_err(io_error)?.unwrap_or(0);
@@ -97,11 +131,12 @@ impl Writer {
             return None;
         }
         let open = self.database.tables().ok()?;
-        let bases = self.take_bases();
+        let bases = self.take_bases()?;
         let number = self.steps + 1;
         let unwritten = Arc::new(std::mem::take(&mut self.unwritten));
         self.steps = number;
-        self.stepping = Some(Stepping { number, unwritten: unwritten.clone() });
+        let epoch_bases = bases.epochs.clone();
+        self.stepping = Some(Stepping { number, unwritten: unwritten.clone(), epoch_bases });
         Some(Step {
             number,
             database: self.database.clone(),
@@ -120,8 +155,6 @@ impl Writer {
     /// Whether what is committed can be written behind beside the writer now.
     pub fn can_step(&self) -> bool {
         self.stepping.is_none()
-            // Bases of epochs are read by groups, and found in documents until they are in the tables.
-            && self.unwritten.rolled.is_empty()
             // What is done to a file that is being made is done in the order in which it is done here.
             && self.rebuild.is_none()
             && !self.pruner.has_due()
@@ -130,27 +163,35 @@ impl Writer {
             && self.database.reached().is_some()
     }
 
-    /// The bases of documents that are due for one. From then on their changes count anew: where the step
-    /// fails, no document stays in memory.
-    fn take_bases(&mut self) -> BTreeMap<DocumentId, Vec<u8>> {
-        let (mut bases, mut bytes) = (BTreeMap::new(), 0);
+    /// The bases of documents that are due for one; none where more began an epoch than a step takes along.
+    /// From then on their changes count anew: where the step fails, no document stays in memory.
+    fn take_bases(&mut self) -> Option<Bases> {
+        let mut bases = Bases::default();
+        // All that began an epoch get one, whatever became of them in memory.
+        for id in self.unwritten.rolled.clone() {
+            bases.add(&id, self.document(&id).ok()?);
+            if bases.bytes > EPOCH_BASES_BYTES_MAX {
+                self.documents.settle();
+                return None;
+            }
+        }
+        let bytes_max = bases.bytes + BASES_BYTES_MAX;
         for id in self.unwritten.changes.keys() {
-            if bytes >= BASES_BYTES_MAX {
+            if bases.bytes >= bytes_max {
                 break;
             }
-            // How an epoch began has to be found in its document until it is in the tables.
-            let is_due = |it: &Document| is_base_due(it) && it.epoch_base().is_none();
-            if self.documents.peek(id).is_some_and(is_due)
-                && let Some(document) = self.documents.peek_mut(id)
-            {
-                let base = cbor::encode(&document.save());
+            let document = self.documents.peek(id).filter(|document| is_base_due(document));
+            if let Some(document) = document.filter(|_| !bases.documents.contains_key(id)) {
+                bases.add(id, document);
+            }
+        }
+        for id in bases.documents.keys() {
+            if let Some(document) = self.documents.peek_mut(id) {
                 document.set_base();
-                bytes += base.len();
-                bases.insert(id.clone(), base);
             }
         }
         self.documents.settle();
-        bases
+        Some(bases)
     }
 
     /// Takes note of what came of a step. One that the store was opened anew since is nothing to it.
@@ -158,7 +199,13 @@ impl Writer {
         let Some(stepping) = &self.stepping else { return };
         match stepped {
             Ok(stepped) if stepped.number == stepping.number => {
-                self.stepping = None;
+                let kept = self.stepping.take().map(|it| it.epoch_bases).unwrap_or_default();
+                for (id, base) in kept {
+                    if let Some(document) = self.documents.peek_mut(&id) {
+                        document.keep_epoch_base(&base);
+                    }
+                }
+                self.documents.settle();
                 self.written_behind += 1;
                 self.database_bytes = stepped.database_bytes;
                 self.log_records = stepped.log_records;

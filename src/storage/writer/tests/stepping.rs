@@ -85,6 +85,131 @@ fn a_crash_at_any_place_of_a_step_loses_nothing_and_readers_find_all_of_it_there
     }
 }
 
+/// Takes the document to its next epoch, at a floor that leaves out what was written after it.
+fn roll_at(writer: &mut Writer, floor: &Told) {
+    let id = DocumentId::parse("web/dev").unwrap();
+    let plan = writer.epochs().plan_roll(&id, floor, Stamp(0)).unwrap();
+    let floor = floor.clone();
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
+    let committed = writer.commit(Stamp(1), &[Command::Roll { document: id, roll }]);
+    assert!(matches!(committed.outcomes[..], [Outcome::Rolled(Ok(_))]), "{committed:?}");
+}
+
+/// Writes and a roll that is late to some of them, or to none.
+fn write_and_roll(writer: &mut Writer, from: u64, is_late: bool) {
+    (from..from + 5).for_each(|i| write(writer, i));
+    let floor = writer.state.vector.told();
+    if is_late {
+        (from + 5..from + 10).for_each(|i| write(writer, i));
+    }
+    roll_at(writer, &floor);
+    (from + 10..from + 15).for_each(|i| write(writer, i));
+}
+
+fn epoch(writer: &Writer) -> u32 {
+    let view = writer.state.view(&DocumentId::parse("web/dev").unwrap()).unwrap();
+    view.rolled.as_ref().unwrap().roll.epoch
+}
+
+#[test]
+fn a_crash_beside_a_step_that_writes_how_an_epoch_began_loses_nothing_and_late_rolls_go_on() {
+    let cases = MODES.into_iter().flat_map(|mode| (0..4).map(move |place| (mode, place)));
+    for ((mode, place), is_late) in cases.flat_map(|case| [(case, false), (case, true)]) {
+        let what = format!("{mode:?} {place} late: {is_late}");
+        let disk = MemoryDisk::new();
+        let (mut writer, mut plain) = (open(&disk), open(&MemoryDisk::new()));
+        let mut both = |writer: &mut Writer, from: u64| {
+            write_and_roll(writer, from, is_late);
+            write_and_roll(&mut plain, from, is_late);
+            values(&plain)
+        };
+        both(&mut writer, 0);
+        writer.checkpoint().unwrap();
+        both(&mut writer, 100);
+        let mut way = Way::begin(&mut writer);
+        // How the epoch on its way began is asked of the document here, and of the tables or the log
+        // where it has to be loaded.
+        if place % 2 == 1 {
+            writer.documents.clear();
+        }
+        both(&mut writer, 200);
+        way.to(place.min(1), &mut writer);
+        if place % 2 == 0 {
+            writer.documents.clear();
+        }
+        both(&mut writer, 300);
+        way.to(place, &mut writer);
+        let mut expected = both(&mut writer, 400);
+        let crashed = disk.crash(mode);
+        assert_eq!((values(&writer), epoch(&writer)), (expected.clone(), 5), "{what}");
+        let mut again = open(&crashed);
+        assert_eq!((view(&again), values(&again)), (view(&writer), expected.clone()), "{what}");
+        way.to(2, &mut writer);
+        let mut next = Way::begin(&mut writer);
+        next.to(3, &mut writer);
+        for writer in [&mut again, &mut writer] {
+            write_and_roll(writer, 500, is_late);
+            writer.checkpoint().unwrap();
+        }
+        write_and_roll(&mut plain, 500, is_late);
+        expected = values(&plain);
+        for writer in [again, writer] {
+            assert_eq!((values(&writer), epoch(&writer)), (expected.clone(), 6), "{what}");
+        }
+        let mut last = open(&disk);
+        write_and_roll(&mut last, 600, is_late);
+        assert_eq!(epoch(&last), 7, "{what}");
+    }
+}
+
+#[test]
+fn an_epochs_base_is_held_until_the_step_is_noted_and_not_written_again() {
+    let id = DocumentId::parse("web/dev").unwrap();
+    let mut writer = open(&MemoryDisk::new());
+    write_and_roll(&mut writer, 0, true);
+    let mut way = Way::begin(&mut writer);
+    way.to(1, &mut writer);
+    assert!(writer.document(&id).unwrap().epoch_base().is_some());
+    way.to(2, &mut writer);
+    assert!(writer.document(&id).unwrap().epoch_base().is_none());
+    // Loaded from the log beside the step that writes it: held until the next one.
+    write_and_roll(&mut writer, 100, true);
+    let mut way = Way::begin(&mut writer);
+    writer.documents.clear();
+    write(&mut writer, 200);
+    way.to(2, &mut writer);
+    assert!(writer.document(&id).unwrap().epoch_base().is_some());
+    Way::begin(&mut writer).to(2, &mut writer);
+    assert!(writer.document(&id).unwrap().epoch_base().is_none());
+    // A roll beside a step is another base than the one that is noted.
+    write(&mut writer, 201);
+    let mut way = Way::begin(&mut writer);
+    write_and_roll(&mut writer, 300, false);
+    way.to(2, &mut writer);
+    assert!(writer.document(&id).unwrap().epoch_base().is_some());
+}
+
+#[test]
+fn more_bases_of_epochs_than_a_step_takes_along_are_written_by_the_writer() {
+    let mut writer = open(&MemoryDisk::new());
+    let big = format!("\"{}\"", "x".repeat(900));
+    let keys: Vec<String> = (0..10_000).map(|i| format!("k{i}")).collect();
+    for keys in keys.chunks(1_000) {
+        let pairs: Vec<(&str, &str)> = keys.iter().map(|key| (&**key, &*big)).collect();
+        written(&writer.commit(Stamp(1), &[put("web/dev", &pairs)]), 0);
+    }
+    writer.checkpoint().unwrap();
+    let floor = writer.state.vector.told();
+    roll_at(&mut writer, &floor);
+    assert!(writer.can_step() && writer.begin_step().is_none());
+    writer.write_behind().unwrap();
+    assert_eq!((epoch(&writer), view(&writer).len()), (1, 10_000));
+    writer.documents.clear();
+    written(&writer.commit(Stamp(2), &[put("web/dev", &[("k0", "1")])]), 0);
+    assert!(writer.begin_step().is_some());
+}
+
 #[test]
 fn a_document_that_is_loaded_beside_a_step_has_each_of_its_changes_once() {
     let id = DocumentId::parse("web/dev").unwrap();
