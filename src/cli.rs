@@ -37,6 +37,7 @@ mod login;
 mod man;
 mod node_files;
 mod pki;
+pub mod process;
 mod quorum;
 mod regions;
 mod restore;
@@ -45,6 +46,7 @@ mod role;
 mod secret;
 mod serve;
 mod set;
+pub mod sidecar;
 mod simulate;
 mod status;
 mod table;
@@ -56,7 +58,6 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use agent::FRUGAL;
 pub use failure::Failure;
 pub use terminal::Terminal;
 
@@ -291,56 +292,72 @@ pub async fn run(cli: Cli, terminal: &mut Terminal<'_>) -> ExitCode {
 }
 
 async fn run_to_code(cli: Cli, terminal: &mut Terminal<'_>) -> u8 {
-    if cli.global.no_color {
+    let Cli { global, command } = cli;
+    finish(&global, terminal, async |terminal: &mut Terminal<'_>| {
+        Box::pin(execute(command, &global, terminal)).await
+    })
+    .await
+}
+
+/// Does what a command line says, and reports what came of it.
+async fn finish(
+    global: &Global,
+    terminal: &mut Terminal<'_>,
+    command: impl AsyncFnOnce(&mut Terminal<'_>) -> Result<(), Failure>,
+) -> u8 {
+    if global.no_color {
         terminal.without_colour();
     }
-    if cli.global.json() {
+    if global.json() {
         terminal.without_progress();
     }
-    let done = execute(cli, terminal).await;
+    let done = command(terminal).await;
     match done.and_then(|()| Ok(terminal.flush()?)) {
         Ok(()) => 0,
         Err(failure) => failure.report(terminal),
     }
 }
 
-async fn execute(cli: Cli, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
-    let global = cli.global;
-    match cli.command {
-        Command::Get(get) => get.run(&global, terminal).await,
-        Command::Set(set) => set.run(&global, terminal).await,
-        Command::Rm(rm) => rm.run(&global, terminal).await,
-        Command::List(list) => list.run(&global, terminal).await,
-        Command::Watch(watch) => watch.run(&global, terminal).await,
-        Command::History(history) => history.run(&global, terminal).await,
-        Command::Diff(diff) => diff.run(&global, terminal).await,
-        Command::Restore(restore) => restore.run(&global, terminal).await,
-        Command::Import(import) => import.run(&global, terminal).await,
-        Command::Export(export) => export.run(&global, terminal).await,
-        Command::Exec(exec) => exec.run(&global, terminal).await,
-        Command::Status(status) => status.run(&global, terminal).await,
-        Command::Regions(regions) => regions.run(&global, terminal).await,
+async fn execute(
+    command: Command,
+    global: &Global,
+    terminal: &mut Terminal<'_>,
+) -> Result<(), Failure> {
+    match command {
+        Command::Get(get) => get.run(global, terminal).await,
+        Command::Set(set) => set.run(global, terminal).await,
+        Command::Rm(rm) => rm.run(global, terminal).await,
+        Command::List(list) => list.run(global, terminal).await,
+        Command::Watch(watch) => watch.run(global, terminal).await,
+        Command::History(history) => history.run(global, terminal).await,
+        Command::Diff(diff) => diff.run(global, terminal).await,
+        Command::Restore(restore) => restore.run(global, terminal).await,
+        Command::Import(import) => import.run(global, terminal).await,
+        Command::Export(export) => export.run(global, terminal).await,
+        Command::Exec(exec) => exec.run(global, terminal).await,
+        Command::Status(status) => status.run(global, terminal).await,
+        Command::Regions(regions) => regions.run(global, terminal).await,
         Command::Dev(dev) => dev.run(terminal).await,
-        Command::Chaos(chaos) => chaos.run(&global, terminal).await,
+        Command::Chaos(chaos) => chaos.run(global, terminal).await,
         Command::Serve(serve) => serve.run(terminal).await,
-        Command::Pki(pki) => pki.run(&global, terminal).await,
-        Command::Agent(agent) => agent.run(&global, terminal).await,
-        Command::Backup(backup) => backup.run(&global, terminal).await,
-        Command::Doctor(doctor) => doctor.run(&global, terminal).await,
-        Command::Audit(audit) => audit.run(&global, terminal).await,
+        Command::Pki(pki) => pki.run(global, terminal).await,
+        Command::Agent(agent) => agent.run(global, terminal).await,
+        Command::Backup(backup) => backup.run(global, terminal).await,
+        Command::Doctor(doctor) => doctor.run(global, terminal).await,
+        Command::Audit(audit) => audit.run(global, terminal).await,
         Command::Token(token) => token.run(terminal),
-        Command::Login(login) => login.run(&global, terminal).await,
-        Command::Secret(secret) => secret.run(&global, terminal).await,
-        Command::Keys(keys) => keys.run(&global, terminal).await,
-        Command::Account(account) => account.run(&global, terminal).await,
-        Command::Role(role) => role.run(&global, terminal).await,
-        Command::Access(access) => access.run(&global, terminal).await,
-        Command::Quorum(quorum) => quorum.run(&global, terminal).await,
-        Command::Simulate(simulate) => simulate.run(&global, terminal),
-        Command::Drill(drill) => drill.run(&global, terminal).await,
+        Command::Login(login) => login.run(global, terminal).await,
+        Command::Secret(secret) => secret.run(global, terminal).await,
+        Command::Keys(keys) => keys.run(global, terminal).await,
+        Command::Account(account) => account.run(global, terminal).await,
+        Command::Role(role) => role.run(global, terminal).await,
+        Command::Access(access) => access.run(global, terminal).await,
+        Command::Quorum(quorum) => quorum.run(global, terminal).await,
+        Command::Simulate(simulate) => simulate.run(global, terminal),
+        Command::Drill(drill) => drill.run(global, terminal).await,
         Command::Completions(completions) => completions.run(terminal),
-        Command::Man(man) => man.run(&global, terminal),
-        Command::Topology(topology) => topology.run(&global, terminal).await,
+        Command::Man(man) => man.run(global, terminal),
+        Command::Topology(topology) => topology.run(global, terminal).await,
     }
 }
 

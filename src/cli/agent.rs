@@ -7,16 +7,13 @@ use clap::{Args, Subcommand};
 
 use super::keys::source;
 use super::serve::stop_asked;
+use super::sidecar::FRUGAL;
 use super::{Failure, Global, Terminal};
 use crate::agent::settings::{AgentSettings, ConnectionSettings};
 use crate::agent::{self, AgentError, SealKey};
 use crate::env::Env;
 use crate::telemetry::logs;
 
-/// What tells the allocator to take no more than it needs: how many milliseconds later what is free goes
-/// back to the system, and whether it takes more at once than it was asked for.
-pub const FRUGAL: [(&str, &str); 2] =
-    [("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ARENA_EAGER_COMMIT", "0")];
 /// Variables that are the agent's own: commands that it starts do not get them.
 const HIDDEN: [&str; 4] = ["HOLM_TOKEN", "HOLM_TOKEN_FILE", FRUGAL[0].0, FRUGAL[1].0];
 

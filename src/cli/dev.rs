@@ -166,11 +166,18 @@ fn master_key(dir: &Path) -> Result<SecretSettings, Failure> {
 /// none of them refuses then what comes first.
 async fn credential_file(dir: &Path, servers: &[Server]) -> Option<PathBuf> {
     let deadline = Instant::now() + FOUNDING_TIME;
+    let mut knows = true;
     for server in servers {
         let quorum = server.node().quorum();
         let mut applied = quorum.applied();
         let founded = applied.wait_for(|_| quorum.glance().is_founded());
-        let _ = tokio::time::timeout_at(deadline, founded).await;
+        knows &= tokio::time::timeout_at(deadline, founded).await.is_ok();
+    }
+    if !knows {
+        tracing::warn!(
+            "not every node knows yet that the cluster is founded: those refuse secrets, accounts and \
+             roles until they do"
+        );
     }
     let file = |server: &Server| dir.join(server.node().name().as_str()).join(CREDENTIAL_FILE);
     servers.iter().map(file).find(|file| file.exists())

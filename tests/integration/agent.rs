@@ -451,3 +451,39 @@ async fn a_copy_that_is_too_old_is_not_ready_and_connections_beyond_the_limit_ar
     assert_eq!(beside.value("n"), Some(1.into()), "it is served all the same");
     agent.stop();
 }
+
+#[test]
+fn an_agent_runs_as_the_small_program_where_one_of_its_version_is_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings =
+        "data_dir = \"data\"\ndocuments = [\"web/prod\"]\n[times]\nstart_within = \"1m\"\n";
+    std::fs::write(dir.path().join("agent.toml"), settings).unwrap();
+    // What the process is, once it has started itself again.
+    let program_of = |holm: &Path| {
+        let agent = Command::new(holm)
+            .args(["agent", "--config", "agent.toml", "--url", "http://127.0.0.1:1"])
+            .current_dir(dir.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let agent = Process(agent);
+        let about = PathBuf::from(format!("/proc/{}", agent.0.id()));
+        for _ in 0..1_000 {
+            let environment = std::fs::read(about.join("environ")).unwrap_or_default();
+            if String::from_utf8_lossy(&environment).contains("MIMALLOC_PURGE_DELAY=0") {
+                let program = std::fs::read_link(about.join("exe")).unwrap();
+                return program.file_name().unwrap().to_str().unwrap().to_owned();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it did not start itself again");
+    };
+    assert_eq!(program_of(Path::new(HOLM)), "holm-agent");
+    let alone = dir.path().join("holm");
+    std::fs::hard_link(HOLM, &alone).or_else(|_| std::fs::copy(HOLM, &alone).map(drop)).unwrap();
+    assert_eq!(program_of(&alone), "holm");
+    let other = dir.path().join("holm-agent");
+    std::fs::write(&other, "#!/bin/sh\necho holm-agent 9.9.9\n").unwrap();
+    std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(program_of(&alone), "holm", "one of another version is none");
+}
