@@ -1,10 +1,12 @@
 //! A document's keys as they were at a floor, from what they are now and the few changes since: what a
 //! roll would otherwise apply the whole epoch for. What it comes to is compared with what was agreed.
 
+use std::collections::btree_map;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::roll::Past;
 use super::{CheckedChange, Document, OpId, Sibling};
+use crate::config::entry::Entry;
 use crate::model::{Dot, Key, Vector};
 
 /// Keys that have other siblings than now; none where a key was not there.
@@ -14,8 +16,8 @@ impl Document {
     /// The keys that were different at `floor`, which leaves `late` out. Nothing where that does not
     /// follow from these changes alone, or takes more than `changes_max` of them with those that are read.
     ///
-    /// A sibling at the floor is one now, unless a late change replaced it, which says so. So what was
-    /// there is among both; and where these are one change, it is that one.
+    /// A sibling at the floor is one now, unless a late change replaced it, which says so: so what was
+    /// there is among both. Of these one may have replaced another, itself or by what it replaced.
     pub(super) fn undone<P: Past>(
         &self,
         floor: &Vector,
@@ -35,58 +37,141 @@ impl Document {
                 at_floor.entry(key).or_default().extend(dots);
             }
         }
+        let changes_max = changes_max.saturating_sub(late.len());
+        let mut looked =
+            Looked { document: self, past, changes: BTreeMap::new(), changes_max, base: None };
         let mut undone = Undone::new();
-        // What is no sibling now: each change is read once, however many of its keys are asked for.
-        let mut asked: BTreeMap<Dot, BTreeSet<&Key>> = BTreeMap::new();
         for (key, dots) in at_floor {
-            let Some(dot) = dots.first() else {
-                undone.insert(key.clone(), Vec::new());
-                continue;
-            };
-            match &siblings_of(self.rows.get(key), *dot)[..] {
-                // Which of several had replaced which is not known.
-                _ if dots.len() > 1 => return Ok(None),
-                [] => drop(asked.entry(*dot).or_default().insert(key)),
-                [sibling] => drop(undone.insert(key.clone(), vec![(*sibling).clone()])),
-                _ => return Ok(None),
-            }
-        }
-        let is_of_epoch = |dot: &Dot| self.by_dot.contains_key(dot);
-        let (of_epoch, of_base): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            asked.into_iter().partition(|(dot, _)| is_of_epoch(dot));
-        if late.len() + of_epoch.len() > changes_max {
-            return Ok(None);
-        }
-        let base = if of_base.is_empty() { None } else { Some(self.as_epoch_began(past)?) };
-        for (dot, keys) in of_base {
-            for key in keys {
-                let rows = base.as_ref().and_then(|base| base.rows.get(key));
-                let [sibling] = siblings_of(rows, dot)[..] else { return Ok(None) };
-                undone.insert(key.clone(), vec![sibling.clone()]);
-            }
-        }
-        for (dot, mut keys) in of_epoch {
-            let change = CheckedChange::of_record(&past.record(dot)?)?;
-            if change.check_keys().is_err() {
-                return Ok(None);
-            }
-            for ((key, entry), number) in change.entries.into_iter().zip(change.start_op..) {
-                if keys.remove(&key) {
-                    // Its operation is that of the epoch in which it was made.
-                    let op = OpId { number, actor: change.actor };
-                    let was = (change.epoch == 0 && self.epoch() > 0).then_some(op);
-                    undone.insert(key, vec![Sibling { op, was, entry }]);
-                }
-            }
-            if !keys.is_empty() {
-                return Ok(None);
-            }
+            let Some(siblings) = looked.siblings(key, &dots)? else { return Ok(None) };
+            undone.insert(key.clone(), siblings);
         }
         Ok(Some(undone))
     }
 }
 
+/// What was looked up of a document's past.
+struct Looked<'a, P> {
+    document: &'a Document,
+    past: &'a mut P,
+    /// Changes of its epoch.
+    changes: BTreeMap<Dot, CheckedChange>,
+    /// Most of them.
+    changes_max: usize,
+    /// The document as its epoch began.
+    base: Option<Document>,
+}
+
+impl<P: Past> Looked<'_, P> {
+    /// What of these was there of the key; nothing where that cannot be told.
+    fn siblings(
+        &mut self,
+        key: &Key,
+        dots: &BTreeSet<Dot>,
+    ) -> Result<Option<Vec<Sibling>>, P::Error> {
+        let replaced = match dots.len() {
+            0 | 1 => BTreeSet::new(),
+            _ => match self.replaced(key, dots)? {
+                Some(replaced) => replaced,
+                None => return Ok(None),
+            },
+        };
+        let mut siblings = Vec::new();
+        for dot in dots.difference(&replaced) {
+            let Some(sibling) = self.sibling(key, *dot)? else { return Ok(None) };
+            siblings.push(sibling);
+        }
+        Ok(Some(siblings))
+    }
+
+    /// What these, and what they replaced, replaced of the key. Whatever replaced another has a higher
+    /// version: it is followed down to the lowest of these.
+    fn replaced(
+        &mut self,
+        key: &Key,
+        dots: &BTreeSet<Dot>,
+    ) -> Result<Option<BTreeSet<Dot>>, P::Error> {
+        let mut lowest = u64::MAX;
+        for dot in dots {
+            let Some(sibling) = self.sibling(key, *dot)? else { return Ok(None) };
+            lowest = lowest.min(sibling.entry.version);
+        }
+        let mut replaced = BTreeSet::new();
+        let mut next: Vec<Dot> = dots.iter().copied().collect();
+        while let Some(dot) = next.pop() {
+            if !self.document.by_dot.contains_key(&dot) {
+                // It was there as the epoch began, beside all others that were.
+                continue;
+            }
+            let Some(Written { entry, replaces: Some(of_it), .. }) = self.written(key, dot)? else {
+                return Ok(None);
+            };
+            if entry.version > lowest {
+                let is_new = |dot: &Dot| replaced.insert(*dot);
+                next.extend(of_it.into_iter().filter(is_new));
+            }
+        }
+        Ok(Some(replaced))
+    }
+
+    /// What a change set of a key.
+    fn sibling(&mut self, key: &Key, dot: Dot) -> Result<Option<Sibling>, P::Error> {
+        let document = self.document;
+        match siblings_of(document, key, dot)[..] {
+            [] if document.by_dot.contains_key(&dot) => {
+                Ok(self.written(key, dot)?.map(|Written { entry, op, epoch, .. }| {
+                    let was = (epoch == 0 && document.epoch() > 0).then_some(op);
+                    Sibling { op, was, entry }
+                }))
+            }
+            [] => match siblings_of(self.base()?, key, dot)[..] {
+                [sibling] => Ok(Some(sibling.clone())),
+                _ => Ok(None),
+            },
+            [sibling] => Ok(Some(sibling.clone())),
+            _ => Ok(None),
+        }
+    }
+
+    /// What a change of the epoch wrote of a key; nothing where that is more than is read.
+    fn written(&mut self, key: &Key, dot: Dot) -> Result<Option<Written>, P::Error> {
+        let count = self.changes.len();
+        let change = match self.changes.entry(dot) {
+            btree_map::Entry::Occupied(known) => known.into_mut(),
+            btree_map::Entry::Vacant(_) if count >= self.changes_max => return Ok(None),
+            btree_map::Entry::Vacant(place) => {
+                place.insert(CheckedChange::of_record(&self.past.record(dot)?)?)
+            }
+        };
+        let place = change.entries.iter().position(|(it, _)| it == key);
+        let (Some(i), Ok(())) = (place, change.check_keys()) else { return Ok(None) };
+        Ok(Some(Written {
+            entry: change.entries[i].1.clone(),
+            op: OpId { number: change.start_op + i as u64, actor: change.actor },
+            epoch: change.epoch,
+            replaces: change.replaces.as_ref().map(|it| it.get(i).cloned().unwrap_or_default()),
+        }))
+    }
+
+    fn base(&mut self) -> Result<&Document, P::Error> {
+        match &mut self.base {
+            Some(base) => Ok(base),
+            none => Ok(none.insert(self.document.as_epoch_began(self.past)?)),
+        }
+    }
+}
+
+/// What a change wrote of one key.
+struct Written {
+    entry: Entry,
+    /// Of the epoch in which it was made.
+    op: OpId,
+    epoch: u32,
+    /// Whose entries of the key that replaced, where its record says so.
+    replaces: Option<Vec<Dot>>,
+}
+
 /// What a change set among a key's siblings.
-fn siblings_of(siblings: Option<&Vec<Sibling>>, dot: Dot) -> Vec<&Sibling> {
-    siblings.into_iter().flatten().filter(|it| it.entry.dot == dot).collect()
+fn siblings_of<'a>(document: &'a Document, key: &Key, dot: Dot) -> Vec<&'a Sibling> {
+    let siblings = document.rows.get(key).into_iter().flatten();
+    siblings.filter(|it| it.entry.dot == dot).collect()
 }

@@ -13,6 +13,8 @@ use crate::config::roll::Roll;
 use crate::config::waiting::{in_causal_order, is_applicable};
 use crate::model::{DocumentId, Vector};
 
+mod undo;
+
 const REPLICAS: usize = 4;
 const KEYS: usize = 5;
 
