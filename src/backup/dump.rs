@@ -56,12 +56,17 @@ impl Dump {
         for (store, tx) in &transactions {
             for table in tables_of(store) {
                 let (key_type, value_type) = table.types();
+                let rows = table.rows(tx)?;
+                // A program that does not know the table can restore what is not in it.
+                if rows == 0 {
+                    continue;
+                }
                 tables.push(TableInfo {
                     store: (*store).to_owned(),
                     table: table.name().to_owned(),
                     key_type,
                     value_type,
-                    rows: table.rows(tx)?,
+                    rows,
                 });
             }
         }

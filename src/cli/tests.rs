@@ -295,7 +295,11 @@ async fn a_history_with_holes_names_what_is_left_so_that_it_can_be_asked_for() {
     for (older, names, note) in [
         (vec![item(8, "")], vec!["9*", "8"], whole),
         (vec![item(8, ""), lone.clone()], vec!["9*", "8", "2@0b"], holes),
-        (vec![item(8, ""), item(1, "")], vec!["9*", "8", "1"], holes),
+        (
+            vec![item(8, ""), item(1, r#","origin":"0b","others_gone":true"#)],
+            vec!["9*", "8", "1@0b"],
+            holes,
+        ),
     ] {
         let items = [vec![newest.clone()], older].concat().join(",");
         assert_eq!(

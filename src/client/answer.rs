@@ -140,7 +140,8 @@ pub struct Version {
     /// Whether it is what the key shows now.
     #[serde(default)]
     pub current: bool,
-    /// Whether others of its number are not kept any more: only `version@origin` names it.
+    /// Whether others of its number are not kept any more, or may not be, as the next number is not there:
+    /// only `version@origin` names it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub others_gone: bool,
 }

@@ -77,8 +77,8 @@ pub(super) fn gone(row: &Row) -> Option<Gone> {
     Some(Gone { removal, conflicts })
 }
 
-/// One line of a key's history. `current`: whether it is what the key shows now; `others_gone`: whether its
-/// number alone does not name it any more.
+/// One line of a key's history. `current`: whether it is what the key shows now; `others_gone`: whether others
+/// of its number went, or may have.
 pub(super) fn past(entry: &Entry, current: bool, others_gone: bool) -> String {
     let past = Past { entry: Shown::of(entry), current, others_gone };
     serde_json::to_string(&past).unwrap_or_default()
@@ -143,7 +143,8 @@ pub(super) struct Past<'a> {
     #[serde(flatten)]
     entry: Shown<'a>,
     current: bool,
-    /// Whether others of its number are not kept any more: only `version@origin` names it.
+    /// Whether others of its number are not kept any more, or may not be, as the next number is not there:
+    /// only `version@origin` names it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     others_gone: bool,
 }

@@ -6,7 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use redb::{
-    Key, ReadTransaction, ReadableTableMetadata as _, TableDefinition, Value, WriteTransaction,
+    Key, ReadOnlyTable, ReadTransaction, ReadableTableMetadata as _, TableDefinition, Value,
+    WriteTransaction,
 };
 
 use super::error::StoreError;
@@ -58,11 +59,12 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
     }
 
     fn rows(&self, tx: &ReadTransaction) -> Result<u64, StoreError> {
-        Ok(tx.open_table(*self)?.len()?)
+        Ok(opened(*self, tx)?.map_or(Ok(0), |table| table.len())?)
     }
 
     fn live_bytes(&self, tx: &ReadTransaction) -> Result<u64, StoreError> {
-        let stats = tx.open_table(*self)?.stats()?;
+        let Some(table) = opened(*self, tx)? else { return Ok(0) };
+        let stats = table.stats()?;
         Ok(stats.stored_bytes() + stats.metadata_bytes())
     }
 
@@ -72,7 +74,7 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
         after: Option<&[u8]>,
         bytes_max: usize,
     ) -> Result<Vec<RawRow>, StoreError> {
-        let table = tx.open_table(*self)?;
+        let Some(table) = opened(*self, tx)? else { return Ok(Vec::new()) };
         let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(K::from_bytes(key)));
         let (mut rows, mut bytes) = (Vec::new(), 0);
         for row in table.range::<K::SelfType<'_>>((start, Bound::Unbounded))? {
@@ -102,6 +104,18 @@ impl<K: Key + Sync + 'static, V: Value + Sync + 'static> RawTable
             }
         }
         Ok(())
+    }
+}
+
+/// The table, where there is one: a program of before made its stores without some.
+fn opened<K: Key + 'static, V: Value + 'static>(
+    table: TableDefinition<'static, K, V>,
+    tx: &ReadTransaction,
+) -> Result<Option<ReadOnlyTable<K, V>>, StoreError> {
+    match tx.open_table(table) {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -158,6 +172,17 @@ mod tests {
     use redb::ReadableDatabase as _;
 
     use super::*;
+
+    #[test]
+    fn a_table_that_a_store_of_before_has_not_is_an_empty_one() {
+        let backend = redb::backends::InMemoryBackend::new();
+        let database = redb::Builder::new().create_with_backend(backend).unwrap();
+        let tx = database.begin_read().unwrap();
+        for table in TABLES {
+            assert_eq!((table.rows(&tx).unwrap(), table.live_bytes(&tx).unwrap()), (0, 0));
+            assert!(table.read(&tx, None, 1).unwrap().is_empty(), "{}", table.name());
+        }
+    }
     use crate::env::MemoryDisk;
     use crate::storage::database::Database;
 

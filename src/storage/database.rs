@@ -195,8 +195,7 @@ impl Database {
     /// writes, but for the store's writer, beside whom nothing comes that would have to be put there.
     pub fn get(&self) -> Result<Arc<redb::Database>, StoreError> {
         let open = self.current()?;
-        let is_behind = |ahead: &Ahead| !ahead.pending.is_empty() || ahead.is_putting;
-        if self.ahead().as_deref().is_some_and(is_behind) {
+        if self.ahead().as_deref().is_some_and(Ahead::is_behind) {
             self.catch_up(&open)?;
         }
         Ok(open)

@@ -167,8 +167,8 @@ impl EpochReader {
         }
         let unwritten = unwritten(&tx, folds, document)?;
         let loaded = past::load(&tx, document, unwritten, folds)?;
-        let staged = BTreeMap::new();
-        let mut past = StoredPast { tx: &tx, id: document, staged, begun: None, folds };
+        let (staged, ahead) = (BTreeMap::new(), BTreeMap::new());
+        let mut past = StoredPast { tx: &tx, id: document, staged, ahead, begun: None, folds };
         let (base, late) = loaded.plan_roll(document, floor, removals_before, &mut past)?;
         let (epoch, changes) = (loaded.epoch() + 1, loaded.changes_in_epoch());
         Ok(Plan { epoch, base, changes, late })

@@ -11,10 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{
-    ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition,
-    WriteTransaction,
-};
+use redb::{ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction};
 
 use super::database::Database;
 use super::error::StoreError;
@@ -91,12 +88,15 @@ pub(super) fn put<'a>(
     tx: &WriteTransaction,
     entries: impl Iterator<Item = &'a Named>,
 ) -> Result<(), StoreError> {
-    let mut table = tx.open_table(HISTORY)?;
+    let (mut table, mut tombstones) = (tx.open_table(HISTORY)?, tx.open_table(TOMBSTONES)?);
     let mut bytes = Vec::new();
     for (name, entry) in entries {
         bytes.clear();
         cbor::encode_into(entry, &mut bytes);
-        table.insert(key(name, (entry.version, entry.dot)), bytes.as_slice())?;
+        let key = key(name, (entry.version, entry.dot));
+        table.insert(key, bytes.as_slice())?;
+        // What is there again, because a store went back to what a peer gave it, has not gone.
+        tombstones.remove(key)?;
     }
     Ok(())
 }
@@ -113,7 +113,8 @@ pub struct HistoryPage {
     pub entries: Vec<Entry>,
     /// Whether no older entry is left.
     pub is_last: bool,
-    /// Numbers of these entries of which others went: they alone name none.
+    /// Numbers of these entries of which others went, or can have gone with the next number: they alone
+    /// name none.
     pub thinned: BTreeSet<u64>,
 }
 
@@ -151,9 +152,10 @@ impl HistoryReader {
             entries.into_iter().take(fit + 1).cloned().collect()
         };
         // The tail first: what moves to the tables in between is then found twice, not never.
-        let mut found: Vec<Entry> = {
+        let (mut found, in_tail): (Vec<Entry>, Vec<u64>) = {
             let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
-            fitting(tail.of(&name).filter(is_asked_for).collect())
+            let entries = fitting(tail.of(&name).filter(is_asked_for).collect());
+            (entries, tail.of(&name).map(|entry| entry.version).collect())
         };
         let database = self.database.get()?;
         let tx = database.begin_read()?;
@@ -181,13 +183,25 @@ impl HistoryReader {
         found.truncate(fit);
         let tombstones = tx.open_table(TOMBSTONES)?;
         let mut thinned = BTreeSet::new();
-        if !tombstones.is_empty()? {
-            for entries in found.chunk_by(|a, b| a.version == b.version) {
-                let version = entries[0].version;
-                if tombstones::has_number(&tombstones, &name, version)? {
-                    thinned.insert(version);
-                }
+        // The lowest number above those that were looked at.
+        let mut above = None;
+        if let Some(newest) = found.first().map(|entry| entry.version) {
+            let behind = (&*name, newest.saturating_add(1), 0, 0)..=span(&name).into_inner().1;
+            let in_table = match table.range(behind)?.next() {
+                Some(row) => Some(row?.0.value().1),
+                None => None,
+            };
+            let in_row = shown.iter().map(|entry| entry.version);
+            let others = in_row.chain(in_tail).filter(|version| *version > newest);
+            above = others.chain(in_table).min();
+        }
+        for entries in found.chunk_by(|a, b| a.version == b.version) {
+            let version = entries[0].version;
+            let is_next_gone = above.is_some_and(|above| above > version + 1);
+            if is_next_gone || tombstones::has_number(&tombstones, &name, version)? {
+                thinned.insert(version);
             }
+            above = Some(version);
         }
         Ok(HistoryPage { entries: found, is_last, thinned })
     }

@@ -66,14 +66,19 @@ pub(super) fn put_missing(tx: &WriteTransaction, record: &Record) -> Result<bool
 
 pub(super) fn get(tx: &ReadTransaction, dot: Dot) -> Result<Option<Record>, StoreError> {
     let table = tx.open_table(LOG)?;
-    let Some(row) = table.get(key(dot))? else { return Ok(None) };
+    let row = table.get(key(dot))?;
+    row.map(|row| decode(dot, row.value())).transpose()
+}
+
+/// The record in this change's row.
+pub(super) fn decode(dot: Dot, row: &[u8]) -> Result<Record, StoreError> {
     let damaged = |e: &dyn std::fmt::Display| StoreError::damaged(format!("log {dot}: {e}"));
-    let row: LogRow<'_> = cbor::decode(row.value()).map_err(|e| damaged(&e))?;
+    let row: LogRow<'_> = cbor::decode(row).map_err(|e| damaged(&e))?;
     let record = Record::decode(Bytes::copy_from_slice(row.record)).map_err(|e| damaged(&e))?;
     if record.dot != dot {
         return Err(damaged(&"the row holds another change"));
     }
-    Ok(Some(record))
+    Ok(record)
 }
 
 /// Whether all of these changes are there.

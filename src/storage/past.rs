@@ -1,7 +1,7 @@
 //! What a document is made from, out of one read of the store: its base and the log's changes since;
 //! and, for a roll that came late, how its epoch began and the changes of it. It writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use redb::ReadTransaction;
@@ -51,6 +51,8 @@ pub(super) struct StoredPast<'a> {
     pub(super) id: &'a DocumentId,
     /// Of this document.
     pub(super) staged: BTreeMap<Dot, Record>,
+    /// Rows of the log that the transaction may not see yet, of whatever document.
+    pub(super) ahead: BTreeMap<Dot, &'a [u8]>,
     /// The document as its epoch began, encoded, where that is another one than the store's.
     pub(super) begun: Option<Vec<u8>>,
     /// All folds that its changes include.
@@ -101,20 +103,28 @@ impl Past for StoredPast<'_> {
             record.epoch == 0 && record.document == *self.id && !Roll::is_roll(&record.change)
         };
         let mut dots = log::dots_of(self.tx, is_asked_for)?;
+        let seen: BTreeSet<Dot> = dots.iter().copied().collect();
+        for (dot, row) in self.ahead.iter().filter(|(dot, _)| !seen.contains(dot)) {
+            dots.extend(is_asked_for(&log::decode(*dot, row)?).then_some(*dot));
+        }
         let staged = self.staged.values().filter(|record| is_asked_for(record));
         dots.extend(staged.map(|record| record.dot));
         Ok(dots)
     }
 
     fn record(&mut self, dot: Dot) -> Result<Record, PastError> {
-        match self.staged.get(&dot) {
-            Some(record) => Ok(record.clone()),
-            None => Ok(log::find(self.tx, self.folds, dot)?.ok_or(DocumentError::Trimmed(dot))?),
+        match (self.staged.get(&dot), self.ahead.get(&dot)) {
+            (Some(record), _) => Ok(record.clone()),
+            (None, Some(row)) => Ok(log::decode(dot, row)?),
+            (None, None) => {
+                Ok(log::find(self.tx, self.folds, dot)?.ok_or(DocumentError::Trimmed(dot))?)
+            }
         }
     }
 
     fn has_all(&mut self, dots: &[Dot]) -> Result<bool, PastError> {
-        let stored = dots.iter().filter(|dot| !self.staged.contains_key(dot));
+        let is_here = |dot: &Dot| self.staged.contains_key(dot) || self.ahead.contains_key(dot);
+        let stored = dots.iter().filter(|dot| !is_here(dot));
         Ok(log::has_all(self.tx, stored)?)
     }
 }
@@ -129,7 +139,8 @@ pub(super) fn load(
 ) -> Result<Document, StoreError> {
     let (base, mut dots) = documents::read(tx, id)?;
     dots.extend(unwritten);
-    build(StoredPast { tx, id, staged: BTreeMap::new(), begun: None, folds }, base, dots)
+    let (staged, ahead) = (BTreeMap::new(), BTreeMap::new());
+    build(StoredPast { tx, id, staged, ahead, begun: None, folds }, base, dots)
 }
 
 /// The document of this base, with these of the log's changes on top.

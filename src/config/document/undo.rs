@@ -78,7 +78,7 @@ impl<P: Past> Looked<'_, P> {
         let mut siblings = Vec::new();
         for dot in dots.difference(&replaced) {
             let Some(sibling) = self.sibling(key, *dot)? else { return Ok(None) };
-            siblings.push(sibling);
+            siblings.extend(sibling);
         }
         Ok(Some(siblings))
     }
@@ -93,7 +93,7 @@ impl<P: Past> Looked<'_, P> {
         let mut lowest = u64::MAX;
         for dot in dots {
             let Some(sibling) = self.sibling(key, *dot)? else { return Ok(None) };
-            lowest = lowest.min(sibling.entry.version);
+            lowest = sibling.map_or(lowest, |it| lowest.min(it.entry.version));
         }
         let mut replaced = BTreeSet::new();
         let mut next: Vec<Dot> = dots.iter().copied().collect();
@@ -113,21 +113,23 @@ impl<P: Past> Looked<'_, P> {
         Ok(Some(replaced))
     }
 
-    /// What a change set of a key.
-    fn sibling(&mut self, key: &Key, dot: Dot) -> Result<Option<Sibling>, P::Error> {
+    /// What a change set of a key; nothing where that cannot be told. It was no sibling in this epoch where
+    /// it is of one before, and was left out as this one began.
+    fn sibling(&mut self, key: &Key, dot: Dot) -> Result<Option<Option<Sibling>>, P::Error> {
         let document = self.document;
         match siblings_of(document, key, dot)[..] {
             [] if document.by_dot.contains_key(&dot) => {
                 Ok(self.written(key, dot)?.map(|Written { entry, op, epoch, .. }| {
                     let was = (epoch == 0 && document.epoch() > 0).then_some(op);
-                    Sibling { op, was, entry }
+                    Some(Sibling { op, was, entry })
                 }))
             }
             [] => match siblings_of(self.base()?, key, dot)[..] {
-                [sibling] => Ok(Some(sibling.clone())),
+                [] => Ok(Some(None)),
+                [sibling] => Ok(Some(Some(sibling.clone()))),
                 _ => Ok(None),
             },
-            [sibling] => Ok(Some(sibling.clone())),
+            [sibling] => Ok(Some(Some(sibling.clone()))),
             _ => Ok(None),
         }
     }

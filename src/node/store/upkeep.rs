@@ -103,7 +103,7 @@ impl Driver {
             let step = is_plain.then(|| self.blocking.here(|| writer.begin_step())).flatten();
             match step {
                 Some(step) => self.begin_step(step),
-                None if is_due => writer = self.tend(writer).await,
+                None if is_due => writer = self.tend(writer, !is_plain).await,
                 None => self.blocking.here(|| writer.catch_up()),
             }
         }
@@ -146,8 +146,9 @@ impl Driver {
     }
 
     /// Opens a store that a failure closed, and writes behind what is due; looks, where it is time,
-    /// for what can go from histories, and removes that with it. What can be written beside the groups is.
-    async fn tend(&mut self, mut writer: Writer) -> Writer {
+    /// for what can go from histories, and removes that with it. What can be written beside the groups is,
+    /// unless that `can_step` no more was just found out.
+    async fn tend(&mut self, mut writer: Writer, can_step: bool) -> Writer {
         let is_time = self.prune_at <= Instant::now();
         let policies = is_time.then(|| (self.sources.policies)()).flatten();
         let is_known = policies.is_some();
@@ -163,7 +164,7 @@ impl Driver {
                 if let Err(error) = found {
                     tracing::error!(%error, "histories cannot be looked through");
                 }
-                let step = if reopened.is_ok() { writer.begin_step() } else { None };
+                let step = if can_step && reopened.is_ok() { writer.begin_step() } else { None };
                 let written = match &step {
                     Some(_) => Ok(()),
                     None => reopened.clone().and_then(|_| writer.write_behind()),

@@ -1,7 +1,7 @@
 //! What of `config.redb` is ahead in its journal: groups that are on disk there, and not in the tables
 //! yet, or there without a sync. Whoever gets the database has them put there first.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use redb::{ReadableDatabase as _, WriteTransaction};
 
@@ -13,26 +13,31 @@ use crate::storage::meta;
 /// A journal, and what of it the database does not show yet.
 pub(super) struct Ahead {
     journal: Journal,
-    pub(super) pending: Vec<Group>,
+    pending: Vec<Arc<Group>>,
     /// What these take in memory.
     pending_bytes: usize,
+    /// What of it is on its way into the database.
+    putting: Vec<Arc<Group>>,
     /// Up to where the database shows it.
     shown: Place,
-    /// Whether some of it is on its way into the database.
-    pub(super) is_putting: bool,
 }
 
 impl Ahead {
     fn new(journal: Journal) -> Self {
         let shown = journal.last();
-        Self { journal, pending: Vec::new(), pending_bytes: 0, shown, is_putting: false }
+        Self { journal, pending: Vec::new(), pending_bytes: 0, putting: Vec::new(), shown }
+    }
+
+    /// Whether the database does not show all of it.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.pending.is_empty() || !self.putting.is_empty()
     }
 }
 
 /// Puts groups into the tables, which have everything up to `reached` then.
-fn put_groups(
+fn put_groups<'a>(
     tx: &WriteTransaction,
-    groups: &[Group],
+    groups: impl Iterator<Item = &'a Group>,
     reached: &Reached,
 ) -> Result<(), StoreError> {
     for group in groups {
@@ -58,35 +63,43 @@ impl Database {
     /// the writer, which goes on in the journal.
     pub(super) fn catch_up(&self, database: &redb::Database) -> Result<(), StoreError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut groups, place, reached) = {
+        let (groups, place, reached) = {
             let mut ahead = self.ahead();
             let Some(ahead) = &mut *ahead else { return Ok(()) };
-            if ahead.is_putting {
+            if !ahead.putting.is_empty() {
                 return Err(StoreError::Failed("a transaction of the store's panicked".into()));
             }
             if ahead.pending.is_empty() {
                 return Ok(());
             }
-            ahead.is_putting = true;
+            ahead.putting = std::mem::take(&mut ahead.pending);
             ahead.pending_bytes = 0;
             let last = ahead.journal.last();
-            (std::mem::take(&mut ahead.pending), last, ahead.journal.reached(last))
+            (ahead.putting.clone(), last, ahead.journal.reached(last))
         };
         let done = begin_unsynced(database).and_then(|tx| {
-            put_groups(&tx, &groups, &reached)?;
+            put_groups(&tx, groups.iter().map(|group| &**group), &reached)?;
             Ok(tx.commit()?)
         });
         if let Some(ahead) = &mut *self.ahead() {
-            ahead.is_putting = false;
+            let mut groups = std::mem::take(&mut ahead.putting);
             if done.is_ok() {
                 ahead.shown = place.max(ahead.shown);
             } else {
                 groups.append(&mut ahead.pending);
-                ahead.pending_bytes = groups.iter().map(Group::size).sum();
+                ahead.pending_bytes = groups.iter().map(|group| group.size()).sum();
                 ahead.pending = groups;
             }
         }
         done
+    }
+
+    /// What is on disk and maybe in no table as a transaction shows them that is begun after this; what
+    /// is on its way among it.
+    pub(in crate::storage) fn ahead_groups(&self) -> Vec<Arc<Group>> {
+        let ahead = self.ahead();
+        let groups = ahead.iter().flat_map(|ahead| ahead.putting.iter().chain(&ahead.pending));
+        groups.cloned().collect()
     }
 
     /// Has everything on disk that was put into the database until now, and takes it out of the journal.
@@ -126,7 +139,7 @@ impl Database {
             return Ok(false);
         }
         ahead.pending_bytes += group.size();
-        ahead.pending.push(group.clone());
+        ahead.pending.push(Arc::new(group.clone()));
         Ok(true)
     }
 
@@ -174,7 +187,7 @@ impl Database {
         if !replayed.groups.is_empty() {
             tracing::info!(groups = replayed.groups.len(), "the journal has more than the store");
             let tx = begin_unsynced(database)?;
-            put_groups(&tx, &replayed.groups, &journal.reached(journal.last()))?;
+            put_groups(&tx, replayed.groups.iter(), &journal.reached(journal.last()))?;
             tx.commit().map_err(StoreError::from)?;
         }
         if let Some(damage) = replayed.damage {

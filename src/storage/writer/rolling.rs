@@ -127,12 +127,15 @@ impl Writer {
         staged: impl Iterator<Item = &'a Record>,
     ) -> Result<Rolling, PastError> {
         self.document(id)?;
-        let database = self.database.get()?;
-        let tx = database.begin_read().map_err(StoreError::from)?;
+        // Not by `Database::get`: that would wait for a step of writing behind, where one is under way.
+        let groups = self.database.ahead_groups();
+        let tx = self.database.tables()?.begin_read().map_err(StoreError::from)?;
+        let ahead = groups.iter().flat_map(|group| &group.changes);
+        let ahead = ahead.map(|it| (it.dot, it.row.as_slice())).collect();
         let staged = staged.filter(|record| record.document == *id);
         let staged: BTreeMap<Dot, Record> = staged.map(|it| (it.dot, it.clone())).collect();
         let folds = &self.state.vector.folds();
-        let mut past = StoredPast { tx: &tx, id, staged, begun: None, folds };
+        let mut past = StoredPast { tx: &tx, id, staged, ahead, begun: None, folds };
         let document = self.documents.get_mut(id);
         let document =
             document.ok_or_else(|| StoreError::Failed(format!("document {id} is not loaded")))?;

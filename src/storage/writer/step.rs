@@ -167,6 +167,12 @@ impl Writer {
     /// From then on their changes count anew: where the step fails, no document stays in memory.
     fn take_bases(&mut self) -> Option<Bases> {
         let mut bases = Bases::default();
+        // A document's own base is about as long as its epoch's.
+        let begun =
+            self.unwritten.rolled.iter().filter_map(|id| self.documents.peek(id)?.epoch_base());
+        if begun.map(|base| 2 * base.len()).sum::<usize>() > EPOCH_BASES_BYTES_MAX {
+            return None;
+        }
         // All that began an epoch get one, whatever became of them in memory.
         for id in self.unwritten.rolled.clone() {
             bases.add(&id, self.document(&id).ok()?);

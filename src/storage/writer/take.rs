@@ -427,7 +427,8 @@ impl Taking<'_> {
         let saved: SavedDocument = cbor::decode(base).map_err(|e| illegal(&e))?;
         let staged = std::mem::take(&mut self.records);
         let begun = self.begun.take();
-        let past = StoredPast { tx: &self.store, id, staged, begun, folds: &self.folds };
+        let ahead = BTreeMap::new();
+        let past = StoredPast { tx: &self.store, id, staged, ahead, begun, folds: &self.folds };
         match past::build(past, Some(saved), own.dots) {
             Ok(_) => Ok(()),
             Err(StoreError::Damaged(why)) => {

@@ -75,7 +75,7 @@ fn what_came_behind_a_synced_transaction_stays_in_the_journal() {
 #[test]
 fn who_reads_waits_for_who_is_putting_and_is_refused_where_that_one_is_gone() {
     let database = begun(&MemoryDisk::new());
-    database.ahead().as_mut().unwrap().is_putting = true;
+    database.ahead().as_mut().unwrap().putting = vec![Arc::default()];
     let turn = database.turn.lock().unwrap();
     let (done, is_done) = channel();
     let reader = &database;
@@ -83,12 +83,12 @@ fn who_reads_waits_for_who_is_putting_and_is_refused_where_that_one_is_gone() {
         scope.spawn(move || done.send(reader.get().is_ok()).unwrap());
         let waited = is_done.recv_timeout(Duration::from_millis(100));
         assert_eq!(waited, Err(RecvTimeoutError::Timeout), "it is not shown half");
-        database.ahead().as_mut().unwrap().is_putting = false;
+        database.ahead().as_mut().unwrap().putting.clear();
         drop(turn);
         assert_eq!(is_done.recv_timeout(Duration::from_secs(20)), Ok(true));
     });
     // Who panicked on the way holds no turn, and what it took is not in the tables.
-    database.ahead().as_mut().unwrap().is_putting = true;
+    database.ahead().as_mut().unwrap().putting = vec![Arc::default()];
     let why = database.get().map(drop).unwrap_err().to_string();
     assert!(why.contains("panicked"), "{why}");
 }

@@ -242,7 +242,10 @@ impl Followed {
         let had = std::mem::replace(&mut self.had, has.clone());
         self.went.extend(had);
         self.went.retain(|it| !has.contains(it) && is_left(it.0));
-        let numbers: BTreeSet<u64> = self.went.iter().map(|it| it.0).collect();
+        let newest = has.iter().map(|it| it.0).max().unwrap_or_default();
+        let is_next_gone = |version: &u64| *version < newest && !is_left(version + 1);
+        let mut numbers: BTreeSet<u64> = has.iter().map(|it| it.0).filter(is_next_gone).collect();
+        numbers.extend(self.went.iter().map(|it| it.0));
         assert_eq!(page.thinned, numbers, "{key}: {self:?}");
         let (id, key) = (DocumentId::parse(DOCUMENT).unwrap(), Key::new(key).unwrap());
         for (version, dot) in has.iter().chain(&self.went) {

@@ -107,6 +107,36 @@ fn write_and_roll(writer: &mut Writer, from: u64, is_late: bool) {
     (from + 10..from + 15).for_each(|i| write(writer, i));
 }
 
+#[test]
+fn a_late_roll_waits_for_nobody_who_writes_into_the_tables() {
+    let id = DocumentId::parse("web/dev").unwrap();
+    let mut writer = open(&MemoryDisk::new());
+    write_and_roll(&mut writer, 0, false);
+    writer.checkpoint().unwrap();
+    let floor = writer.state.vector.told();
+    let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
+    // In the journal alone: what is late, and what that replaced.
+    (0..10).for_each(|i| write(&mut writer, i));
+    let tables = writer.database.tables().unwrap();
+    let busy = tables.begin_write().unwrap();
+    let (done, is_done) = std::sync::mpsc::channel();
+    let roll =
+        Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
+    let roll = Command::Roll { document: id, roll };
+    let came = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let committed = writer.commit(Stamp(1), std::slice::from_ref(&roll));
+            done.send((committed.outcomes, epoch(&writer))).unwrap();
+        });
+        let came = is_done.recv_timeout(std::time::Duration::from_secs(20));
+        drop(busy);
+        came
+    });
+    let (outcomes, epoch) = came.expect("it waits");
+    assert!(matches!(outcomes[..], [Outcome::Rolled(Ok(_))]), "{outcomes:?}");
+    assert_eq!(epoch, 2);
+}
+
 fn epoch(writer: &Writer) -> u32 {
     let view = writer.state.view(&DocumentId::parse("web/dev").unwrap()).unwrap();
     view.rolled.as_ref().unwrap().roll.epoch
