@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::node_files::NodeFiles;
 use super::pki::node;
@@ -109,14 +110,20 @@ impl Serve {
             .map_err(|e| Failure::usage(e.to_string()))?;
         let env = Env::system(&data, None)
             .map_err(|e| Failure::failed(e.to_string()).about(data.display()))?;
+        // Before anything answers, so that none is missed: it would end the process where it stands.
+        let mut signals = Signals::new()?;
         let server = Server::start_from(env, settings, Arc::new(topology), &self.node, files);
-        let server = server.await.map_err(|e| start_failure(&e, &self.node))?;
+        let server = tokio::select! {
+            biased;
+            () = signals.stop.asked() => return Ok(()),
+            server = server => server.map_err(|e| start_failure(&e, &self.node))?,
+        };
         server.node().metrics().show_process();
         let scheme = if server.is_https() { "https" } else { "http" };
         terminal.say(format!("{} listens on {scheme}://{}", self.node, server.http_addr()))?;
         terminal.flush()?;
         let failed = {
-            let mut stopped = std::pin::pin!(until_stopped(&server));
+            let mut stopped = std::pin::pin!(until_stopped(&server, &mut signals));
             tokio::select! {
                 biased;
                 stopped = &mut stopped => stopped,
@@ -124,7 +131,6 @@ impl Serve {
             }
         };
         terminal.progress_ends()?;
-        let failed = failed?;
         // Where lines are for machines, every one is.
         match format {
             LogFormat::Json => tracing::info!("stopping: requests under way are answered first"),
@@ -171,16 +177,13 @@ fn start_failure(error: &ServerError, node: &NodeName) -> Failure {
 
 /// Returns when the process is asked to stop, or cannot go on (true). On SIGHUP the certificate
 /// files are read again.
-async fn until_stopped(server: &Server) -> Result<bool, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut stop = std::pin::pin!(stop_asked());
+async fn until_stopped(server: &Server, signals: &mut Signals) -> bool {
     loop {
         tokio::select! {
             biased;
-            asked = &mut stop => return asked.map(|()| false),
-            () = server.failed() => return Ok(true),
-            _ = hangup.recv() => {
+            () = signals.stop.asked() => return false,
+            () = server.failed() => return true,
+            _ = signals.hangup.recv() => {
                 // What was refused is in the log.
                 let _ = server.reload_certificates().await;
             }
@@ -258,15 +261,42 @@ fn read_keys(settings: &mut Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a node is told by signals.
+struct Signals {
+    hangup: Signal,
+    stop: StopSignals,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { hangup: signal(SignalKind::hangup())?, stop: StopSignals::new()? })
+    }
+}
+
+/// The signals that ask a process to stop, which end it no more by themselves.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// Returns when there was one.
+    async fn asked(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Returns when the process is asked to stop.
 pub(super) async fn stop_asked() -> Result<(), Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    StopSignals::new()?.asked().await;
     Ok(())
 }
