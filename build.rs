@@ -9,11 +9,15 @@ use std::{fs, io};
 const SOURCES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "build.rs", "src"];
 
 fn files(path: &Path, found: &mut BTreeSet<PathBuf>) -> io::Result<()> {
-    if !path.is_dir() {
-        found.insert(path.to_owned());
-        return Ok(());
+    // What editors put beside the files they have open is hidden, and may be a link to nowhere.
+    let is_hidden = path.file_name().is_some_and(|it| it.as_encoded_bytes().starts_with(b"."));
+    if path.is_dir() && !is_hidden {
+        return fs::read_dir(path)?.try_for_each(|entry| files(&entry?.path(), found));
     }
-    fs::read_dir(path)?.try_for_each(|entry| files(&entry?.path(), found))
+    if path.is_file() && !is_hidden {
+        found.insert(path.to_owned());
+    }
+    Ok(())
 }
 
 fn main() -> io::Result<()> {

@@ -115,7 +115,8 @@ impl From<ClientError> for Failure {
             ClientError::Connection { connected: false, .. } => Self::failed(message)
                 .hint("is the node running? `holm dev` starts a cluster on this machine; --url names another node"),
             ClientError::TimedOut { .. } => {
-                Self::failed(message).hint("a write may still have been taken; --timeout waits longer")
+                Self::failed(message)
+                    .hint("what was to be written may be all the same; --timeout waits longer")
             }
             ClientError::Connection { .. } | ClientError::Answer(_) => Self::failed(message),
             ClientError::Discovery { .. } => Self::failed(message)

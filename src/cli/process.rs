@@ -2,8 +2,12 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use super::Terminal;
+
+/// How long a process that ends waits for its threads that are reading something.
+const READS_END_TIME: Duration = Duration::from_secs(2);
 
 /// Runs a command to its end, in a runtime of so many threads, or of one for each processor.
 pub fn run_to_end(
@@ -32,7 +36,10 @@ pub fn run_to_end(
         err: &mut &stderr,
         input: &mut stdin.lock(),
     };
-    runtime.block_on(command(&mut terminal))
+    let code = runtime.block_on(command(&mut terminal));
+    // Whatever has to come to an end was waited for. What is still being read is not.
+    runtime.shutdown_timeout(READS_END_TIME);
+    code
 }
 
 /// What the words say, or the exit code where they are none that clap takes, or ask for help.

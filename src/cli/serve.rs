@@ -115,7 +115,7 @@ impl Serve {
         let server = Server::start_from(env, settings, Arc::new(topology), &self.node, files);
         let server = tokio::select! {
             biased;
-            () = signals.stop.asked() => return Ok(()),
+            () = signals.stop.asked() => return terminal.note("stopped while starting"),
             server = server => server.map_err(|e| start_failure(&e, &self.node))?,
         };
         server.node().metrics().show_process();

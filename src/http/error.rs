@@ -176,10 +176,11 @@ fn what_is(version: &str, oldest: Option<u64>) -> String {
     }
 }
 
-/// One that is left can have shared its number with others, which went by the policy of histories.
+/// One that is left can have shared its number with others, which went by the policy of histories; where the
+/// next number is not there, that is not known.
 fn ambiguous(version: u64, left: usize) -> String {
     match left {
-        1 => format!("version {version} stood for more than the one entry that is left of it"),
+        1 => format!("version {version} may have stood for more than the one entry that is there"),
         _ => format!("version {version} stands for {left} entries"),
     }
 }

@@ -197,7 +197,7 @@ impl HistoryReader {
         }
         for entries in found.chunk_by(|a, b| a.version == b.version) {
             let version = entries[0].version;
-            let is_next_gone = above.is_some_and(|above| above > version + 1);
+            let is_next_gone = above.is_some_and(|above| above - 1 > version);
             if is_next_gone || tombstones::has_number(&tombstones, &name, version)? {
                 thinned.insert(version);
             }

@@ -53,9 +53,10 @@ fn the_commands_to_try_do_what_they_say() {
     let tried = blocks()[..2].concat();
     for line in tried.lines() {
         let line = line.split('#').next().unwrap().trim();
-        let mut line = line.replace("http://127.0.0.1:8102", &urls[1]);
+        let mut line = line.replace("http://127.0.0.1:8101", &urls[0]);
+        line = line.replace("http://127.0.0.1:8102", &urls[1]);
         line = line.replace("http://127.0.0.1:8103", &urls[2]);
-        if line.starts_with("export") || line.starts_with("alias") {
+        if line.starts_with("export HOLM_TOKEN") || line.starts_with("alias") {
             continue;
         }
         if line.starts_with("holm watch") {
@@ -64,7 +65,7 @@ fn the_commands_to_try_do_what_they_say() {
         // What crosses an ocean takes its time.
         script += &format!("{line}\nsleep 0.5\n");
     }
-    let said = run(dir.path(), &script, &[("HOLM_TOKEN", dev.token()), ("HOLM_URL", &urls[0])]);
+    let said = run(dir.path(), &script, &[("HOLM_TOKEN", dev.token())]);
     assert!(said.contains("8080"), "{said}");
     assert!(said.contains("at the same time"), "the conflict shows: {said}");
 }

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::roll::Past;
 use super::{CheckedChange, Document, OpId, Sibling};
-use crate::config::entry::Entry;
 use crate::model::{Dot, Key, Vector};
 
 /// Keys that have other siblings than now; none where a key was not there.
@@ -37,9 +36,9 @@ impl Document {
                 at_floor.entry(key).or_default().extend(dots);
             }
         }
-        let changes_max = changes_max.saturating_sub(late.len());
+        let Some(reads_max) = changes_max.checked_sub(late.len()) else { return Ok(None) };
         let mut looked =
-            Looked { document: self, past, changes: BTreeMap::new(), changes_max, base: None };
+            Looked { document: self, past, changes: BTreeMap::new(), reads_max, base: None };
         let mut undone = Undone::new();
         for (key, dots) in at_floor {
             let Some(siblings) = looked.siblings(key, &dots)? else { return Ok(None) };
@@ -49,14 +48,21 @@ impl Document {
     }
 }
 
+/// A change that was read, and where each key stands in it: a key is looked up in many, and of one many
+/// are.
+struct Read {
+    change: CheckedChange,
+    places: BTreeMap<Key, usize>,
+}
+
 /// What was looked up of a document's past.
 struct Looked<'a, P> {
     document: &'a Document,
     past: &'a mut P,
     /// Changes of its epoch.
-    changes: BTreeMap<Dot, CheckedChange>,
+    changes: BTreeMap<Dot, Read>,
     /// Most of them.
-    changes_max: usize,
+    reads_max: usize,
     /// The document as its epoch began.
     base: Option<Document>,
 }
@@ -102,12 +108,11 @@ impl<P: Past> Looked<'_, P> {
                 // It was there as the epoch began, beside all others that were.
                 continue;
             }
-            let Some(Written { entry, replaces: Some(of_it), .. }) = self.written(key, dot)? else {
-                return Ok(None);
-            };
-            if entry.version > lowest {
+            let Some((change, i)) = self.written(key, dot)? else { return Ok(None) };
+            let Some(replaces) = &change.replaces else { return Ok(None) };
+            if change.entries[i].1.version > lowest {
                 let is_new = |dot: &Dot| replaced.insert(*dot);
-                next.extend(of_it.into_iter().filter(is_new));
+                next.extend(replaces[i].iter().copied().filter(is_new));
             }
         }
         Ok(Some(replaced))
@@ -119,9 +124,11 @@ impl<P: Past> Looked<'_, P> {
         let document = self.document;
         match siblings_of(document, key, dot)[..] {
             [] if document.by_dot.contains_key(&dot) => {
-                Ok(self.written(key, dot)?.map(|Written { entry, op, epoch, .. }| {
-                    let was = (epoch == 0 && document.epoch() > 0).then_some(op);
-                    Some(Sibling { op, was, entry })
+                Ok(self.written(key, dot)?.map(|(change, i)| {
+                    // Its operation is that of the epoch in which it was made.
+                    let op = OpId { number: change.start_op + i as u64, actor: change.actor };
+                    let was = (change.epoch == 0 && document.epoch() > 0).then_some(op);
+                    Some(Sibling { op, was, entry: change.entries[i].1.clone() })
                 }))
             }
             [] => match siblings_of(self.base()?, key, dot)[..] {
@@ -134,24 +141,26 @@ impl<P: Past> Looked<'_, P> {
         }
     }
 
-    /// What a change of the epoch wrote of a key; nothing where that is more than is read.
-    fn written(&mut self, key: &Key, dot: Dot) -> Result<Option<Written>, P::Error> {
+    /// The change of the epoch that wrote a key, and where in it; nothing where that is more than is read.
+    fn written(
+        &mut self,
+        key: &Key,
+        dot: Dot,
+    ) -> Result<Option<(&CheckedChange, usize)>, P::Error> {
         let count = self.changes.len();
-        let change = match self.changes.entry(dot) {
+        let read = match self.changes.entry(dot) {
             btree_map::Entry::Occupied(known) => known.into_mut(),
-            btree_map::Entry::Vacant(_) if count >= self.changes_max => return Ok(None),
+            btree_map::Entry::Vacant(_) if count >= self.reads_max => return Ok(None),
             btree_map::Entry::Vacant(place) => {
-                place.insert(CheckedChange::of_record(&self.past.record(dot)?)?)
+                let change = CheckedChange::of_record(&self.past.record(dot)?)?;
+                let keys = change.entries.iter().enumerate();
+                let places = keys.map(|(i, (key, _))| (key.clone(), i)).collect();
+                place.insert(Read { change, places })
             }
         };
-        let place = change.entries.iter().position(|(it, _)| it == key);
-        let (Some(i), Ok(())) = (place, change.check_keys()) else { return Ok(None) };
-        Ok(Some(Written {
-            entry: change.entries[i].1.clone(),
-            op: OpId { number: change.start_op + i as u64, actor: change.actor },
-            epoch: change.epoch,
-            replaces: change.replaces.as_ref().map(|it| it.get(i).cloned().unwrap_or_default()),
-        }))
+        // One that sets a key twice says of neither place what was there.
+        let is_good = read.places.len() == read.change.entries.len();
+        Ok(read.places.get(key).filter(|_| is_good).map(|i| (&read.change, *i)))
     }
 
     fn base(&mut self) -> Result<&Document, P::Error> {
@@ -160,16 +169,6 @@ impl<P: Past> Looked<'_, P> {
             none => Ok(none.insert(self.document.as_epoch_began(self.past)?)),
         }
     }
-}
-
-/// What a change wrote of one key.
-struct Written {
-    entry: Entry,
-    /// Of the epoch in which it was made.
-    op: OpId,
-    epoch: u32,
-    /// Whose entries of the key that replaced, where its record says so.
-    replaces: Option<Vec<Dot>>,
 }
 
 /// What a change set among a key's siblings.

@@ -259,7 +259,11 @@ fn write(replica: &mut Replica, keys: &[(usize, bool)], is_old: bool, at: u64, t
         .iter()
         .map(|(i, is_removal)| {
             let value = (!is_removal).then(|| at.to_string());
-            (key(*i), Entry { version: at + 1, ..entry(dot, at, value.as_deref()) })
+            let key = key(*i);
+            let floor = replica.document.rolled().map_or(0, |it| it.version_floor);
+            let seen = replica.document.siblings(&key).iter().map(|it| it.version).max();
+            let version = seen.unwrap_or(floor) + 1;
+            (key, Entry { version, ..entry(dot, at, value.as_deref()) })
         })
         .collect();
     let (epoch, needs) = (replica.document.epoch(), replica.document.needs(dot.origin));

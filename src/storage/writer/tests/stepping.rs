@@ -115,16 +115,21 @@ fn a_late_roll_waits_for_nobody_who_writes_into_the_tables() {
     writer.checkpoint().unwrap();
     let floor = writer.state.vector.told();
     let plan = writer.epochs().plan_roll(&id, &floor, Stamp(0)).unwrap();
-    // In the journal alone: what is late, and what that replaced.
-    (0..10).for_each(|i| write(&mut writer, i));
-    let tables = writer.database.tables().unwrap();
-    let busy = tables.begin_write().unwrap();
+    // In the journal alone, or on its way from there: what is late, and what that replaced.
+    (0..5).for_each(|i| write(&mut writer, i));
+    let database = writer.database.clone();
+    let busy = database.tables().unwrap().begin_write().unwrap();
     let (done, is_done) = std::sync::mpsc::channel();
     let roll =
         Roll { epoch: plan.epoch, floor, base: plan.base, removals_before: Stamp(0), fold: None };
     let roll = Command::Roll { document: id, roll };
     let came = std::thread::scope(|scope| {
+        scope.spawn(|| database.get().map(drop));
+        while database.pending_bytes() > 0 {
+            std::thread::yield_now();
+        }
         scope.spawn(|| {
+            (5..10).for_each(|i| write(&mut writer, i));
             let committed = writer.commit(Stamp(1), std::slice::from_ref(&roll));
             done.send((committed.outcomes, epoch(&writer))).unwrap();
         });
