@@ -34,6 +34,8 @@ impl Dev {
         std::fs::write(&file, topology).unwrap();
         let mut process = Command::new(HOLM)
             .args(["dev", "--topology", file.to_str().unwrap()])
+            // It is killed, and leaves its data behind.
+            .env("TMPDIR", dir)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
