@@ -216,6 +216,12 @@ impl Document {
         self.changes_in_base += std::mem::take(&mut self.changes_since_base);
     }
 
+    /// The same, and that what [`Document::epoch_base`] gave is, too.
+    pub fn set_bases(&mut self) {
+        self.set_base();
+        self.epoch_base = None;
+    }
+
     /// How many changes its last saved base held.
     pub fn changes_in_base(&self) -> usize {
         self.changes_in_base

@@ -486,4 +486,9 @@ fn an_agent_runs_as_the_small_program_where_one_of_its_version_is_beside_it() {
     std::fs::write(&other, "#!/bin/sh\necho holm-agent 9.9.9\n").unwrap();
     std::fs::set_permissions(&other, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(program_of(&alone), "holm", "one of another version is none");
+    std::fs::copy(Path::new(HOLM).with_file_name("holm-agent"), &other).unwrap();
+    for (mode, program) in [(0o777, "holm"), (0o755, "holm-agent")] {
+        std::fs::set_permissions(&other, std::fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(program_of(&alone), program, "{mode:o}: one that anybody could change is none");
+    }
 }

@@ -154,10 +154,7 @@ impl Writer {
         self.format = self.format.max(meta::FORMAT_WITHOUT_FOLDS);
         for id in self.unwritten.changes.keys() {
             if let Some(document) = self.documents.peek_mut(id).filter(|d| is_base_due(d)) {
-                document.set_base();
-                if let Some(base) = document.epoch_base().cloned() {
-                    document.keep_epoch_base(&base);
-                }
+                document.set_bases();
             }
         }
         Ok(())

@@ -196,10 +196,7 @@ impl Replica {
         }
         self.kept.saved = Some(cbor::encode(&self.document.save()));
         self.kept.vector = self.vector.clone();
-        self.document.set_base();
-        if let Some(base) = self.document.epoch_base().cloned() {
-            self.document.keep_epoch_base(&base);
-        }
+        self.document.set_bases();
     }
 
     fn crash(&mut self) {
